@@ -1,0 +1,117 @@
+"""What the commands share: options, logging, and the one place where errors become a sentence and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from mmccd_auto import __version__
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.paths import Folders
+
+logger = logging.getLogger("mmccd_auto")
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every command has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"mmccd_auto {__version__}")
+    return parser
+
+
+def add_folder_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Options for some of the three data folders ("raw", "preprocessed", "results")."""
+    for name in names:
+        parser.add_argument(
+            f"--{name}_folder",
+            metavar="FOLDER",
+            default=None,
+            help=f"folder of {name} data; without it the environment variable mmccd_{name}, else ./mmccd/{name}",
+        )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """The option -device."""
+    parser.add_argument(
+        "-device", default="auto", metavar="DEVICE", help="cuda, cuda:1, mps or cpu; auto takes a GPU where there is one"
+    )
+
+
+def add_processes_option(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    """The option -np."""
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=int,
+        metavar="N",
+        default=min(8, os.cpu_count() or 1) if default is None else default,
+        help="worker processes; 0 works in this process, one case at a time (least memory)",
+    )
+
+
+def add_extension_option(parser: argparse.ArgumentParser) -> None:
+    """The option --extensions: folders with one's own planners and trainers."""
+    parser.add_argument(
+        "--extensions",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folders whose .py files hold your own planners or trainers (they are run as code: use your own only)",
+    )
+
+
+def folders_from(options: argparse.Namespace) -> Folders:
+    """The data folders that the options, the environment and the defaults give; logged, so that nobody has to guess."""
+    folders = Folders.resolve(
+        raw=getattr(options, "raw_folder", None),
+        preprocessed=getattr(options, "preprocessed_folder", None),
+        results=getattr(options, "results_folder", None),
+        environment=os.environ,
+    )
+    logger.info("%s", folders.describe())
+    return folders
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device that ``-device`` names.
+
+    Raises
+    ------
+    MMCCDError
+        If the device isn't there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MMCCDError(f"-device {name} is no device: choose cuda, cuda:1, mps, cpu or auto.") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise MMCCDError(f"-device {name}: there is no such GPU here; use -device cpu, or mend the CUDA installation.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise MMCCDError("-device mps: there is no Apple GPU here; use -device cpu.")
+    return device
+
+
+def run_command(command: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
+    """Run a command's function; give its exit status.
+
+    An :class:`MMCCDError` is printed as one sentence (status 1), an interruption ends with status 130. Anything else is
+    a defect of the software and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        with logging_redirect_tqdm():
+            return command(arguments) or 0
+    except MMCCDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on (see --help for the option that continues).", file=sys.stderr)
+        return 130

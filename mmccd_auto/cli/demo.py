@@ -1,0 +1,24 @@
+"""mmccd_demo -o DIR: the whole pipeline on simulated brains."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import add_device_option, add_processes_option, choose_device, make_parser, run_command
+from mmccd_auto.demo import run_demo
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = make_parser("Simulate brains, then plan, preprocess, train, predict and evaluate on them.")
+    parser.add_argument("-o", dest="output", required=True, metavar="DIR", help="an empty or new folder")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other brains and lesions")
+    add_processes_option(parser)
+    add_device_option(parser)
+    options = parser.parse_args(arguments)
+    print(run_demo(options.output, seed=options.seed, device=choose_device(options.device), processes=options.processes))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

@@ -1,0 +1,36 @@
+"""mmccd_evaluate -ref LABELS -pred OUT: figures of the maps and of the intensity baseline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import add_processes_option, make_parser, run_command
+from mmccd_auto.pipeline import evaluate
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = make_parser("Compare predicted maps with reference labels, beside the intensity of the scan itself.")
+    parser.add_argument("-ref", dest="reference", required=True, metavar="FOLDER", help="CASE.nii.gz, abnormal voxels not 0")
+    parser.add_argument("-pred", dest="prediction", required=True, metavar="FOLDER", help="what mmccd_predict wrote")
+    parser.add_argument("-i", dest="images", default=None, metavar="FOLDER", help="the scans, where they have moved since")
+    parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
+    parser.add_argument("--erosion", type=float, default=0.0, metavar="MM", help="leave out this rim of the brain")
+    parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
+    add_processes_option(parser)
+    options = parser.parse_args(arguments)
+    table = evaluate(
+        reference=options.reference,
+        prediction=options.prediction,
+        images=options.images,
+        brain_masks=options.brain_masks,
+        erosion_mm=options.erosion,
+        output=options.output,
+        processes=options.processes,
+    )
+    print(table)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

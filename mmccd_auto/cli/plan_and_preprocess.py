@@ -1,0 +1,79 @@
+"""mmccd_plan_and_preprocess: fingerprint -> plans -> normalised npz slices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import (
+    add_device_option,
+    add_extension_option,
+    add_folder_options,
+    add_processes_option,
+    choose_device,
+    folders_from,
+    make_parser,
+    run_command,
+)
+from mmccd_auto.pipeline import PlanningOptions, plan_and_preprocess
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    parser = make_parser("Fingerprint datasets, plan for them and write their normalised slices.")
+    parser.add_argument(
+        "-d", dest="datasets", nargs="+", default=None, metavar="DATASET", help="numbers or names; without it every dataset"
+    )
+    parser.add_argument("-pl", dest="planner", default="MMCCDPlanner", help="planner class")
+    parser.add_argument(
+        "--resolution",
+        default="standard",
+        choices=("lowres", "standard", "fullres"),
+        help="largest patch edge: 64 px (workstations without a GPU), 128 px, 256 px; each has plans of its own",
+    )
+    parser.add_argument(
+        "-gpu_memory_target", type=float, default=None, metavar="GB", help="without it what the device has, 8 if unknown"
+    )
+    parser.add_argument("-overwrite_target_spacing", type=float, default=None, metavar="MM", help="pixel edge in the slice")
+    parser.add_argument("-overwrite_plans_name", default=None, metavar="NAME", help="name of the plans")
+    parser.add_argument(
+        "--time_budget",
+        type=float,
+        default=10.0,
+        metavar="MINUTES",
+        help="per case at prediction; the number of diffusion steps and strips is planned to fit",
+    )
+    parser.add_argument("--verify_dataset_integrity", action="store_true", help="check every file before planning")
+    parser.add_argument("--no_pp", action="store_true", help="stop after planning")
+    parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
+    add_processes_option(parser)
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "raw", "preprocessed")
+    options = parser.parse_args(arguments)
+    planning = PlanningOptions(
+        planner=options.planner,
+        resolution=options.resolution,
+        memory_budget_gb=options.gpu_memory_target,
+        target_spacing=options.overwrite_target_spacing,
+        plans_name=options.overwrite_plans_name,
+        time_budget_minutes=options.time_budget,
+        extensions=tuple(options.extensions),
+    )
+    failed = plan_and_preprocess(
+        folders_from(options),
+        datasets=options.datasets,
+        planning=planning,
+        device=choose_device(options.device),
+        processes=options.processes,
+        verify=options.verify_dataset_integrity,
+        preprocess=not options.no_pp,
+        overwrite=options.overwrite,
+    )
+    for message in failed:
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

@@ -1,0 +1,73 @@
+"""mmccd_predict -i in -o out: anomaly maps in the scans' own geometry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import (
+    add_device_option,
+    add_extension_option,
+    add_folder_options,
+    choose_device,
+    folders_from,
+    make_parser,
+    run_command,
+)
+from mmccd_auto.pipeline import PredictionOptions, predict
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    parser = make_parser("Predict anomaly maps; only the input modality of each scan is needed.")
+    parser.add_argument("-i", dest="input", required=True, metavar="INPUT", help="a folder of NIfTI files, or one file")
+    parser.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the maps go")
+    parser.add_argument("-m", dest="model", default=None, metavar="FOLDER", help="a trained model's folder, used alone")
+    parser.add_argument("-d", dest="dataset", default=None, help="the model's dataset; not needed where there is one model")
+    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle")
+    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
+    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
+    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+    parser.add_argument("--preset", default="plan", choices=("plan", "fast", "paper"), help="steps and strips")
+    parser.add_argument("--sampling_steps", type=int, default=None, help="instead of the preset's")
+    parser.add_argument("--strip_stride", type=int, default=None, metavar="PX", help="instead of the preset's")
+    parser.add_argument("--batch_size", type=int, default=None, help="strips per network evaluation; the map stays the same")
+    parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
+    parser.add_argument("--threshold", type=float, default=None, help="of the mask, instead of the calibrated one")
+    parser.add_argument("--save_cycle", action="store_true", help="also write the mean cycle and the signed error")
+    parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
+    parser.add_argument("--overwrite", action="store_true", help="predict every case anew (the default)")
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "results")
+    options = parser.parse_args(arguments)
+    failed = predict(
+        folders_from(options),
+        input_path=options.input,
+        output=options.output,
+        options=PredictionOptions(
+            model=options.model,
+            dataset=options.dataset,
+            configuration=options.configuration,
+            trainer=options.trainer,
+            plans_name=options.plans_name,
+            folds=tuple(options.folds) if options.folds else None,
+            preset=options.preset,
+            sampling_steps=options.sampling_steps,
+            strip_stride=options.strip_stride,
+            batch_size=options.batch_size,
+            threshold=options.threshold,
+            extensions=tuple(options.extensions),
+        ),
+        device=choose_device(options.device),
+        brain_masks=options.brain_masks,
+        save_cycle=options.save_cycle,
+        continue_prediction=options.continue_prediction and not options.overwrite,
+    )
+    for message in failed:
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

@@ -1,0 +1,57 @@
+"""mmccd_train DATASET FOLD: train both networks of a modality cycle, then calibrate the maps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import (
+    add_device_option,
+    add_extension_option,
+    add_folder_options,
+    add_processes_option,
+    choose_device,
+    folders_from,
+    make_parser,
+    run_command,
+)
+from mmccd_auto.pipeline import TrainingOptions, train
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = make_parser("Train both networks of a modality cycle on the healthy slices of a dataset.")
+    parser.add_argument("dataset", metavar="DATASET", help="number or name")
+    parser.add_argument("fold", metavar="FOLD", help="0..4, or all to train on every case")
+    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle, as FLAIR-T1; default: the plan's")
+    parser.add_argument("-tr", dest="trainer", default="MMCCDTrainer", help="trainer class")
+    parser.add_argument("-p", dest="plans_name", default="mmccdPlans", help="name of the plans")
+    parser.add_argument("--num_epochs", type=int, default=None, help="instead of the plan's")
+    parser.add_argument("--iterations_per_epoch", type=int, default=None, help="instead of the plan's")
+    parser.add_argument("--continue", dest="resume", action="store_true", help="go on from checkpoint_latest.pth")
+    add_processes_option(parser, default=2)
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "raw", "preprocessed", "results")
+    options = parser.parse_args(arguments)
+    model = train(
+        folders_from(options),
+        dataset=options.dataset,
+        fold=options.fold,
+        options=TrainingOptions(
+            configuration=options.configuration,
+            trainer=options.trainer,
+            plans_name=options.plans_name,
+            num_epochs=options.num_epochs,
+            iterations_per_epoch=options.iterations_per_epoch,
+            extensions=tuple(options.extensions),
+        ),
+        device=choose_device(options.device),
+        processes=options.processes,
+        resume=options.resume,
+    )
+    print(f"trained: {model}")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

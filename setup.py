@@ -1,0 +1,60 @@
+"""Packaging: four folders, one import package."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOMS = {"plans": "plans", "preprocessing": "preprocessing", "inference": "inference"}
+HERE = Path(__file__).parent
+
+
+def packages() -> list[str]:
+    """mmccd_auto with its sub-packages, and the three rooms under its name."""
+    return ["mmccd_auto"] + [f"mmccd_auto.{name}" for name in find_packages("mmccd_auto")] + [
+        f"mmccd_auto.{room}" for room in ROOMS
+    ]
+
+
+setup(
+    name="mmccd_auto",
+    version="0.1.0",
+    description="Self-configuring unsupervised anomaly segmentation in brain MRI by masked modality cycles",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=packages(),
+    package_dir={f"mmccd_auto.{room}": folder for room, folder in ROOMS.items()} | {"mmccd_auto": "mmccd_auto"},
+    package_data={"mmccd_auto": ["py.typed"]},
+    install_requires=[
+        "torch>=2.2",
+        "SimpleITK>=2.3",
+        "batchgenerators>=0.25.1",
+        "numpy>=1.24",
+        "scipy>=1.11",
+        "acvl-utils>=0.2.3",
+        "pandas>=2.0",
+        "scikit-learn>=1.3",
+        "matplotlib>=3.7",
+        "tqdm>=4.60",
+        "nilearn>=0.10",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "hypothesis>=6.100"]},
+    entry_points={
+        "console_scripts": [
+            "mmccd_plan_and_preprocess = mmccd_auto.cli.plan_and_preprocess:main",
+            "mmccd_train = mmccd_auto.cli.train:main",
+            "mmccd_predict = mmccd_auto.cli.predict:main",
+            "mmccd_evaluate = mmccd_auto.cli.evaluate:main",
+            "mmccd_demo = mmccd_auto.cli.demo:main",
+        ]
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Healthcare Industry",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
