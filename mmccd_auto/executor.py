@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +20,8 @@ from mmccd_auto.errors import MMCCDError
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
@@ -25,6 +30,15 @@ class Outcome(Generic[Result]):
     case: str
     result: Result | None
     error: str | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One case's call, and its place in the order that was asked for."""
+
+    index: int
+    case: str
+    args: tuple
 
 
 class SequentialExecutor(Executor):
@@ -43,13 +57,25 @@ class SequentialExecutor(Executor):
 def make_executor(processes: int) -> Executor:
     """A process pool of ``processes`` workers, or sequential work for 0.
 
-    Workers are spawned, not forked: forking a process that holds threads (torch, ITK) can hang.
+    Workers are spawned, not forked: forking a process that holds threads (torch, ITK) can hang. They share the machine's
+    cores, so that their numerical libraries don't start a thread per core each. In a daemonic process, which may not have
+    children (some schedulers work so), the work is sequential.
+
+    Raises
+    ------
+    MMCCDError
+        If ``processes`` is negative.
     """
     if processes < 0:
         raise MMCCDError(f"-np {processes}: the number of processes can't be negative (0 works in this process).")
+    if processes > 0 and multiprocessing.current_process().daemon:
+        logger.warning("This process may not start others: the cases are worked on one after another.")
+        processes = 0
     if processes == 0:
         return SequentialExecutor()
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(threads,))
 
 
 def run_cases(
@@ -62,8 +88,9 @@ def run_cases(
     """Call ``function(*args)`` for every ``(case, args)`` and return the outcomes in the given order.
 
     At most two cases per worker are in flight, so memory doesn't grow with the number of cases. An :class:`MMCCDError`
-    ends its own case only; any other exception is a defect of ours and is raised. A worker that is killed (mostly for
-    memory) is reported with the cases that were in flight, and the rest go on in a new pool.
+    ends its own case only; any other exception is a defect of ours and is raised. When a worker is killed (mostly for
+    memory) or memory runs out, the cases that were in flight are tried again one at a time: the case that fails even alone
+    is reported, the others go on. So ``function`` must bear being called again after it was cut off.
 
     Parameters
     ----------
@@ -74,48 +101,106 @@ def run_cases(
     executor_factory : makes the executor, so that a cluster's client can take its place
     """
     outcomes: dict[int, Outcome[Result]] = {}
-    waiting = list(enumerate(arguments))[::-1]
+    waiting = deque(_Call(index, case, args) for index, (case, args) in enumerate(arguments))
+    suspects: deque[_Call] = deque()
     with tqdm(total=len(arguments), desc=description, unit="case", disable=not arguments) as progress:
-        while waiting:
-            with executor_factory(processes) as executor:
-                _drain(executor, function, waiting, max(1, 2 * processes), outcomes, progress)
+        while waiting or suspects:
+            alone = bool(suspects) or processes == 0
+            queue = suspects or waiting
+            workers = min(processes, 1 if alone else len(queue))
+            limit = 1 if alone else 2 * workers
+            unfinished = _drain(executor_factory(workers), function, queue, limit, outcomes, progress)
+            if unfinished and not alone:
+                logger.warning("A worker process was lost; tried again one at a time: %s", _names(unfinished))
+                suspects.extend(unfinished)
+                continue
+            for call in unfinished:
+                outcomes[call.index] = _killed(call)
+                progress.update()
     return [outcomes[index] for index in range(len(arguments))]
 
 
 def _drain(
     executor: Executor,
     function: Callable[..., Result],
-    waiting: list[tuple[int, tuple[str, tuple]]],
+    queue: deque[_Call],
     limit: int,
     outcomes: dict[int, Outcome[Result]],
     progress: tqdm,
-) -> None:
-    """Work until nothing is waiting or the pool is broken."""
-    running: dict[Future, tuple[int, str]] = {}
-    while waiting or running:
-        while waiting and len(running) < limit:
-            index, (case, args) = waiting.pop()
-            running[executor.submit(function, *args)] = (index, case)
+) -> list[_Call]:
+    """Work until the queue is empty or the executor is broken; return the calls that were in flight then."""
+    running: dict[Future, _Call] = {}
+    try:
+        unfinished = _work(executor, function, queue, limit, running, outcomes, progress)
+    except BaseException:
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)
+    return unfinished
+
+
+def _work(
+    executor: Executor,
+    function: Callable[..., Result],
+    queue: deque[_Call],
+    limit: int,
+    running: dict[Future, _Call],
+    outcomes: dict[int, Outcome[Result]],
+    progress: tqdm,
+) -> list[_Call]:
+    unfinished: list[_Call] = []
+    broken = False
+    while running or (queue and not broken):
+        while queue and len(running) < limit and not broken:
+            call = queue.popleft()
+            try:
+                running[executor.submit(function, *call.args)] = call
+            except BrokenExecutor:
+                unfinished.append(call)
+                broken = True
+        if not running:
+            continue
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
-            index, case = running.pop(future)
-            try:
-                outcomes[index] = Outcome(case, future.result(), None)
-            except MMCCDError as error:
-                outcomes[index] = Outcome(case, None, str(error))
-            except BrokenProcessPool:
-                _report_killed({**running, future: (index, case)}, outcomes, progress)
-                return
-            progress.update()
+            call = running.pop(future)
+            outcome = _outcome(future, call)
+            if outcome is None:
+                unfinished.append(call)
+                broken = broken or isinstance(future.exception(), BrokenExecutor)
+            else:
+                outcomes[call.index] = outcome
+                progress.update()
+    return sorted(unfinished, key=lambda call: call.index)
 
 
-def _report_killed(running: dict[Future, tuple[int, str]], outcomes: dict[int, Outcome], progress: tqdm) -> None:
-    names = ", ".join(sorted(case for _, case in running.values()))
+def _outcome(future: Future, call: _Call) -> Outcome | None:
+    """The finished call's outcome; None where the worker was killed or had too little memory."""
+    try:
+        return Outcome(call.case, future.result(), None)
+    except MMCCDError as error:
+        return Outcome(call.case, None, str(error))
+    except (BrokenExecutor, MemoryError):
+        return None
+    except Exception:
+        logger.error("Case %s met a defect.", call.case)
+        raise
+
+
+def _killed(call: _Call) -> Outcome:
     message = (
-        f"a worker process was killed while {names} were in work, probably because memory ran out: "
-        "use fewer processes (-np), or -np 0 to work on one case at a time."
+        f"{call.case} could not be worked on: its process was killed or ran out of memory, even with no other case beside "
+        "it: free some memory, use a machine with more, or leave this case out."
     )
     logger.error(message)
-    for index, case in running.values():
-        outcomes[index] = Outcome(case, None, message)
-        progress.update()
+    return Outcome(call.case, None, message)
+
+
+def _names(calls: Sequence[_Call]) -> str:
+    return ", ".join(call.case for call in calls)
+
+
+def _start_worker(threads: int) -> None:
+    """Give a worker its share of threads, and let an interrupt end it quietly with its temporary files removed."""
+    for name in _THREAD_VARIABLES:
+        os.environ.setdefault(name, str(threads))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))

@@ -1,0 +1,192 @@
+"""The brain mask of a volume that was brain-extracted at its source, and the recognition of one that was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from mmccd_auto.errors import MMCCDError
+
+VALUE_TOLERANCE = 1e-4
+RINGING_TOLERANCE = 1e-3
+RINGING_FRACTION = 0.05
+FACE_SHARE = 0.5
+EDGE_SHARE = 0.8
+LARGEST_BRAIN_ML = 2300.0
+LARGEST_BRAIN_SECTION_MM2 = 23000.0
+DUST_FRACTION = 0.01
+SKULL_ADVICE = (
+    "give a brain-extracted volume, or a brain mask file "
+    "(brain_masksTr/CASE.nii.gz for training, --brain_masks for prediction)"
+)
+
+
+@dataclass(frozen=True)
+class BrainMaskReport:
+    """What the background of a volume tells about the brain.
+
+    Attributes
+    ----------
+    mask : bool [z, y, x], the brain; of a volume that is not usable what differs from the background, all False where
+        there is no background
+    skull : the head is still around the brain
+    reason : why the volume can't be used, as the end of the sentence "FILE ..."; empty for a usable volume
+    background : the constant value around the brain, None where there is none
+    """
+
+    mask: np.ndarray
+    skull: bool
+    reason: str
+    background: float | None
+
+    @property
+    def usable(self) -> bool:
+        """The mask is a brain's."""
+        return not self.reason
+
+
+def find_brain(array: np.ndarray, spacing: tuple[float, float, float], name: str) -> np.ndarray:
+    """The brain of a brain-extracted volume.
+
+    Parameters
+    ----------
+    array : [z, y, x], any numeric type
+    spacing : mm along x, y, z
+    name : file or case and modality, named in errors
+
+    Returns
+    -------
+    bool [z, y, x]
+
+    Raises
+    ------
+    MMCCDError
+        If the skull is still on, or there is nothing but background.
+    """
+    report = examine_brain(array, spacing)
+    if not report.usable:
+        raise MMCCDError(f"{name} {report.reason}")
+    return report.mask
+
+
+def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> BrainMaskReport:
+    """Find the brain and say whether the volume is brain-extracted; raises nothing.
+
+    The background is the value that at least half of the voxels on the faces of the volume and nearly all on its twelve
+    edges share (a brain that fills a tightly cut volume touches faces, never most of the edges). Where fewer than 5 % of
+    the other voxels lie below it, these are the ringing of a resampling and count as background too; where more do, the
+    volume holds z-scores around a background of 0 and every voxel that differs counts. Holes are filled, in 3D and in
+    each plane, and specks below 1 % of the largest part are dropped.
+
+    Parameters as in :func:`find_brain`.
+    """
+    array = np.asarray(array)
+    nothing = np.zeros(array.shape, dtype=bool)
+    if not np.isfinite(array).all():
+        return BrainMaskReport(nothing, False, "holds values that are not finite: mend or leave out the file.", None)
+    background, tolerance = _background(array)
+    if background is None:
+        return BrainMaskReport(
+            nothing, True, f"still has the skull (there is no constant background): {SKULL_ADVICE}.", None
+        )
+    foreground = _foreground(array, background, tolerance)
+    if not foreground.any():
+        return BrainMaskReport(
+            nothing, False, "holds one constant value and no brain: mend or leave out the file.", background
+        )
+    mask = clean_mask(foreground)
+    reason = _too_large(mask, spacing)
+    return BrainMaskReport(mask, bool(reason), reason, background)
+
+
+def clean_mask(mask: np.ndarray) -> np.ndarray:
+    """Fill holes (3D, then in the planes along each axis) and drop parts below 1 % of the largest; bool [z, y, x]."""
+    if not mask.any():
+        return np.zeros(mask.shape, dtype=bool)
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    part = _without_dust(mask[box])
+    part = part | _holes(part, (0, 1, 2))
+    filled = part.copy()
+    for axis in range(3):
+        filled |= _holes(part, tuple(other for other in range(3) if other != axis))
+    cleaned = np.zeros(mask.shape, dtype=bool)
+    cleaned[box] = filled
+    return cleaned
+
+
+def _background(array: np.ndarray) -> tuple[float | None, float]:
+    """The constant value around the brain and the tolerance within which it is constant; None where there is none."""
+    faces = np.concatenate([np.take(array, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+    value = float(np.median(faces))
+    scale = float(np.abs(np.percentile(array[::2, ::2, ::2], (0.5, 99.5)) - value).max())
+    tolerance = VALUE_TOLERANCE * (scale or float(np.abs(array - value).max()))
+    if np.mean(np.abs(faces - value) <= tolerance) < FACE_SHARE:
+        return None, tolerance
+    if np.mean(np.abs(_edges(array) - value) <= tolerance) < EDGE_SHARE:
+        return None, tolerance
+    return value, tolerance
+
+
+def _edges(array: np.ndarray) -> np.ndarray:
+    """The voxels on the twelve edges of the volume."""
+    lines = []
+    for axis in range(3):
+        along = np.moveaxis(array, axis, 0)
+        lines += [along[:, first, second] for first in (0, -1) for second in (0, -1)]
+    return np.concatenate(lines)
+
+
+def _foreground(array: np.ndarray, background: float, tolerance: float) -> np.ndarray:
+    """Voxels that differ from the background and are no ringing; bool [z, y, x]."""
+    below = array < background - tolerance
+    above = array > background + tolerance
+    count_below, count_above = np.count_nonzero(below), np.count_nonzero(above)
+    if count_below >= RINGING_FRACTION * (count_below + count_above):
+        return below | above
+    bright = float(np.percentile(array[above], 99)) if count_above else background
+    return array > background + max(tolerance, RINGING_TOLERANCE * (bright - background))
+
+
+def _too_large(mask: np.ndarray, spacing: tuple[float, float, float]) -> str:
+    """Why the mask is a head and no brain; empty for a brain."""
+    edges = np.asarray(spacing[::-1], dtype=float)
+    volume = np.count_nonzero(mask) * float(edges.prod()) / 1000
+    sections = [
+        np.count_nonzero(mask, axis=tuple(other for other in range(3) if other != axis)).max() * edges.prod() / edges[axis]
+        for axis in range(3)
+    ]
+    if volume > LARGEST_BRAIN_ML:
+        return f"still has the skull ({volume:.0f} ml differ from the background, more than any brain): {SKULL_ADVICE}."
+    if max(sections) > LARGEST_BRAIN_SECTION_MM2:
+        area = max(sections) / 100
+        return f"still has the skull (its largest section is {area:.0f} cm2, more than any brain's): {SKULL_ADVICE}."
+    return ""
+
+
+def _without_dust(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= DUST_FRACTION * sizes.max())[labels]
+
+
+def _holes(mask: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Background that ``mask`` encloses when one moves along ``axes`` only; bool of the mask's shape."""
+    neighbours = np.zeros((3, 3, 3), dtype=bool)
+    neighbours[1, 1, 1] = True
+    for axis in axes:
+        for step in (0, 2):
+            position = [1, 1, 1]
+            position[axis] = step
+            neighbours[tuple(position)] = True
+    labels, count = ndimage.label(~mask, structure=neighbours)
+    enclosed = np.ones(count + 1, dtype=bool)
+    enclosed[0] = False
+    for axis in axes:
+        for end in (0, -1):
+            enclosed[np.take(labels, end, axis=axis)] = False
+    return enclosed[labels]

@@ -1,0 +1,284 @@
+"""Raw datasets in nnU-Net's naming: which cases there are, and which file is what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json
+
+DATASET_FILE = "dataset.json"
+DEFAULT_FILE_ENDING = ".nii.gz"
+DEFAULT_LABELS = {"background": 0, "lesion": 1}
+SPLITS = ("Tr", "Ts")
+
+_DATASET_NAME = re.compile(r"Dataset(?P<number>\d+)_(?P<name>.+)")
+# Modality names become parts of folder names, in which a double underscore separates trainer, plans and configuration.
+_MODALITY_NAME = re.compile(r"(?!.*__)\w[\w+.-]*")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One raw dataset.
+
+    Attributes
+    ----------
+    folder : that holds dataset.json
+    name : of the folder, such as ``Dataset001_RealBrain``
+    modalities : channel names in the order of their channel numbers, two or more
+    labels : name -> value; everything that isn't background (0) counts as abnormal
+    file_ending : of every image and label, such as ``.nii.gz``
+    subjects : case -> person, for the cases where dataset.json tells it
+    content : dataset.json as it is
+    """
+
+    folder: Path
+    name: str
+    modalities: tuple[str, ...]
+    labels: dict[str, int]
+    file_ending: str
+    subjects: dict[str, str]
+    content: dict[str, Any]
+
+    def images_folder(self, split: str = "Tr") -> Path:
+        """Folder ``imagesTr`` (training) or ``imagesTs`` (test)."""
+        return self._folder("images", split)
+
+    def labels_folder(self, split: str = "Tr") -> Path:
+        """Folder ``labelsTr`` or ``labelsTs``; it need not exist."""
+        return self._folder("labels", split)
+
+    def brain_masks_folder(self, split: str = "Tr") -> Path:
+        """Folder ``brain_masksTr`` or ``brain_masksTs``; it need not exist."""
+        return self._folder("brain_masks", split)
+
+    def cases(self, split: str = "Tr") -> list[str]:
+        """Cases that have at least one channel, sorted. Hidden files and files named otherwise are passed over."""
+        found = set()
+        for path in visible_files(self.images_folder(split)):
+            parts = parse_channel_name(path.name, self.file_ending)
+            if parts is not None and parts[1] < len(self.modalities):
+                found.add(parts[0])
+        return sorted(found)
+
+    def channel_file(self, case: str, modality: str, split: str = "Tr") -> Path:
+        """Where the case's scan of this modality is, or would be (see :meth:`available_modalities`).
+
+        Raises
+        ------
+        MMCCDError
+            If the dataset has no such modality.
+        """
+        if modality not in self.modalities:
+            raise MMCCDError(
+                f"{self.folder / DATASET_FILE} has no modality {modality}: choose from {_list(self.modalities)}."
+            )
+        return self.images_folder(split) / f"{case}_{self.modalities.index(modality):04d}{self.file_ending}"
+
+    def available_modalities(self, case: str, split: str = "Tr") -> tuple[str, ...]:
+        """The modalities of which the case has a file, in channel order."""
+        return tuple(name for name in self.modalities if self.channel_file(case, name, split).is_file())
+
+    def label_file(self, case: str, split: str = "Tr") -> Path | None:
+        """The case's drawn abnormalities; None where there is no file, which means: healthy, or not examined."""
+        return _if_file(self.labels_folder(split) / f"{case}{self.file_ending}")
+
+    def brain_mask_file(self, case: str, split: str = "Tr") -> Path | None:
+        """The case's given brain mask, or None: then the mask is found from the images."""
+        return _if_file(self.brain_masks_folder(split) / f"{case}{self.file_ending}")
+
+    def subject(self, case: str) -> str:
+        """The person the case is of; where dataset.json doesn't tell, every case is a person of its own."""
+        return self.subjects.get(case, case)
+
+    def _folder(self, kind: str, split: str) -> Path:
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is neither Tr nor Ts")
+        return self.folder / f"{kind}{split}"
+
+
+def parse_channel_name(file_name: str, file_ending: str) -> tuple[str, int] | None:
+    """(case, channel) of ``CASE_0000.nii.gz``, or None where the name isn't of that form.
+
+    The channel is the LAST ``_dddd`` before the file ending, so case ids may contain such groups themselves.
+    """
+    match = re.fullmatch(rf"(?P<case>.+)_(?P<channel>[0-9]{{4}}){re.escape(file_ending)}", file_name)
+    return None if match is None else (match["case"], int(match["channel"]))
+
+
+def split_case_and_channel(file_name: str, file_ending: str) -> tuple[str, int]:
+    """(case, channel) of a file name: ``BraTS2021_00006_0000.nii.gz`` is channel 0 of case ``BraTS2021_00006``.
+
+    Raises
+    ------
+    MMCCDError
+        If the name isn't ``CASE_dddd`` + the file ending.
+    """
+    parts = parse_channel_name(file_name, file_ending)
+    if parts is None:
+        raise MMCCDError(
+            f"{file_name} is not named CASE_0000{file_ending}: put the channel number, four digits after an underscore, "
+            "before the file ending."
+        )
+    return parts
+
+
+def list_datasets(raw: str | Path) -> list[Path]:
+    """Folders ``DatasetXXX_Name`` in the raw folder, by number and then by name; empty where the folder doesn't exist."""
+    raw = Path(raw)
+    if not raw.is_dir():
+        return []
+    named = [(_DATASET_NAME.fullmatch(path.name), path) for path in raw.iterdir() if path.is_dir()]
+    found = [(int(match["number"]), path.name, path) for match, path in named if match is not None]
+    return [path for _, _, path in sorted(found)]
+
+
+def find_dataset(raw: str | Path, identifier: int | str) -> Path:
+    """The folder of one dataset.
+
+    Parameters
+    ----------
+    raw : the raw folder
+    identifier : number (1, "1", "001", "Dataset001"), full name ("Dataset001_RealBrain") or name ("RealBrain")
+
+    Raises
+    ------
+    MMCCDError
+        If there is none, or more than one, of that number or name; the message lists what there is.
+    """
+    raw = Path(raw)
+    if not raw.is_dir():
+        raise MMCCDError(
+            f"{raw} does not exist: make this folder and put datasets (DatasetXXX_Name) in it, or name another one "
+            "by --raw or the environment variable mmccd_raw."
+        )
+    folders = list_datasets(raw)
+    wanted = str(identifier).strip()
+    exact = [folder for folder in folders if folder.name == wanted]
+    matching = exact or [folder for folder in folders if _is_meant(folder, wanted)]
+    if len(matching) > 1:
+        raise MMCCDError(
+            f"{raw} holds several datasets that {wanted} could mean ({_list(folder.name for folder in matching)}): "
+            "give the full name, or renumber one of them."
+        )
+    if not matching:
+        there = f"it holds {_list(folder.name for folder in folders)}" if folders else "it holds no folder DatasetXXX_Name"
+        raise MMCCDError(f"{raw} has no dataset {wanted}: {there}.")
+    return matching[0]
+
+
+def load_dataset(folder: str | Path) -> Dataset:
+    """Read dataset.json.
+
+    Raises
+    ------
+    MMCCDError
+        If dataset.json is missing or broken, or an entry isn't what it must be (documentation/dataset_format.md).
+    """
+    folder = Path(folder)
+    path = folder / DATASET_FILE
+    if not path.is_file():
+        raise MMCCDError(f"{path} does not exist: write it as documentation/dataset_format.md shows.")
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise MMCCDError(f"{path} is not a JSON object: it must begin with {{ and hold channel_names.")
+    return Dataset(
+        folder=folder,
+        name=folder.resolve().name,
+        modalities=_modalities(content, path),
+        labels=_labels(content, path),
+        file_ending=_file_ending(content, path),
+        subjects=_subjects(content, path),
+        content=content,
+    )
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, without hidden files (``._x`` of macOS); empty where it doesn't exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_meant(folder: Path, wanted: str) -> bool:
+    match = _DATASET_NAME.fullmatch(folder.name)
+    number = re.fullmatch(r"(?:Dataset)?([0-9]+)", wanted)
+    if number is not None:
+        return int(match["number"]) == int(number[1])
+    return match["name"] == wanted
+
+
+def _modalities(content: dict[str, Any], path: Path) -> tuple[str, ...]:
+    channels = content.get("channel_names")
+    example = '{"0": "FLAIR", "1": "T1"}'
+    if not isinstance(channels, dict):
+        raise MMCCDError(f"{path} has no object channel_names: write it as {example}.")
+    if sorted(channels) != sorted(str(number) for number in range(len(channels))):
+        raise MMCCDError(f"{path}: the keys of channel_names must be the numbers from 0 without a gap, as in {example}.")
+    names = [channels[str(number)] for number in range(len(channels))]
+    for name in names:
+        if not isinstance(name, str) or _MODALITY_NAME.fullmatch(name) is None:
+            raise MMCCDError(
+                f"{path}: the channel name {name!r} can't be used in folder names: use letters, digits and single _ + . - "
+                "only, beginning with a letter or digit."
+            )
+    for index, name in enumerate(names):
+        if name.lower() in (earlier.lower() for earlier in names[:index]):
+            raise MMCCDError(f"{path} names two channels {name}: give each modality a name of its own.")
+    if len(names) < 2:
+        raise MMCCDError(f"{path} names {len(names)} modality: the method learns from two or more of the same people.")
+    return tuple(names)
+
+
+def _labels(content: dict[str, Any], path: Path) -> dict[str, int]:
+    labels = content.get("labels", DEFAULT_LABELS)
+    example = '{"background": 0, "lesion": 1}'
+    if not isinstance(labels, dict) or not all(type(value) is int for value in labels.values()):
+        raise MMCCDError(f"{path}: labels must be an object of names and whole numbers, as in {example}.")
+    if labels.get("background") != 0 or len(set(labels.values())) != len(labels):
+        raise MMCCDError(f"{path}: labels must give background the value 0 and every other name its own, as in {example}.")
+    return dict(labels)
+
+
+def _file_ending(content: dict[str, Any], path: Path) -> str:
+    ending = content.get("file_ending", DEFAULT_FILE_ENDING)
+    if not isinstance(ending, str) or re.fullmatch(r"(\.\w+)+", ending) is None:
+        raise MMCCDError(f'{path}: file_ending is {ending!r}: write the ending with its full stop, such as ".nii.gz".')
+    return ending
+
+
+def _subjects(content: dict[str, Any], path: Path) -> dict[str, str]:
+    """case -> person, from ``subjects`` and from ``cases.CASE.subject``."""
+    subjects = content.get("subjects", {})
+    if not isinstance(subjects, dict) or not all(_is_name(value) for value in subjects.values()):
+        raise MMCCDError(f'{path}: subjects must be an object of cases and people, as in {{"case1": "person1"}}.')
+    found = {case: str(subject) for case, subject in subjects.items()}
+    cases = content.get("cases", {})
+    if not isinstance(cases, dict):
+        return found
+    for case, entry in cases.items():
+        if not isinstance(entry, dict) or "subject" not in entry:
+            continue
+        if not _is_name(entry["subject"]):
+            raise MMCCDError(f"{path}: the subject of case {case} must be a text.")
+        if found.setdefault(case, str(entry["subject"])) != str(entry["subject"]):
+            raise MMCCDError(
+                f"{path} names two subjects for case {case} ({found[case]} in subjects, {entry['subject']} in cases): "
+                "mend one of them."
+            )
+    return found
+
+
+def _is_name(value: Any) -> bool:
+    return (isinstance(value, str) and value.strip() != "") or type(value) is int
+
+
+def _if_file(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names)

@@ -1,0 +1,150 @@
+"""Which files belong to one case of an evaluation; everything that is missing is told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json
+
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl")
+ANOMALY_ENDING = "_anomaly.nii.gz"
+MASK_ENDING = "_mask.nii.gz"
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    Attributes
+    ----------
+    reference : labels, nonzero = abnormal
+    anomaly : predicted score
+    mask : predicted mask, None where the prediction had no threshold
+    image : the scan that was predicted
+    modality : of that scan
+    brain_mask : None where the brain is found from the scan
+    """
+
+    case: str
+    reference: Path
+    anomaly: Path
+    mask: Path | None
+    image: Path
+    modality: str
+    brain_mask: Path | None
+
+
+def find_case_files(
+    reference: Path, prediction: Path, images: Path | None = None, brain_masks: Path | None = None
+) -> tuple[list[CaseFiles], list[str]]:
+    """Match labels and predictions by case name.
+
+    The scan is the ``input_file`` of CASE.json, looked up by its name in ``images`` where that is given. The brain mask is
+    CASE.nii.gz in ``brain_masks``, else the ``brain_mask_file`` of CASE.json, else None.
+
+    Returns
+    -------
+    the cases in order of their names, and the predictions that have no reference (they are not evaluated)
+
+    Raises
+    ------
+    MMCCDError
+        If a folder is missing or holds no volumes, or if any case lacks a file: one error with a line for each case.
+    """
+    for folder in (reference, prediction, images, brain_masks):
+        if folder is not None and not folder.is_dir():
+            raise MMCCDError(f"{folder} is not a folder.")
+    labels = _volumes(reference)
+    if not labels:
+        raise MMCCDError(f"{reference} holds no labels: it should hold one CASE.nii.gz for each predicted case.")
+    found, problems = [], []
+    for case, label in sorted(labels.items()):
+        try:
+            found.append(_case_files(case, label, prediction, images, brain_masks))
+        except MMCCDError as error:
+            problems.append(str(error))
+    raise_together(problems, len(labels))
+    predicted = {case.removesuffix("_anomaly") for case in _volumes(prediction) if case.endswith("_anomaly")}
+    return found, sorted(predicted - labels.keys())
+
+
+def raise_together(problems: list[str], cases: int) -> None:
+    """Raise one MMCCDError that tells all ``problems``, one a line; do nothing where there are none."""
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise MMCCDError(f"{len(problems)} of {cases} cases can't be evaluated, so there are no figures:\n{lines}")
+
+
+def _case_files(case: str, label: Path, prediction: Path, images: Path | None, brain_masks: Path | None) -> CaseFiles:
+    anomaly = prediction / f"{case}{ANOMALY_ENDING}"
+    if not anomaly.is_file():
+        raise MMCCDError(f"{case} has a reference ({label}) but no prediction ({anomaly}): predict it first.")
+    record_file = prediction / f"{case}.json"
+    record = load_json(record_file)
+    mask = prediction / f"{case}{MASK_ENDING}"
+    return CaseFiles(
+        case=case,
+        reference=label,
+        anomaly=anomaly,
+        mask=mask if mask.is_file() else None,
+        image=_find_image(case, record, record_file, images),
+        modality=str(_entry(record, "input_modality", record_file)),
+        brain_mask=_find_brain_mask(case, record, record_file, brain_masks),
+    )
+
+
+def _find_image(case: str, record: Any, record_file: Path, images: Path | None) -> Path:
+    named = Path(str(_entry(record, "input_file", record_file)))
+    found = _first_file(_places(named, record_file, images))
+    if found is None:
+        place = named if images is None else f"{named} (looked for in {images})"
+        raise MMCCDError(f"{place}, the scan of {case} that {record_file} names, does not exist: say with -i where it is.")
+    return found
+
+
+def _find_brain_mask(case: str, record: dict[str, Any], record_file: Path, brain_masks: Path | None) -> Path | None:
+    if brain_masks is not None:
+        given = _volumes(brain_masks).get(case)
+        if given is None:
+            raise MMCCDError(f"{case} has no brain mask in {brain_masks}: add {case}.nii.gz, or leave out --brain_masks.")
+        return given
+    if not record.get("brain_mask_file"):
+        return None
+    named = Path(str(record["brain_mask_file"]))
+    found = _first_file(_places(named, record_file, None))
+    if found is None:
+        raise MMCCDError(
+            f"{named}, the brain mask that {record_file} names, does not exist: say with --brain_masks where it is."
+        )
+    return found
+
+
+def _places(named: Path, record_file: Path, folder: Path | None) -> list[Path]:
+    """Where a file that a record names may be; in a given ``folder`` with as much of its path as exists there."""
+    if folder is None:
+        return [named, record_file.parent / named]
+    parts = named.relative_to(named.anchor).parts
+    return [folder.joinpath(*parts[start:]) for start in range(len(parts))]
+
+
+def _first_file(candidates: list[Path]) -> Path | None:
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _entry(record: Any, name: str, record_file: Path) -> Any:
+    if not isinstance(record, dict) or not record.get(name):
+        raise MMCCDError(f"{record_file} has no entry {name!r}: it was not written by mmccd_predict; predict the case anew.")
+    return record[name]
+
+
+def _volumes(folder: Path) -> dict[str, Path]:
+    """Case name -> volume, for every volume of ``folder`` that isn't hidden or unfinished."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in VOLUME_ENDINGS if path.name.endswith(ending)), None)
+        if ending is not None and not path.name.startswith("."):
+            found[path.name.removesuffix(ending)] = path
+    return found

@@ -1,0 +1,246 @@
+"""The integrity check: every fault of a raw dataset in one list, each with the file and what to do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mmccd_auto.dataset_names import naming_problems
+from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.executor import run_cases
+from mmccd_auto.image_io import Geometry, Volume, read_volume
+
+MISSING_CHANNELS_KEY = "missing_channels"
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What the check of one case found.
+
+    Attributes
+    ----------
+    problems : sentences, each beginning with a file
+    fingerprints : file -> hash of its voxels, by which copies of one image are found
+    """
+
+    problems: tuple[str, ...] = ()
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+
+def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
+    """Check the whole dataset and return every problem, each line beginning with the file and saying what to do.
+
+    Checked are: names and completeness of the files, numTraining, subjects, and per case that each file can be read, is
+    finite and not constant, that channels, label and brain mask are on one grid (:meth:`Geometry.differences`), that the
+    label holds only values that dataset.json names, and that no image stands under two cases of different people or under
+    two modalities.
+
+    Parameters
+    ----------
+    dataset : the raw dataset
+    processes : workers over the cases; 0 works in this process
+    """
+    problems = description_problems(dataset)
+    for split in SPLITS:
+        problems += naming_problems(dataset, split)
+    keys = [(split, case) for split in SPLITS for case in dataset.cases(split)]
+    arguments = [(case, (dataset, case, split)) for split, case in keys]
+    owners: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for (split, case), outcome in zip(keys, run_cases(verify_case, arguments, processes, "Checking"), strict=True):
+        if outcome.result is None:
+            problems.append(f"{dataset.images_folder(split) / case}_*{dataset.file_ending}: {outcome.error}")
+            continue
+        problems += outcome.result.problems
+        for file, fingerprint in outcome.result.fingerprints.items():
+            owners[fingerprint].append((case, file))
+    return problems + copy_problems(dataset, owners)
+
+
+def description_problems(dataset: Dataset) -> list[str]:
+    """What in dataset.json disagrees with the folders: numTraining, subjects, missing_channels."""
+    file = dataset.folder / DATASET_FILE
+    cases = {split: dataset.cases(split) for split in SPLITS}
+    known = set(cases["Tr"]) | set(cases["Ts"])
+    problems = []
+    if not cases["Tr"]:
+        problems.append(
+            f"{dataset.images_folder('Tr')} holds no case: put scans named CASE_0000{dataset.file_ending} there."
+        )
+    number = dataset.content.get("numTraining")
+    if number != len(cases["Tr"]):
+        said = "has no numTraining" if number is None else f"says numTraining {number}"
+        problems.append(
+            f"{file} {said}, but imagesTr holds {len(cases['Tr'])} cases: correct the number or add the cases that are missing."
+        )
+    problems += [
+        f"{dataset.images_folder('Ts') / case}_*{dataset.file_ending} has the name of a training case: remove one of the "
+        "two or give the test case another name."
+        for case in sorted(set(cases["Tr"]) & set(cases["Ts"]))
+    ]
+    problems += [
+        f"{file} names a subject for case {case}, which has no images: correct the case's name or remove the entry."
+        for case in sorted(set(dataset.subjects) - known)
+    ]
+    in_test = {dataset.subject(case): case for case in cases["Ts"] if case not in cases["Tr"]}
+    for case in cases["Tr"]:
+        if dataset.subject(case) in in_test:
+            problems.append(
+                f"{file} gives training case {case} and test case {in_test[dataset.subject(case)]} the same subject "
+                f"{dataset.subject(case)}: move all cases of one person to one side."
+            )
+    return problems + _declaration_problems(dataset, known)
+
+
+def verify_case(dataset: Dataset, case: str, split: str) -> CaseReport:
+    """Check one case's files, one volume in memory at a time."""
+    problems = _channel_problems(dataset, case, split)
+    fingerprints: dict[str, str] = {}
+    reference: tuple[Path, Geometry] | None = None
+    for modality in dataset.available_modalities(case, split):
+        path = dataset.channel_file(case, modality, split)
+        volume = _read(path, problems)
+        if volume is None:
+            continue
+        faults = _image_problems(path, volume.array)
+        problems += faults
+        if not faults:
+            fingerprints[str(path)] = _fingerprint(volume.array)
+        reference = reference or (path, volume.geometry)
+        problems += _grid_problems(path, volume.geometry, *reference)
+    extras = ((dataset.label_file(case, split), _label_problems), (dataset.brain_mask_file(case, split), _mask_problems))
+    for path, check in extras:
+        volume = _read(path, problems) if path is not None else None
+        if path is None or volume is None:
+            continue
+        problems += check(path, volume.array, dataset)
+        if reference is not None:
+            problems += _grid_problems(path, volume.geometry, *reference)
+    return CaseReport(tuple(problems), fingerprints)
+
+
+def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) -> list[str]:
+    """Images that stand under two names: for two people (the folds would leak) or as two modalities of one case.
+
+    Parameters
+    ----------
+    dataset : tells whose the cases are
+    owners : hash of the voxels -> (case, file) of every image that has it
+    """
+    problems = []
+    for entries in owners.values():
+        first_case, first_file = entries[0]
+        for case, file in entries[1:]:
+            one_split = Path(file).parent == Path(first_file).parent
+            if case == first_case and one_split:
+                problems.append(f"{file} holds the same voxels as {first_file}: put the scan of the right modality there.")
+            elif dataset.subject(case) != dataset.subject(first_case):
+                problems.append(
+                    f"{file} holds the same voxels as {first_file}, though the cases count as two people: remove one, or "
+                    f"name one subject for both in {DATASET_FILE}."
+                )
+    return problems
+
+
+def _declaration_problems(dataset: Dataset, known: set[str]) -> list[str]:
+    file = dataset.folder / DATASET_FILE
+    declared = dataset.content.get(MISSING_CHANNELS_KEY, {})
+    example = f'"{MISSING_CHANNELS_KEY}": {{"case1": ["{dataset.modalities[-1]}"]}}'
+    well_formed = isinstance(declared, dict) and all(
+        isinstance(names, list) and set(map(str, names)) <= set(dataset.modalities) for names in declared.values()
+    )
+    if not well_formed:
+        return [f"{file}: {MISSING_CHANNELS_KEY} must be an object of cases and lists of modalities, as in {example}."]
+    return [
+        f"{file} names {MISSING_CHANNELS_KEY} for case {case}, which has no images: correct the name or remove the entry."
+        for case in sorted(set(declared) - known)
+    ]
+
+
+def _channel_problems(dataset: Dataset, case: str, split: str) -> list[str]:
+    """Missing channels: each training scan that isn't declared as missing, and cases with fewer than two."""
+    available = dataset.available_modalities(case, split)
+    if split == "Ts":
+        # A single modality is enough for prediction, and which one is known only once a model is chosen.
+        return []
+    problems = []
+    declared = dataset.content.get(MISSING_CHANNELS_KEY, {})
+    expected_missing = declared.get(case, ()) if isinstance(declared, dict) else ()
+    for modality in dataset.modalities:
+        if modality not in available and modality not in expected_missing:
+            problems.append(
+                f"{dataset.channel_file(case, modality, split)} is missing ({modality} of case {case}): add it, or, if "
+                f"there is no such scan, list {modality} for this case under {MISSING_CHANNELS_KEY} in {DATASET_FILE}."
+            )
+    if len(available) == 1:
+        problems.append(
+            f"{dataset.channel_file(case, available[0], split)} is the only scan of case {case}: add another modality or "
+            "remove the case, training needs two of each person."
+        )
+    return problems
+
+
+def _read(path: Path, problems: list[str]) -> Volume | None:
+    try:
+        return read_volume(path, dtype=None)
+    except MMCCDError as error:
+        problems.append(str(error))
+        return None
+
+
+def _image_problems(path: Path, array: np.ndarray) -> list[str]:
+    if not np.isfinite(array).all():
+        count = int(array.size - np.isfinite(array).sum())
+        return [f"{path} holds {count} voxels that are NaN or infinite: export it again or set them to 0."]
+    if array.min() == array.max():
+        return [f"{path} is constant (every voxel is {array.flat[0]:g}): export it again or remove it."]
+    return []
+
+
+def _grid_problems(path: Path, geometry: Geometry, reference: Path, reference_geometry: Geometry) -> list[str]:
+    differences = geometry.differences(reference_geometry)
+    if not differences:
+        return []
+    return [
+        f"{path} is not on the grid of {reference.name} ({'; '.join(differences)}): register and resample it onto that grid "
+        "(labels and masks with nearest neighbour), or correct its header."
+    ]
+
+
+def _label_problems(path: Path, array: np.ndarray, dataset: Dataset) -> list[str]:
+    values = np.unique(array)
+    if not np.isfinite(values).all():
+        return [f"{path} holds NaN or infinite values: a label holds the whole numbers of {DATASET_FILE} only."]
+    fractions = values[values != np.round(values)]
+    if fractions.size:
+        return [
+            f"{path} holds values that are no whole numbers (such as {fractions[0]:g}): resample labels with nearest "
+            "neighbour."
+        ]
+    unknown = sorted({int(value) for value in values} - set(dataset.labels.values()))
+    if not unknown:
+        return []
+    shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+    known = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
+    return [f"{path} holds unknown values ({shown}; known are {known}): add them to labels in {DATASET_FILE} or correct it."]
+
+
+def _mask_problems(path: Path, array: np.ndarray, _: Dataset) -> list[str]:
+    values = np.unique(array)
+    if not np.isin(values, (0, 1)).all():
+        return [f"{path} holds values other than 0 and 1: a brain mask is 1 in the brain and 0 elsewhere."]
+    if values.size < 2:
+        return [f"{path} marks {'every' if values[0] else 'no'} voxel as brain: draw it again or remove it."]
+    return []
+
+
+def _fingerprint(array: np.ndarray) -> str:
+    # As float32 and with 0.0 added (which turns -0.0 into 0.0), a copy stored as another type is still found.
+    values = np.ascontiguousarray(array, dtype=np.float32) + np.float32(0.0)
+    digest = hashlib.blake2b(str(values.shape).encode(), digest_size=16)
+    digest.update(values.data)
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""The modality cycle: x -> y by the forward network, y -> x^ by the backward network; what x^ misses of x is anomalous."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.noise import standard_normal
+from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule, Spacing
+from mmccd_auto.model.strip_masks import keep_mask, random_strips
+from mmccd_auto.model.unet import UNet
+from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
+
+INITIAL_DRAW = 0
+CONDITION_DRAW = 1
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the forward model is sampled.
+
+    Attributes
+    ----------
+    steps : network evaluations per strip, 1..T
+    spacing : of the timesteps, see :meth:`DiffusionSchedule.timesteps`
+    share_initial_noise : all strips of a slice begin with the same y_T (as in the paper), else each with its own
+    redraw_condition_noise : the noise inside the strip is drawn anew at every step (as in the paper), else kept
+    """
+
+    steps: int
+    spacing: Spacing
+    share_initial_noise: bool
+    redraw_condition_noise: bool
+
+
+def mask_condition(x: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
+    """The forward model's condition c = k x + (1 - k) n; all [N, 1, H, W]. What ``x`` holds where k = 0 has no influence."""
+    return torch.where(keep > 0, x, noise)
+
+
+class Cycle(nn.Module, ABC):
+    """Two networks, x -> y and y -> x, and how they are trained and used together.
+
+    Parameters
+    ----------
+    network : of both U-Nets
+    diffusion : noise schedule of the forward model
+    strip_width : px
+    patch_size : (rows, columns) px of the slices
+
+    Attributes
+    ----------
+    name : by which checkpoints and CYCLES know the method
+    masked : whether the reconstruction depends on what ``keep`` hides
+    forward_network, backward_network : the two U-Nets, trained side by side, sharing nothing
+    """
+
+    name: ClassVar[str]
+    masked: ClassVar[bool]
+    forward_network: UNet
+    backward_network: UNet
+
+    def __init__(
+        self, network: NetworkPlan, diffusion: DiffusionPlan, strip_width: int, patch_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.schedule = DiffusionSchedule(diffusion)
+        self.strip_width = strip_width
+        self.forward_network = self.make_forward_network(network, patch_size)
+        self.backward_network = UNet(network, patch_size, input_channels=1, time_conditioning=False)
+
+    @abstractmethod
+    def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
+        """The network of x -> y."""
+
+    @abstractmethod
+    def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Loss of the forward network, a scalar; x, y [N, 1, H, W]."""
+
+    @abstractmethod
+    def translate(
+        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
+    ) -> Tensor:
+        """Generate y [N, 1, H, W] from what ``keep`` leaves of x; arguments as in :meth:`reconstruct`."""
+
+    def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The scalar losses "forward" and "backward" of a batch of pairs, with torch's default random numbers.
+
+        Parameters
+        ----------
+        x, y : [N, 1, H, W], healthy slices of the input and the translation modality in the [-3, 3] scale
+        """
+        return {"forward": self.forward_loss(x, y), "backward": F.mse_loss(self.backward_network(y), x)}
+
+    def reconstruct(
+        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
+    ) -> Tensor:
+        """The cycle x -> y -> x^, without gradient where the caller says so (``torch.inference_mode``).
+
+        Parameters
+        ----------
+        x : [N, 1, H, W], one entry per (slice, strip)
+        keep : [N, 1, H, W], 0 inside the strip, see :func:`keep_mask`
+        sampling : of the forward model
+        strip_keys : int64 [N], noise keys of (case, slice, strip)
+        slice_keys : int64 [N], noise keys of (case, slice)
+
+        Returns
+        -------
+        x^ [N, 1, H, W]; it doesn't depend on how the entries are put into batches
+        """
+        return self.backward_network(self.translate(x, keep, sampling, strip_keys, slice_keys))
+
+
+class MaskedModalityCycle(Cycle):
+    """MMCCD (arXiv 2308.16150): a conditional diffusion model makes y of x with a strip hidden."""
+
+    name = "mmccd"
+    masked = True
+
+    def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
+        """Two input channels, y_t and the condition, and the timestep; it predicts y_0."""
+        return UNet(network, patch_size, input_channels=2, time_conditioning=True)
+
+    def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean squared error of the predicted y_0 over the whole slice; every entry has its own timestep and strip."""
+        shape = (x.shape[2], x.shape[3])
+        keep = keep_mask(random_strips(len(x), shape, self.strip_width), shape, self.strip_width, x.device)
+        condition = mask_condition(x, keep, torch.randn_like(x))
+        t = torch.randint(self.schedule.num_timesteps, (len(x),), device=x.device)
+        y_t = self.schedule.q_sample(y, t, torch.randn_like(y))
+        return F.mse_loss(self.forward_network(torch.cat([y_t, condition], dim=1), t), y)
+
+    def translate(
+        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
+    ) -> Tensor:
+        """Sample y by DDIM (eta 0, no clipping) from noise, given the masked x."""
+        shape = (x.shape[2], x.shape[3])
+        timesteps = self.schedule.timesteps(sampling.steps, sampling.spacing)
+        initial_keys = slice_keys if sampling.share_initial_noise else strip_keys
+        y = standard_normal(initial_keys, INITIAL_DRAW, shape, x.device)
+        condition = mask_condition(x, keep, standard_normal(strip_keys, CONDITION_DRAW, shape, x.device))
+        for step, (t, t_previous) in enumerate(zip(timesteps, [*timesteps[1:], CLEAN], strict=True)):
+            if sampling.redraw_condition_noise and step > 0:
+                condition = mask_condition(x, keep, standard_normal(strip_keys, CONDITION_DRAW + step, shape, x.device))
+            times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+            y0_hat = self.forward_network(torch.cat([y, condition], dim=1), times)
+            y = self.schedule.ddim_step(y0_hat, y, t, t_previous)
+        return y
+
+
+class CyclicUNet(Cycle):
+    """The paper's baseline: both directions deterministic, nothing hidden. Two network evaluations a slice."""
+
+    name = "cyclic_unet"
+    masked = False
+
+    def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
+        """One input channel, no time."""
+        return UNet(network, patch_size, input_channels=1, time_conditioning=False)
+
+    def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean squared error over the whole slice."""
+        return F.mse_loss(self.forward_network(x), y)
+
+    def translate(
+        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
+    ) -> Tensor:
+        """y of the whole x; what would be hidden and the noise keys don't matter."""
+        return self.forward_network(x)
+
+
+CYCLES: dict[str, type[Cycle]] = {cycle.name: cycle for cycle in (MaskedModalityCycle, CyclicUNet)}
+
+
+def build_cycle(method: str, plan: Plan) -> Cycle:
+    """The untrained cycle of a plan.
+
+    Parameters
+    ----------
+    method : a name in CYCLES
+    plan : gives the networks, the noise schedule, the strip width and the patch size
+
+    Raises
+    ------
+    MMCCDError
+        If there is no such method.
+    """
+    if method not in CYCLES:
+        raise MMCCDError(f"the method {method} is unknown: choose one of {', '.join(CYCLES)}.")
+    return CYCLES[method](plan.network, plan.diffusion, plan.strip_width, plan.patch_size)

@@ -1,0 +1,124 @@
+"""The strips that hide a band of the slice, across rows or columns: their grid, their masks, and those of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Coverage = Literal["even", "published"]
+ROWS, COLUMNS = 0, 1
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A hidden band of a slice, truncated at the slice's border.
+
+    Attributes
+    ----------
+    axis : ROWS (0) hides rows start .. start+width-1, COLUMNS (1) hides such columns
+    start : px, may be negative
+    """
+
+    axis: int
+    start: int
+
+
+def strip_starts(size: int, width: int, stride: int, coverage: Coverage = "even") -> list[int]:
+    """Where the strips of one direction start.
+
+    "published" is the paper's grid 0, stride, ... below ``size`` (64 starts at 128 px and stride 2): the first pixel is
+    hidden by one strip only, inner ones by width / stride. "even" begins before the border, so that every pixel is
+    hidden exactly width / stride times, or, where the stride does not divide the width, that number rounded up or down.
+
+    Parameters
+    ----------
+    size : px of the slice along the direction in which strips move
+    width : px of a strip
+    stride : px between two starts, 1..width (a larger one would leave gaps)
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range or the coverage unknown.
+    """
+    if size < 1 or width < 1 or not 1 <= stride <= width:
+        raise ValueError(f"strips {width} px wide with a stride of {stride} px can't cover {size} px")
+    if coverage == "published":
+        return list(range(0, size, stride))
+    if coverage == "even":
+        return list(range(-((width - 1) // stride) * stride, size, stride))
+    raise ValueError(f"unknown strip coverage {coverage!r}: 'even' or 'published'")
+
+
+def all_strips(
+    shape: tuple[int, int],
+    width: int,
+    stride: int,
+    coverage: Coverage = "even",
+    brain: np.ndarray | Tensor | None = None,
+) -> list[Strip]:
+    """Every strip of the test grid, rows first, then columns.
+
+    Parameters
+    ----------
+    shape : (rows, columns) px of the slice
+    width, stride, coverage : as in :func:`strip_starts`
+    brain : bool [H, W] of ``shape``; strips that hide no brain pixel are left out, since their errors would count nowhere
+
+    Raises
+    ------
+    ValueError
+        As :func:`strip_starts`, or if ``brain`` has another shape.
+    """
+    grid = [Strip(axis, start) for axis in (ROWS, COLUMNS) for start in strip_starts(shape[axis], width, stride, coverage)]
+    if brain is None:
+        return grid
+    inside = brain.detach().cpu().numpy() if isinstance(brain, Tensor) else np.asarray(brain)
+    if inside.shape != tuple(shape):
+        raise ValueError(f"a brain mask of shape {inside.shape} does not fit slices of shape {tuple(shape)}")
+    lines = (inside.astype(bool).any(axis=1), inside.astype(bool).any(axis=0))
+    return [strip for strip in grid if lines[strip.axis][max(strip.start, 0) : strip.start + width].any()]
+
+
+def random_strips(count: int, shape: tuple[int, int], width: int, generator: torch.Generator | None = None) -> list[Strip]:
+    """Strips of training: each its own direction, and a start uniform in -(width-1) .. edge-1, so that every pixel is hidden
+    equally often and strips truncated at either border are seen too.
+
+    Parameters
+    ----------
+    count : of strips
+    shape : (rows, columns) px of the slice
+    width : px
+    generator : on the CPU; None takes torch's default one
+    """
+    axes = torch.randint(0, 2, (count,), generator=generator).tolist()
+    fractions = torch.rand((count,), dtype=torch.float64, generator=generator).tolist()
+    return [
+        Strip(axis, int(fraction * (shape[axis] + width - 1)) - (width - 1))
+        for axis, fraction in zip(axes, fractions, strict=True)
+    ]
+
+
+def keep_mask(
+    strips: Sequence[Strip], shape: tuple[int, int], width: int, device: torch.device | str | None = None
+) -> Tensor:
+    """The keep masks k: float32 [N, 1, H, W], 0 inside the strip (hidden) and 1 elsewhere.
+
+    Parameters
+    ----------
+    strips : N strips
+    shape : (rows, columns) px of the slice
+    width : px of a strip
+    device : of the result
+    """
+    axes = torch.tensor([strip.axis for strip in strips], dtype=torch.int64, device=device).reshape(-1, 1, 1, 1)
+    starts = torch.tensor([strip.start for strip in strips], dtype=torch.int64, device=device).reshape(-1, 1, 1, 1)
+    rows = torch.arange(shape[0], device=device).reshape(1, 1, -1, 1)
+    columns = torch.arange(shape[1], device=device).reshape(1, 1, 1, -1)
+    position = torch.where(axes == ROWS, rows, columns)
+    return ((position < starts) | (position >= starts + width)).to(torch.float32)

@@ -1,0 +1,216 @@
+"""CASE.png: what a person looks at first. Every case on one fixed colour scale, so that a healthy scan stays dark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mmccd_auto.files import atomic_path
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.orientation import canonical_geometry, slice_axis_first, to_canonical
+
+SCALE_PER_THRESHOLD = 4.0
+SCALE_WITHOUT_THRESHOLD = 4.0
+MOST_ANOMALOUS = 4
+MARGIN_MM = 6.0
+COLUMNS = ("scan", "anomaly score", "mask on the scan")
+COLOUR_MAP = "inferno"
+OUTLINE = "#35e0ff"
+PAPER, INK = "#101014", "#e8e8ee"
+POSITIONS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
+SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """A case turned for display: arrays [S, H, W], superior or anterior at the top, the patient's right on the left."""
+
+    scan: np.ndarray
+    score: np.ndarray
+    mask: np.ndarray | None
+    brain: np.ndarray
+    spacing: tuple[float, float, float]
+
+
+def case_picture(
+    path: str | Path,
+    case: str,
+    scan: np.ndarray,
+    anomaly: np.ndarray,
+    brain: np.ndarray,
+    geometry: Geometry,
+    mask: np.ndarray | None = None,
+    threshold: float | None = None,
+    slice_axis: str = "axial",
+    modality: str = "scan",
+) -> None:
+    """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
+
+    The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
+    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score.
+
+    Parameters
+    ----------
+    path : of the PNG, written atomically
+    case : name for the title
+    scan, anomaly : [z, y, x] on the scan's own grid
+    brain : bool [z, y, x]
+    geometry : of these arrays
+    mask : bool or uint8 [z, y, x]; None where no mask could be made
+    threshold : of the mask; None draws on a scale of 0 to 4 (squared error of the normalised scan)
+    slice_axis : "axial", "coronal" or "sagittal"
+    modality : name for the title
+    """
+    slices = _for_display(scan, anomaly, brain, mask, geometry, slice_axis)
+    chosen = choose_slices(slices.score, slices.brain, slices.spacing[0], threshold)
+    limit = colour_limit(threshold)
+    window = _window(slices)
+    box = _box(slices)
+    height = (box[0].stop - box[0].start) * slices.spacing[1]
+    width = (box[1].stop - box[1].start) * slices.spacing[2]
+    row = 2.5 * height / width
+    figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + 1.3)), dpi=100, facecolor=PAPER)
+    top = 1 - 0.85 / figure.get_figheight()
+    grid = figure.add_gridspec(
+        len(chosen), 3, left=0.06, right=0.87, bottom=0.25 / figure.get_figheight(), top=top, wspace=0.03, hspace=0.03
+    )
+    for line, index in enumerate(chosen):
+        axes = [figure.add_subplot(grid[line, column]) for column in range(3)]
+        _draw_row(axes, slices, index, box, window, limit, slice_axis)
+        axes[0].set_ylabel(f"slice {index}", color=INK, fontsize=9)
+        if line == 0:
+            for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
+                one.set_title(title, color=INK, fontsize=10)
+    _colour_bar(figure, limit, threshold, top)
+    figure.text(
+        0.06, 1 - 0.32 / figure.get_figheight(), _title(case, slices, threshold), color=INK, fontsize=11, va="center"
+    )
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, facecolor=PAPER)
+
+
+def colour_limit(threshold: float | None) -> float:
+    """The score at the upper end of the colour scale; it depends on the model only, never on the case."""
+    return SCALE_WITHOUT_THRESHOLD if threshold is None else SCALE_PER_THRESHOLD * threshold
+
+
+def choose_slices(
+    score: np.ndarray, brain: np.ndarray, slice_distance: float, threshold: float | None = None, count: int = MOST_ANOMALOUS
+) -> list[int]:
+    """The most anomalous slices, spread apart, and the one in the middle of the brain, in order.
+
+    A slice counts by the sum of its scores above the threshold (or, where none is above it, of all its scores). Chosen
+    slices lie at least 8 mm and a twelfth of the brain apart.
+
+    Parameters
+    ----------
+    score : [S, H, W]
+    brain : bool [S, H, W]
+    slice_distance : mm
+    threshold : of the mask
+    count : number of anomalous slices, at most
+    """
+    inside = np.flatnonzero(brain.any(axis=(1, 2)))
+    if not len(inside):
+        return [len(score) // 2]
+    areas = brain.sum(axis=(1, 2))
+    excess = np.where(brain, np.maximum(score - (threshold or 0.0), 0), 0).sum(axis=(1, 2))
+    if not excess.any():
+        excess = np.where(brain, score, 0).sum(axis=(1, 2))
+    apart = max(1, round(8 / slice_distance), len(inside) // 12)
+    middle = int(inside[np.argmin(np.abs(np.cumsum(areas[inside]) - areas.sum() / 2))])
+    chosen: list[int] = []
+    for index in sorted(inside.tolist(), key=lambda one: -excess[one]):
+        if len(chosen) < count and all(abs(index - other) >= apart for other in chosen):
+            chosen.append(index)
+    return sorted({*chosen, middle})
+
+
+def _for_display(
+    scan: np.ndarray, anomaly: np.ndarray, brain: np.ndarray, mask: np.ndarray | None, geometry: Geometry, slice_axis: str
+) -> _Slices:
+    """Turn to LPS, cut along the slice axis; rows that run upwards (from inferior) are flipped so that superior is at the top."""
+
+    def turn(array: np.ndarray) -> np.ndarray:
+        slices = slice_axis_first(to_canonical(Volume(array, geometry)).array, slice_axis)
+        return slices if slice_axis == "axial" else slices[:, ::-1]
+
+    spacing = canonical_geometry(geometry).spacing[::-1]
+    return _Slices(
+        scan=turn(scan),
+        score=turn(anomaly),
+        mask=None if mask is None else turn(np.asarray(mask, dtype=np.uint8)) > 0,
+        brain=turn(np.asarray(brain, dtype=np.uint8)) > 0,
+        spacing=tuple(spacing[axis] for axis in POSITIONS[slice_axis]),
+    )
+
+
+def _window(slices: _Slices) -> tuple[float, float]:
+    """Grey levels from the darkest to the brightest of the brain, without the last 0.5 % of either end."""
+    values = slices.scan[slices.brain] if slices.brain.any() else slices.scan
+    low, high = np.percentile(values, (0.5, 99.5))
+    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+
+
+def _box(slices: _Slices) -> tuple[slice, slice]:
+    """Rows and columns that hold the brain of all slices, with a margin."""
+    seen = slices.brain.any(axis=0)
+    if not seen.any():
+        seen = np.ones_like(seen)
+    box = []
+    for axis, spacing in ((1, slices.spacing[1]), (0, slices.spacing[2])):
+        lines = np.flatnonzero(seen.any(axis=axis))
+        margin = round(MARGIN_MM / spacing)
+        box.append(slice(max(0, lines[0] - margin), min(seen.shape[1 - axis], lines[-1] + 1 + margin)))
+    return box[0], box[1]
+
+
+def _draw_row(
+    axes: list[Axes],
+    slices: _Slices,
+    index: int,
+    box: tuple[slice, slice],
+    window: tuple[float, float],
+    limit: float,
+    slice_axis: str,
+) -> None:
+    aspect = slices.spacing[1] / slices.spacing[2]
+    scan, score = slices.scan[index][box], slices.score[index][box]
+    for one, image, low, high, colours in (
+        (axes[0], scan, *window, "gray"),
+        (axes[1], score, 0.0, limit, COLOUR_MAP),
+        (axes[2], scan, *window, "gray"),
+    ):
+        one.imshow(image, cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+        one.set(xticks=[], yticks=[])
+        one.spines[:].set_visible(False)
+    if slices.brain[index].any():
+        axes[1].contour(slices.brain[index][box], levels=[0.5], colors="#565660", linewidths=0.6)
+    if slices.mask is not None and slices.mask[index].any():
+        axes[2].contour(slices.mask[index][box], levels=[0.5], colors=OUTLINE, linewidths=0.9)
+    for side, place, alignment in zip(SIDES[slice_axis], (0.02, 0.98), ("left", "right"), strict=True):
+        axes[0].text(place, 0.5, side, transform=axes[0].transAxes, color=INK, fontsize=9, ha=alignment, va="center")
+
+
+def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: float) -> None:
+    height = min(0.5 * top, 3.0 / figure.get_figheight())
+    axes = figure.add_axes((0.89, top - height, 0.018, height))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), COLOUR_MAP), cax=axes, extend="max")
+    bar.outline.set_visible(False)
+    axes.tick_params(colors=INK, labelsize=8)
+    bar.set_label("anomaly score (same scale for every case)", color=INK, fontsize=8)
+    if threshold is not None:
+        axes.axhline(threshold, color=OUTLINE, linewidth=1.5)
+
+
+def _title(case: str, slices: _Slices, threshold: float | None) -> str:
+    if slices.mask is None or threshold is None:
+        return f"{case}   no mask (no threshold)"
+    millilitres = float(slices.mask.sum() * np.prod(slices.spacing) / 1000)
+    return f"{case}   anomalous {millilitres:.1f} ml   threshold {threshold:.3g}"

@@ -1,0 +1,122 @@
+"""Model folders: TRAINER__PLANS__CONFIGURATION below $mmccd_results/DATASET, which can be handed on and used alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint
+from mmccd_auto.training.fold_folder import DATASET_FILE
+
+SEPARATOR = "__"
+FOLD_PREFIX = "fold_"
+
+
+def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
+    """TRAINER__PLANS__CONFIGURATION."""
+    return SEPARATOR.join((trainer, plans, configuration))
+
+
+def fold_folder(model_folder: Path, fold: int | str) -> Path:
+    """The folder of a fold: fold_0 .. fold_4 or fold_all."""
+    return model_folder / f"{FOLD_PREFIX}{fold}"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder named TRAINER__PLANS__CONFIGURATION that holds plans.json, dataset.json and the folds.
+
+    Attributes
+    ----------
+    path : of the folder
+
+    Raises
+    ------
+    MMCCDError
+        If the folder doesn't exist, isn't named so, or holds no plans.json.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        if not self.path.is_dir():
+            raise MMCCDError(
+                f"{self.path} is no folder: give a model folder, {model_folder_name('TRAINER', 'PLANS', 'CYCLE')}."
+            )
+        if len(self._parts) != 3 or not all(self._parts):
+            raise MMCCDError(
+                f"{self.path} is not a model folder: its name must be {model_folder_name('TRAINER', 'PLANS', 'CYCLE')}."
+            )
+        if not (self.path / PLANS_FILE).is_file():
+            raise MMCCDError(f"{self.path} holds no {PLANS_FILE}: copy the whole model folder, or train anew.")
+
+    @property
+    def _parts(self) -> list[str]:
+        # resolve: the folder may be given as "."
+        return self.path.resolve().name.split(SEPARATOR)
+
+    @property
+    def trainer(self) -> str:
+        """Class name of the trainer."""
+        return self._parts[0]
+
+    @property
+    def plans_name(self) -> str:
+        """Name of the plans."""
+        return self._parts[1]
+
+    @property
+    def configuration(self) -> str:
+        """The modality cycle, "FLAIR-T1"."""
+        return self._parts[2]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Of plans.json."""
+        return Plan.load(self.path / PLANS_FILE)
+
+    @cached_property
+    def dataset(self) -> dict[str, Any]:
+        """Content of dataset.json."""
+        return load_json(self.path / DATASET_FILE)
+
+    def folds(self) -> list[str]:
+        """The folds whose training is finished: "0" .. "4", "all"."""
+        return sorted(file.parent.name[len(FOLD_PREFIX) :] for file in self.path.glob(f"{FOLD_PREFIX}*/{CHECKPOINT_FINAL}"))
+
+    def fold(self, fold: int | str) -> Path:
+        """The folder of a fold."""
+        return fold_folder(self.path, fold)
+
+    def checkpoint(self, fold: int | str) -> Checkpoint:
+        """The finished training of a fold.
+
+        Raises
+        ------
+        MMCCDError
+            If there is none, or its file is damaged.
+        """
+        path = self.fold(fold) / CHECKPOINT_FINAL
+        if not path.is_file():
+            there = ", ".join(self.folds()) or "none"
+            raise MMCCDError(f"{path} does not exist: train fold {fold} to its end first (finished folds: {there}).")
+        return load_checkpoint(path)
+
+
+def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
+    """The model folders that have at least one finished fold, sorted by path.
+
+    Parameters
+    ----------
+    results : $mmccd_results
+    dataset : full name "DatasetXXX_Name"; None for every dataset
+    """
+    folders = [file.parent for file in sorted(Path(results).glob(f"{dataset or '*'}/*/{PLANS_FILE}"))]
+    models = [ModelFolder(folder) for folder in folders if len(folder.name.split(SEPARATOR)) == 3]
+    return [model for model in models if model.folds()]

@@ -1,0 +1,171 @@
+"""What a person follows a training by: training_log.jsonl and progress.png."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import atomic_path
+
+LOG_FILE = "training_log.jsonl"
+PICTURE_FILE = "progress.png"
+INTENSITY_RANGE = (-3.0, 5.0)
+ERROR_RANGE = (0.0, 4.0)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the training log.
+
+    Attributes
+    ----------
+    epoch : number of epochs done, this one included
+    iterations : number of optimiser steps done, this epoch's included
+    seconds : that the epoch took
+    samples_per_second : slices trained on, per second of the epoch's training part
+    data_wait_share : part of the training time spent waiting for batches, 0..1
+    learning_rate : of this epoch
+    train : mean loss over the epoch, per network
+    validation : loss of the running mean of the weights on always the same slices, masks, timesteps and noise, per network
+    validation_on : "validation" for the fold's validation cases; "train-sample" where there are none (fold all)
+    """
+
+    epoch: int
+    iterations: int
+    seconds: float
+    samples_per_second: float
+    data_wait_share: float
+    learning_rate: float
+    train: dict[str, float]
+    validation: dict[str, float]
+    validation_on: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One slice through the cycle, each image [H, W].
+
+    Attributes
+    ----------
+    modalities : (input, translation)
+    shown : the input as the forward network sees it, the hidden strip as NaN
+    input, translation : the real pair
+    generated : the translation that the forward network made
+    cycled : the input again, from ``generated``
+    """
+
+    modalities: tuple[str, str]
+    shown: np.ndarray
+    input: np.ndarray
+    translation: np.ndarray
+    generated: np.ndarray
+    cycled: np.ndarray
+
+
+class TrainingLog:
+    """training_log.jsonl: one JSON object per epoch, in order and without gaps.
+
+    Parameters
+    ----------
+    path : of the file
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """The epochs so far; an unfinished last line, left by a kill, is not counted.
+
+        Raises
+        ------
+        MMCCDError
+            If any other line isn't JSON.
+        """
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number == len(lines):
+                    break
+                raise MMCCDError(f"{self.path}, line {number}, is not valid JSON: mend it or delete the file.") from error
+        return records
+
+    def append(self, record: EpochRecord) -> None:
+        """Add an epoch at the end."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+
+    def truncate(self, epochs: int) -> None:
+        """Keep the first ``epochs`` epochs: those after the checkpoint that a training continues from are done again."""
+        kept = [record for record in self.read() if record["epoch"] <= epochs]
+        if len(kept) < epochs:
+            logger.warning("%s lacks epochs before %d: it was shortened or deleted.", self.path, epochs + 1)
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def draw_progress(records: list[dict[str, Any]], example: Example | None, title: str, path: Path) -> None:
+    """Write progress.png: the losses over the iterations, and one slice through the cycle on fixed scales.
+
+    Parameters
+    ----------
+    records : lines of the training log
+    example : slice to show; None for the losses alone
+    title : of the picture
+    path : PNG file, written atomically
+    """
+    figure = Figure(figsize=(13, 7.2 if example else 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    rows = figure.subfigures(2, 1, height_ratios=(1.25, 1)) if example else [figure.subfigures(1, 1)]
+    _draw_losses(rows[0].subplots(), records)
+    if example:
+        _draw_example(rows[1], example)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+
+
+def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:
+    iterations = [record["iterations"] for record in records]
+    for network, colour in zip(records[-1]["train"], COLOURS, strict=False):
+        axes.plot(iterations, [record["train"][network] for record in records], color=colour, alpha=0.45, linewidth=1.2)
+        label = f"{network}: train (pale), {records[-1]['validation_on']} with mean weights {records[-1]['validation'][network]:.4f}"
+        values = [record["validation"][network] for record in records]
+        axes.plot(iterations, values, color=colour, linewidth=1.8, marker="." if len(records) < 30 else None, label=label)
+    axes.set(xlabel="iterations", ylabel="mean squared error", yscale="log")
+    axes.grid(True, which="both", alpha=0.25)
+    axes.legend(fontsize=9, frameon=False)
+
+
+def _draw_example(figure: Any, example: Example) -> None:
+    name, other = example.modalities
+    error = np.square(example.input - example.cycled)
+    panels = [
+        (f"{name}, as seen", example.shown, "gray", INTENSITY_RANGE),
+        (f"{name}, real", example.input, "gray", INTENSITY_RANGE),
+        (f"{other}, real", example.translation, "gray", INTENSITY_RANGE),
+        (f"{other}, generated", example.generated, "gray", INTENSITY_RANGE),
+        (f"{name}, cycled", example.cycled, "gray", INTENSITY_RANGE),
+        (f"squared error, {ERROR_RANGE[0]:g}..{ERROR_RANGE[1]:g}", error, "inferno", ERROR_RANGE),
+    ]
+    for axes, (title, image, colours, (low, high)) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.imshow(image, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+        axes.set_facecolor("#0072b2")
+        axes.set_title(title, fontsize=9)
+        axes.set(xticks=[], yticks=[])

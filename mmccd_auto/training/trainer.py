@@ -1,0 +1,359 @@
+"""The training of a cycle: both networks in one loop, on the same batches."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from tqdm import tqdm
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.cycle import Cycle
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.plans.splits import Split
+from mmccd_auto.training.augmentation import default_augmentation
+from mmccd_auto.training.checkpoint import (
+    CHECKPOINT_FINAL,
+    CHECKPOINT_LATEST,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    software_versions,
+)
+from mmccd_auto.training.data_loading import (
+    Batch,
+    BatchLoader,
+    SliceStore,
+    Transform,
+    memory_limit,
+    open_batches,
+    seed_of,
+)
+from mmccd_auto.training.ema import ExponentialMovingAverage
+from mmccd_auto.training.fold_data import find_fold_data, validation_images
+from mmccd_auto.training.fold_folder import check_same_training, prepare_anew, prepare_model_folder
+from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
+from mmccd_auto.training.validation import example_of, mean_losses
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """What changes during a training.
+
+    Attributes
+    ----------
+    cycle : being trained
+    ema : running mean of its weights
+    optimizer, scaler : of the cycle; the scaler does nothing except in fp16
+    validation : slices [N, 2, H, W] that the validation loss is computed on
+    epoch, step : epochs and optimiser steps that are done
+    """
+
+    cycle: Cycle
+    ema: ExponentialMovingAverage
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    validation: Tensor
+    epoch: int = 0
+    step: int = 0
+
+
+class Trainer:
+    """Trains one fold of one configuration. A variant is a subclass that names its cycle or overrides one of the methods
+    from :meth:`build_cycle` to :meth:`on_epoch_end`.
+
+    The same plan, fold, seed and device give the same training, whatever the number of workers, and also when it was
+    interrupted and continued: each epoch's random numbers and each iteration's batch are drawn from seeds of their own.
+
+    Parameters
+    ----------
+    plan : of the dataset
+    configuration : the modality cycle, "FLAIR-T1"; None for the plan's default
+    fold : 0..4 or "all"
+    preprocessed : the plan's folder with CASE.json and CASE/slice_*.npz
+    output : the fold's folder, TRAINER__PLANS__CONFIGURATION/fold_K
+    splits : content of splits_final.json; None only for the fold "all"
+    device : "cpu", "cuda", ...
+    processes : workers that load and augment; 0 does it in this process
+    num_epochs, iterations_per_epoch, seed : override the plan's
+    dataset_content : of dataset.json, written beside plans.json so that the model folder can be used alone
+
+    Raises
+    ------
+    MMCCDError
+        If the configuration, the fold or the data can't be trained on.
+    """
+
+    cycle_class: ClassVar[type[Cycle]]
+    picture_interval: ClassVar[float] = 20.0
+    """Seconds that pass at least between two drawings of progress.png; the last epoch is always drawn."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        configuration: str | None,
+        fold: int | str,
+        preprocessed: Path,
+        output: Path,
+        splits: Sequence[Split] | None,
+        device: str | torch.device = "cpu",
+        processes: int = 0,
+        num_epochs: int | None = None,
+        iterations_per_epoch: int | None = None,
+        seed: int | None = None,
+        dataset_content: dict[str, Any] | None = None,
+    ) -> None:
+        chosen = plan.configuration(configuration)
+        overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
+        overrides = {name: value for name, value in overrides.items() if value is not None}
+        self.dataset_plan = plan
+        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **overrides))
+        self.settings = self.plan.training
+        self.configuration = configuration or plan.default_configuration
+        self.modalities = (chosen.input_modality, chosen.translation_modality)
+        self.fold = str(fold)
+        self.preprocessed, self.output = Path(preprocessed), Path(output)
+        self.device, self.processes = torch.device(device), processes
+        self.dataset_content = dataset_content
+        for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
+            if getattr(self.settings, name) < 1:
+                raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")
+        self.seed = seed_of(self.settings.seed, self.fold)
+        self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities)
+        self.log = TrainingLog(self.output / LOG_FILE)
+
+    @property
+    def training_cases(self) -> list[str]:
+        """Cases with a slice to train on."""
+        return self.data.training_cases
+
+    @property
+    def validation_cases(self) -> list[str]:
+        """Cases whose slices the validation loss is computed on."""
+        return self.data.validation_cases
+
+    def build_cycle(self) -> Cycle:
+        """The untrained cycle. It must be one that ``cycle_class`` makes from the plan, or prediction can't build it."""
+        return self.cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
+
+    def training_losses(self, cycle: Cycle, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
+        return cycle.training_losses(x, y)
+
+    def make_optimizer(self, cycle: Cycle) -> Optimizer:
+        """AdamW over both networks: it works weight by weight, so this is the same as one for each."""
+        return AdamW(cycle.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate in ``epoch`` (the first is 0): constant, as published."""
+        return self.settings.learning_rate
+
+    def augmentation(self) -> Transform | None:
+        """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
+        return default_augmentation(self.plan.patch_size, self.plan.slice_axis)
+
+    def on_epoch_end(self, record: EpochRecord, state: TrainingState) -> None:
+        """Called after each epoch, once its log line and checkpoint are written."""
+
+    def train(self, resume: bool = False) -> Path:
+        """Train until the last epoch.
+
+        Parameters
+        ----------
+        resume : go on from checkpoint_latest.pth, where there is one; else begin anew (a finished training that is there
+            is moved into the folder ``previous``)
+
+        Returns
+        -------
+        path of checkpoint_final.pth
+
+        Raises
+        ------
+        MMCCDError
+            If the training to continue was made by another plan, a file is damaged, the losses are no longer finite, or
+            the GPU's memory doesn't suffice.
+        """
+        devices = [self.device.index or 0] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            try:
+                state = self._begin(resume)
+                self._run(state)
+                return self._finish(state)
+            except torch.cuda.OutOfMemoryError as error:
+                raise MMCCDError(
+                    f"the memory of {self.device} does not suffice for batches of {self.settings.batch_size} slices: plan with "
+                    "a smaller memory target, or make training.batch_size in plans.json smaller."
+                ) from error
+
+    def _begin(self, resume: bool) -> TrainingState:
+        prepare_model_folder(self.output, self.dataset_plan, self.dataset_content)
+        torch.manual_seed(seed_of(self.seed, "weights"))
+        cycle = self.build_cycle().to(self.device, memory_format=torch.channels_last)
+        half = self.device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        state = TrainingState(
+            cycle,
+            ExponentialMovingAverage(cycle, self.settings.ema_decay),
+            self.make_optimizer(cycle),
+            torch.amp.GradScaler(self.device.type, enabled=half),
+            torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
+        )
+        latest, final = self.output / CHECKPOINT_LATEST, self.output / CHECKPOINT_FINAL
+        if resume and latest.is_file():
+            self._restore(state, load_checkpoint(latest))
+            self.log.truncate(state.epoch)
+            logger.info("%s: continues after epoch %d of %d", self.output, state.epoch, self.settings.num_epochs)
+        else:
+            if resume and final.is_file():
+                raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
+            if resume:
+                logger.info("%s: there is no %s to continue from; the training begins anew", self.output, latest.name)
+            prepare_anew(self.output)
+        return state
+
+    def _restore(self, state: TrainingState, checkpoint: Checkpoint) -> None:
+        check_same_training(checkpoint, self._checkpoint(state, final=True), self.output / CHECKPOINT_LATEST)
+        state.cycle.load_state_dict(checkpoint.raw_weights)
+        state.ema.model.load_state_dict(checkpoint.weights)
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+        if checkpoint.gradient_scaler:
+            state.scaler.load_state_dict(checkpoint.gradient_scaler)
+        state.epoch, state.step = checkpoint.epoch, checkpoint.step
+
+    def _run(self, state: TrainingState) -> None:
+        if state.epoch >= self.settings.num_epochs:
+            return
+        loader = BatchLoader(
+            SliceStore(self.data.training, memory_limit(self.processes)),
+            self.plan.patch_size,
+            self.settings.batch_size,
+            self.seed,
+            self.augmentation(),
+            state.step,
+            self.processes,
+        )
+        drawn = -float("inf")
+        with open_batches(loader, self.processes) as batches:
+            while state.epoch < self.settings.num_epochs:
+                record = self._run_epoch(state, batches)
+                self.log.append(record)
+                save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
+                if time.monotonic() - drawn > self.picture_interval or state.epoch == self.settings.num_epochs:
+                    self._draw(state)
+                    drawn = time.monotonic()
+                self.on_epoch_end(record, state)
+
+    def _run_epoch(self, state: TrainingState, batches: Iterator[Batch]) -> EpochRecord:
+        """One epoch and its validation; ``state`` moves on."""
+        started, waited = time.monotonic(), 0.0
+        torch.manual_seed(seed_of(self.seed, "epoch", state.epoch))
+        rate = self.learning_rate(state.epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        sums: dict[str, Tensor] = {}
+        name = f"epoch {state.epoch + 1}/{self.settings.num_epochs}"
+        with tqdm(total=self.settings.iterations_per_epoch, desc=name, unit="it", disable=None) as bar:
+            for _ in range(self.settings.iterations_per_epoch):
+                asked = time.monotonic()
+                batch = next(batches)
+                waited += time.monotonic() - asked
+                for network, loss in self._step(state, batch).items():
+                    sums[network] = sums.get(network, 0) + loss.detach()
+                bar.update()
+            train = {network: float(total) / self.settings.iterations_per_epoch for network, total in sums.items()}
+            trained = time.monotonic()
+            validation = self.validate(state.ema.model, state.validation)
+            bar.set_postfix({f"{network} val": f"{loss:.4f}" for network, loss in validation.items()})
+        self._check_finite(state, train, validation)
+        state.epoch += 1
+        samples = self.settings.iterations_per_epoch * self.settings.batch_size
+        return EpochRecord(
+            epoch=state.epoch,
+            iterations=state.step,
+            seconds=round(time.monotonic() - started, 3),
+            samples_per_second=round(samples / (trained - started), 2),
+            data_wait_share=round(waited / (trained - started), 4),
+            learning_rate=rate,
+            train=train,
+            validation=validation,
+            validation_on=self.data.validation_on,
+        )
+
+    def _step(self, state: TrainingState, batch: Batch) -> dict[str, Tensor]:
+        """One optimiser step of both networks; the losses stay on the device, so that it needn't be waited for."""
+        x, y = torch.from_numpy(batch["data"]).to(self.device).split(1, dim=1)
+        state.cycle.train()
+        state.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            losses = self.training_losses(state.cycle, x.contiguous(), y.contiguous())
+        state.scaler.scale(sum(losses.values())).backward()
+        state.scaler.unscale_(state.optimizer)
+        for network in state.cycle.children():
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.settings.gradient_clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.ema.update(state.cycle, state.step)
+        state.step += 1
+        return losses
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Mixed precision on CUDA: bf16 where the device has it, else fp16; float32 elsewhere."""
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+
+    def validate(self, cycle: Cycle, images: Tensor) -> dict[str, float]:
+        """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
+        with self.autocast():
+            return mean_losses(
+                lambda x, y: self.training_losses(cycle, x, y),
+                images,
+                self.settings.batch_size,
+                seed_of(self.seed, "validation"),
+            )
+
+    def _check_finite(self, state: TrainingState, *losses: dict[str, float]) -> None:
+        numbers = torch.tensor([loss for one in losses for loss in one.values()])
+        if not numbers.isfinite().all():
+            raise MMCCDError(
+                f"{self.output}: the losses of epoch {state.epoch + 1} are not finite: continue from the last checkpoint "
+                "(--continue), or train anew with a smaller training.learning_rate in plans.json."
+            )
+
+    def _draw(self, state: TrainingState) -> None:
+        title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
+        with self.autocast():
+            example = example_of(state.ema.model, state.validation, self.modalities, seed_of(self.seed, "example"))
+        draw_progress(self.log.read(), example, title, self.output / PICTURE_FILE)
+
+    def _checkpoint(self, state: TrainingState, final: bool = False) -> Checkpoint:
+        return Checkpoint(
+            method=state.cycle.name,
+            trainer=type(self).__name__,
+            plan=self.plan,
+            configuration=self.configuration,
+            fold=self.fold,
+            epoch=state.epoch,
+            step=state.step,
+            weights=state.ema.model.state_dict(),
+            raw_weights=state.cycle.state_dict(),
+            optimizer={} if final else state.optimizer.state_dict(),
+            gradient_scaler={} if final else state.scaler.state_dict(),
+            record={**self.data.describe(), "device": str(self.device), "versions": software_versions()},
+        )
+
+    def _finish(self, state: TrainingState) -> Path:
+        path = self.output / CHECKPOINT_FINAL
+        save_checkpoint(self._checkpoint(state, final=True), path)
+        logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
+        return path

@@ -1,0 +1,70 @@
+"""How a training is watched: losses on always the same draws, and one slice through the cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmccd_auto.model.cycle import Cycle, SamplingSettings
+from mmccd_auto.model.noise import combine_keys
+from mmccd_auto.model.strip_masks import COLUMNS, Strip, keep_mask
+from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.training.progress import Example
+
+EXAMPLE_STEPS = 10
+
+
+@torch.no_grad()
+def mean_losses(
+    losses_of: Callable[[Tensor, Tensor], dict[str, Tensor]], images: Tensor, batch_size: int, seed: int
+) -> dict[str, float]:
+    """Mean losses over ``images`` with random numbers that depend on ``seed`` only; torch's generators are left as they were.
+
+    Parameters
+    ----------
+    losses_of : gives the scalar losses of x, y [N, 1, H, W] by name
+    images : [N, 2, H, W], input and translation modality
+    batch_size : slices per evaluation
+    seed : of timesteps, masks and noise
+    """
+    sums: dict[str, Tensor] = {}
+    devices = [images.device.index or 0] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for part in images.split(batch_size):
+            for name, loss in losses_of(part[:, :1].contiguous(), part[:, 1:].contiguous()).items():
+                sums[name] = sums.get(name, 0) + loss.float() * len(part)
+    return {name: float(total) / len(images) for name, total in sums.items()}
+
+
+@torch.no_grad()
+def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], seed: int) -> Example:
+    """Send the slice with most brain through the cycle, with one strip of columns hidden in the middle of the brain.
+
+    Parameters
+    ----------
+    cycle : in evaluation mode
+    images : [N, 2, H, W], input and translation modality
+    modalities : their names
+    seed : of the noise
+    """
+    inside = images[:, 0] != BACKGROUND
+    index = int(inside.sum(dim=(1, 2)).argmax())
+    x, y = images[index : index + 1, :1], images[index : index + 1, 1:]
+    columns = inside[index].any(dim=0).nonzero().flatten()
+    middle = int(columns.float().mean()) if len(columns) else x.shape[3] // 2
+    shape = (x.shape[2], x.shape[3])
+    keep = keep_mask([Strip(COLUMNS, middle - cycle.strip_width // 2)], shape, cycle.strip_width, images.device)
+    sampling = SamplingSettings(EXAMPLE_STEPS, "trailing", share_initial_noise=False, redraw_condition_noise=False)
+    keys = torch.tensor([combine_keys(seed)], device=images.device)
+    generated = cycle.translate(x, keep, sampling, keys, keys)
+    cycled = cycle.backward_network(generated)
+    shown = torch.where(keep > 0, x, torch.nan) if cycle.masked else x
+    return Example(modalities, *(_as_image(one) for one in (shown, x, y, generated, cycled)))
+
+
+def _as_image(image: Tensor) -> np.ndarray:
+    return image[0, 0].float().cpu().numpy()

@@ -1,0 +1,386 @@
+"""The fingerprint of a dataset: what planning needs to know of its scans, measured once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from mmccd_auto.brain_mask import examine_brain
+from mmccd_auto.datasets import Dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.executor import run_cases
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.image_io import Triple, Volume, read_volume
+from mmccd_auto.orientation import slice_axis_first, to_canonical
+from mmccd_auto.plans import measures
+from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
+
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+CASES_FOLDER = "dataset_fingerprint"
+VERSION = 1
+IN_PLANE_XYZ = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
+
+
+@dataclass(frozen=True)
+class ModalityFingerprint:
+    """One modality of one case, inside its brain.
+
+    Attributes
+    ----------
+    percentiles : intensity by percentile ("0.5", "2", ... "99.5")
+    mean, standard_deviation : intensity
+    noise_sigma : intensity units, see :func:`measures.noise_sigma`
+    correlation_length : mm along z, y, x (LPS), see :func:`measures.correlation_length`
+    skull : "stripped", or "present" where the mask was given
+    """
+
+    percentiles: dict[str, float]
+    mean: float
+    standard_deviation: float
+    noise_sigma: float
+    correlation_length: Triple
+    skull: str
+
+
+@dataclass(frozen=True)
+class SlicesFingerprint:
+    """The slices of one case across one axis.
+
+    Attributes
+    ----------
+    with_brain : slices in which there is brain
+    healthy : of these the ones that may be trained on, see :func:`measures.healthy_slices`
+    mean_section : mm (rows, columns), mean extent of the brain in a slice
+    """
+
+    with_brain: int
+    healthy: int
+    mean_section: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CaseFingerprint:
+    """One case.
+
+    Attributes
+    ----------
+    subject : whose scan it is
+    orientation : three letters, where the axes of the (first modality's) file point to
+    size, spacing : voxels and mm along x, y, z after turning to LPS
+    slice_axis : "axial", "coronal" or "sagittal", see :func:`measures.coarsest_axis`
+    brain_box : mm along z, y, x (LPS); of the voxels where every modality has brain
+    brain_volume : ml
+    mask_given : a brain mask file was given
+    one_grid : all modalities lie on one grid
+    brain_overlap : smallest Dice between two modalities' brains; None for one modality or several grids
+    slices : per slice axis
+    modalities : those that the case has
+    """
+
+    subject: str
+    orientation: str
+    size: tuple[int, int, int]
+    spacing: Triple
+    slice_axis: str
+    brain_box: Triple
+    brain_volume: float
+    mask_given: bool
+    one_grid: bool
+    brain_overlap: float | None
+    slices: dict[str, SlicesFingerprint]
+    modalities: dict[str, ModalityFingerprint]
+
+    def in_plane(self, slice_axis: str) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Spacing and brain box (mm), each (rows, columns) of slices cut across ``slice_axis``."""
+        rows, columns = IN_PLANE_XYZ[slice_axis]
+        box = self.brain_box[::-1]
+        return (self.spacing[rows], self.spacing[columns]), (box[rows], box[columns])
+
+    def correlation_length(self, modality: str, slice_axis: str) -> float:
+        """Mean correlation length (mm) of a modality along the rows and columns of a slice."""
+        length = self.modalities[modality].correlation_length[::-1]
+        return float(np.mean([length[axis] for axis in IN_PLANE_XYZ[slice_axis]]))
+
+
+@dataclass(frozen=True)
+class DatasetFingerprint:
+    """All cases of a dataset and their summary.
+
+    Attributes
+    ----------
+    dataset : DatasetXXX_Name
+    modalities : channel names in channel order
+    cases : by name
+    failed : sentence by name of each case that could not be used
+    summary : medians and ranges over the cases, for people; see :func:`summarise`
+    """
+
+    dataset: str
+    modalities: tuple[str, ...]
+    cases: dict[str, CaseFingerprint]
+    failed: dict[str, str]
+    summary: dict[str, Any]
+
+    @classmethod
+    def of_cases(
+        cls,
+        dataset: str,
+        modalities: tuple[str, ...],
+        cases: Mapping[str, CaseFingerprint],
+        failed: Mapping[str, str] | None = None,
+    ) -> DatasetFingerprint:
+        """A fingerprint with its summary."""
+        return cls(dataset, tuple(modalities), dict(cases), dict(failed or {}), summarise(cases.values(), modalities))
+
+    def save(self, path: str | Path) -> None:
+        """Write dataset_fingerprint.json."""
+        save_json(dataclasses.asdict(self), path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> DatasetFingerprint:
+        """Read dataset_fingerprint.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
+        return dataclass_from_json(cls, load_json(path), str(path))
+
+
+def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, overwrite: bool = False) -> DatasetFingerprint:
+    """Measure every training case and write dataset_fingerprint.json.
+
+    Each case's result is kept in a folder beside ``output``; a later call measures again only cases whose files changed
+    in name, size or time of modification.
+
+    Parameters
+    ----------
+    dataset : whose training cases are measured
+    output : path of dataset_fingerprint.json
+    processes : workers; 0 works in this process
+    overwrite : measure again what is already there
+
+    Raises
+    ------
+    MMCCDError
+        If the dataset has no training case or none could be measured. A case that fails is listed in ``failed``.
+    """
+    output = Path(output)
+    names = dataset.cases("Tr")
+    if not names:
+        raise MMCCDError(f"{dataset.folder / 'imagesTr'} holds no case: put the training scans there.")
+    arguments = []
+    for case in names:
+        files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
+        parts = (files, dataset.label_file(case), dataset.brain_mask_file(case))
+        record = output.parent / CASES_FOLDER / f"{case}.json"
+        arguments.append((case, (case, dataset.subject(case), *parts, record, overwrite)))
+    outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
+    cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
+    failed = {outcome.case: outcome.error for outcome in outcomes if outcome.result is None}
+    if not cases:
+        first = next(iter(failed.values()))
+        raise MMCCDError(f"none of the {len(failed)} cases of {dataset.name} can be used; the first: {first}")
+    fingerprint = DatasetFingerprint.of_cases(dataset.name, dataset.modalities, cases, failed)
+    fingerprint.save(output)
+    return fingerprint
+
+
+def fingerprint_case(
+    case: str,
+    subject: str,
+    files: Mapping[str, Path],
+    label_file: Path | None = None,
+    brain_mask_file: Path | None = None,
+) -> CaseFingerprint:
+    """Measure one case.
+
+    Parameters
+    ----------
+    case : name, for errors
+    subject : whose scan it is
+    files : modality -> file
+    label_file : abnormal voxels (> 0); None: the case counts as healthy
+    brain_mask_file : brain voxels (> 0); None: the volumes are brain-extracted
+
+    Raises
+    ------
+    MMCCDError
+        If a file can't be read, the skull is on and no mask is given, a modality is constant inside its brain, or the label
+        or mask isn't on the scan's grid.
+    """
+    if not files:
+        raise MMCCDError(f"case {case} has no image file: add its channels or remove it.")
+    mask_volume = _read_beside(brain_mask_file, next(iter(files.values())))
+    given = None if mask_volume is None else to_canonical(mask_volume).array > 0
+    if given is not None and not given.any():
+        raise MMCCDError(f"{brain_mask_file} is empty: mark the brain with 1, or remove the file.")
+    measured, brains, geometries, canonical, original = {}, {}, {}, None, None
+    for modality, file in files.items():
+        volume = read_volume(file)
+        turned = to_canonical(volume)
+        if given is not None and given.shape != turned.array.shape:
+            raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
+        report = examine_brain(turned.array, turned.geometry.spacing)
+        if given is None and not report.usable:
+            raise MMCCDError(f"{file} {report.reason}")
+        brains[modality] = report.mask if given is None else given
+        measured[modality] = _measure_modality(turned, brains[modality], report.skull, file)
+        geometries[modality] = turned.geometry
+        canonical, original = canonical or turned.geometry, original or volume.geometry
+    one_grid = all(not canonical.differences(geometry) for geometry in geometries.values())
+    overlaps = [measures.dice(*pair) for pair in itertools.combinations(brains.values(), 2)] if one_grid else []
+    brain = _common(brains) if one_grid else next(iter(brains.values()))
+    label = _read_beside(label_file, next(iter(files.values())))
+    anomaly = np.zeros_like(brain) if label is None else to_canonical(label).array > 0
+    return CaseFingerprint(
+        subject=subject,
+        orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(original.direction),
+        size=canonical.size,
+        spacing=canonical.spacing,
+        slice_axis=measures.coarsest_axis(canonical.spacing),
+        brain_box=measures.brain_box(brain, canonical.spacing),
+        brain_volume=float(np.count_nonzero(brain) * canonical.voxel_volume / 1000),
+        mask_given=given is not None,
+        one_grid=one_grid,
+        brain_overlap=min(overlaps) if overlaps else None,
+        slices={axis: _measure_slices(brain, anomaly, canonical.spacing, axis) for axis in SLICE_AXES},
+        modalities=measured,
+    )
+
+
+def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Where every modality has brain; the first one's brain where they don't meet at all."""
+    common = np.logical_and.reduce(list(brains.values()))
+    return common if common.any() else next(iter(brains.values()))
+
+
+def _read_beside(file: Path | None, image_file: Path) -> Volume | None:
+    """A label or mask, which must lie on the grid of the image."""
+    if file is None:
+        return None
+    volume, image = read_volume(file), read_volume(image_file, dtype=None)
+    differences = volume.geometry.differences(image.geometry)
+    if differences:
+        raise MMCCDError(f"{file} is not on the grid of {image_file} ({differences[0]}): resample one onto the other.")
+    return volume
+
+
+def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path) -> ModalityFingerprint:
+    values = volume.array[brain]
+    if not np.isfinite(values).all():
+        raise MMCCDError(f"{file} holds values that are not finite: mend or leave out the file.")
+    if values.min() == values.max():
+        raise MMCCDError(f"{file} has one constant value inside the brain: it is no scan; mend or leave out the file.")
+    spacing = volume.geometry.spacing
+    axis = measures.coarsest_axis(spacing)
+    found = np.percentile(values, measures.PERCENTILES)
+    return ModalityFingerprint(
+        percentiles={f"{key:g}": float(value) for key, value in zip(measures.PERCENTILES, found, strict=True)},
+        mean=float(values.mean(dtype=np.float64)),
+        standard_deviation=float(values.std(dtype=np.float64)),
+        noise_sigma=measures.noise_sigma(slice_axis_first(volume.array, axis), slice_axis_first(brain, axis)),
+        correlation_length=tuple(
+            measures.correlation_length(volume.array, brain, axis, edge) for axis, edge in enumerate(spacing[::-1])
+        ),
+        skull="present" if skull else "stripped",
+    )
+
+
+def _measure_slices(brain: np.ndarray, anomaly: np.ndarray, spacing: Triple, axis: str) -> SlicesFingerprint:
+    slices = slice_axis_first(brain, axis)
+    pixels = slices.sum(axis=(1, 2))
+    abnormal = slice_axis_first(anomaly, axis).sum(axis=(1, 2))
+    return SlicesFingerprint(
+        with_brain=int(np.count_nonzero(pixels)),
+        healthy=int(np.count_nonzero(measures.healthy_slices(pixels, abnormal))),
+        mean_section=measures.mean_section(slices, tuple(spacing[index] for index in IN_PLANE_XYZ[axis])),
+    )
+
+
+def _measure_or_load(
+    case: str,
+    subject: str,
+    files: dict[str, Path],
+    label_file: Path | None,
+    brain_mask_file: Path | None,
+    record: Path,
+    overwrite: bool,
+) -> CaseFingerprint:
+    """The case's fingerprint from its record if that was made from the same files, else measured and recorded."""
+    inputs = [file for file in (*files.values(), label_file, brain_mask_file) if file is not None]
+    key = {
+        "version": VERSION,
+        "subject": subject,
+        "modalities": list(files),
+        "files": [_file_state(file) for file in inputs],
+    }
+    if record.exists() and not overwrite:
+        content = load_json(record)
+        if isinstance(content, dict) and content.get("made_from") == key:
+            return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
+    fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file)
+    save_json({"made_from": key, "fingerprint": dataclasses.asdict(fingerprint)}, record)
+    return fingerprint
+
+
+def _file_state(file: Path) -> list[str | int]:
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise MMCCDError(f"{file} can't be read ({error.strerror}).") from error
+    return [file.name, state.st_size, state.st_mtime_ns]
+
+
+def summarise(cases: Iterable[CaseFingerprint], modalities: Iterable[str]) -> dict[str, Any]:
+    """Medians and ranges over the cases, ready for JSON."""
+    cases = list(cases)
+    overlaps = [case.brain_overlap for case in cases if case.brain_overlap is not None]
+    return {
+        "cases": len(cases),
+        "subjects": len({case.subject for case in cases}),
+        "orientation": dict(Counter(case.orientation for case in cases)),
+        "slice_axis": dict(Counter(case.slice_axis for case in cases)),
+        "size_xyz": _range([case.size for case in cases]),
+        "spacing_xyz_mm": _range([case.spacing for case in cases]),
+        "brain_box_zyx_mm": _range([case.brain_box for case in cases]),
+        "brain_volume_ml": _range([case.brain_volume for case in cases]),
+        "cases_not_on_one_grid": sum(not case.one_grid for case in cases),
+        "smallest_brain_overlap": min(overlaps, default=None),
+        "brain_mask_given": sum(case.mask_given for case in cases),
+        "slices": {
+            axis: {
+                "with_brain_per_case": _range([case.slices[axis].with_brain for case in cases]),
+                "healthy_in_all": sum(case.slices[axis].healthy for case in cases),
+            }
+            for axis in SLICE_AXES
+        },
+        "modalities": {
+            name: _summarise_modality([c.modalities[name] for c in cases if name in c.modalities]) for name in modalities
+        },
+    }
+
+
+def _summarise_modality(found: list[ModalityFingerprint]) -> dict[str, Any]:
+    if not found:
+        return {"cases": 0}
+    return {
+        "cases": len(found),
+        "skull": dict(Counter(one.skull for one in found)),
+        "median_percentiles": {
+            key: float(np.median([one.percentiles[key] for one in found])) for key in found[0].percentiles
+        },
+        "noise_to_p90": _range([one.noise_sigma / max(abs(one.percentiles["90"]), 1e-12) for one in found]),
+        "correlation_length_zyx_mm": _range([one.correlation_length for one in found]),
+    }
+
+
+def _range(values: list[Any]) -> dict[str, Any]:
+    """Percentiles 0, 50, 99 and 100 over the cases (each component for itself)."""
+    return {
+        name: np.percentile(values, q, axis=0).tolist()
+        for name, q in zip(("min", "median", "p99", "max"), (0, 50, 99, 100), strict=True)
+    }

@@ -1,0 +1,68 @@
+"""The arithmetic of planning: sizes that fit one another, strips, and the names of modalities."""
+
+from __future__ import annotations
+
+import math
+import re
+
+MULTIPLIERS = {3: (1, 2, 3), 4: (1, 2, 3, 4), 5: (1, 1, 2, 3, 4), 6: (1, 1, 2, 2, 4, 4)}
+PATCH_EDGES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32)
+BOTTOM_EDGE_LONGER, BOTTOM_EDGE_SHORTER = 8, 4
+LARGEST_ATTENTION_EDGE = 32
+STRIP_WIDTH_MM = 30.0
+SMALLEST_STRIP = 2
+INPUT_PREFERENCE = ("FLAIR", "T2", "T1C", "T1")
+PARTNER_PREFERENCE = ("T1", "T2", "T1C", "FLAIR")
+_CONTRAST_ENHANCED = re.compile(r"T1W?(I)?(C|CE|GD|CONTRAST|POST|KM)")
+
+
+def rounded_up(size: float, divisor: int) -> int:
+    """The smallest multiple of ``divisor`` that is at least ``size`` (up to rounding of floats)."""
+    return max(1, math.ceil(size / divisor - 1e-6)) * divisor
+
+
+def network_levels(extent: tuple[float, float]) -> int:
+    """Levels of a U-Net for slices of about ``extent`` px: the most, of 3..6, that leave enough at the bottom.
+
+    With both edges rounded up to the divisor of so many levels, the longer edge must be at least 8 px and the shorter at
+    least 4 px (nnU-Net's limit) at the deepest level.
+    """
+    for levels in sorted(MULTIPLIERS, reverse=True):
+        divisor = 2 ** (levels - 1)
+        bottom = sorted(rounded_up(edge, divisor) // divisor for edge in extent)
+        if bottom[1] >= BOTTOM_EDGE_LONGER and bottom[0] >= BOTTOM_EDGE_SHORTER:
+            return levels
+    return min(MULTIPLIERS)
+
+
+def attention_edges(patch_size: tuple[int, int], levels: int) -> tuple[int, ...]:
+    """The longer edge of the feature maps that are small enough for self-attention (32 px), from large to small."""
+    edges = (max(patch_size) >> level for level in range(levels))
+    return tuple(edge for edge in edges if edge <= LARGEST_ATTENTION_EDGE)
+
+
+def strip_width_and_stride(spacing: float, times_hidden: int) -> tuple[int, int]:
+    """Strip width and stride (px): about 30 mm, and about ``times_hidden`` strides.
+
+    The width is the whole number of strides nearest to 30 mm, so that every pixel is hidden equally often.
+    """
+    width = max(float(SMALLEST_STRIP), STRIP_WIDTH_MM / spacing)
+    stride = max(1, round(width / times_hidden))
+    return max(SMALLEST_STRIP, stride * max(1, round(width / stride))), stride
+
+
+def contrast(modality: str) -> str:
+    """What a channel name stands for: "FLAIR", "T2", "T1C" (with contrast agent), "T1", or the name itself in capitals."""
+    name = re.sub(r"[^A-Z0-9]", "", modality.upper())
+    if "FLAIR" in name:
+        return "FLAIR"
+    if _CONTRAST_ENHANCED.fullmatch(name):
+        return "T1C"
+    found = re.match(r"T[12]", name)
+    return found.group() if found else name
+
+
+def preference(modality: str, order: tuple[str, ...]) -> int:
+    """Rank of a modality in an order of preference; unknown ones come last."""
+    kind = contrast(modality)
+    return order.index(kind) if kind in order else len(order)

@@ -1,0 +1,108 @@
+"""Cross-validation: folds by subject, so that one person's sessions never stand on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json, save_json
+
+SPLITS_FILE = "splits_final.json"
+Split = dict[str, list[str]]
+
+
+def make_splits(subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) -> list[Split]:
+    """Divide cases into folds by subject.
+
+    Parameters
+    ----------
+    subjects : subject of each case
+    folds : wanted; with fewer subjects than folds each subject is left out once, and a single subject gives no fold at
+        all (only the fold ``all`` can be trained)
+    seed : of the shuffling; the same subjects and seed give the same splits whatever the order of the cases
+
+    Returns
+    -------
+    one ``{"train": [...], "val": [...]}`` of sorted cases per fold
+    """
+    names = sorted(set(subjects.values()))
+    if len(names) < 2:
+        return []
+    shuffled = np.random.default_rng(seed).permutation(names)
+    splits = []
+    for part in np.array_split(shuffled, min(folds, len(names))):
+        left_out = set(part.tolist())
+        splits.append(
+            {
+                "train": sorted(case for case, subject in subjects.items() if subject not in left_out),
+                "val": sorted(case for case, subject in subjects.items() if subject in left_out),
+            }
+        )
+    return splits
+
+
+def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> list[Split]:
+    """Return splits that a person may have edited, if they can be used.
+
+    Raises
+    ------
+    MMCCDError
+        Naming ``source`` and the fold: wrong structure, unknown cases, an empty side, or a case or subject on both sides.
+    """
+    if not isinstance(splits, list) or not all(
+        isinstance(split, dict) and set(split) == {"train", "val"} and all(isinstance(side, list) for side in split.values())
+        for split in splits
+    ):
+        raise MMCCDError(f'{source} must be a list with one {{"train": [...], "val": [...]}} per fold.')
+    for fold, split in enumerate(splits):
+        unknown = sorted({str(case) for side in split.values() for case in side} - set(subjects))
+        if unknown:
+            raise MMCCDError(f"{source}, fold {fold}: unknown case {', '.join(unknown)}; remove it, or delete the file.")
+        if not split["train"]:
+            raise MMCCDError(f"{source}, fold {fold}: the list of training cases is empty.")
+        both = {subjects[case] for case in split["train"]} & {subjects[case] for case in split["val"]}
+        if both:
+            raise MMCCDError(
+                f"{source}, fold {fold}: {', '.join(sorted(both))} is in train and in val; all cases of one subject must be "
+                "on one side."
+            )
+    return splits
+
+
+def write_or_load_splits(path: str | Path, subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) -> list[Split]:
+    """The splits of splits_final.json, which is made if it doesn't exist and otherwise obeyed and left as it is.
+
+    Raises like :func:`check_splits`.
+    """
+    path = Path(path)
+    if path.exists():
+        return check_splits(load_json(path), subjects, str(path))
+    splits = make_splits(subjects, folds, seed)
+    save_json(splits, path)
+    return splits
+
+
+def cases_of_fold(splits: Sequence[Split], cases: Sequence[str], fold: int | str) -> Split:
+    """Training and validation cases of FOLD.
+
+    Parameters
+    ----------
+    splits : of the dataset
+    cases : all of the dataset's training cases
+    fold : the number of a split, or ``"all"``: every case both trains and validates
+
+    Raises
+    ------
+    MMCCDError
+        If there is no such fold.
+    """
+    if str(fold) == "all":
+        return {"train": sorted(cases), "val": sorted(cases)}
+    if not splits:
+        raise MMCCDError(f"fold {fold} can't be trained: the dataset has one subject only, so use the fold `all`.")
+    if not str(fold).isdecimal() or int(fold) >= len(splits):
+        raise MMCCDError(f"there is no fold {fold}: choose one of 0..{len(splits) - 1} or `all`.")
+    return splits[int(fold)]

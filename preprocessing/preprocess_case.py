@@ -1,0 +1,188 @@
+"""One case: volumes as they were scanned -> normalised slices, and the way back. Training and prediction both come here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mmccd_auto.brain_mask import find_brain
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.orientation import from_canonical, from_slice_axis_first, slice_axis_first, to_canonical
+from mmccd_auto.plans.plan import Plan, dataclass_from_json
+from mmccd_auto.preprocessing.normalisation import normalise
+from mmccd_auto.preprocessing.resampling import resample_back, resample_image, resample_label, resample_mask, target_grid
+
+LEAST_OVERLAP = 0.9
+
+
+@dataclass(frozen=True)
+class CaseGeometry:
+    """All that the way back to the scan needs.
+
+    Attributes
+    ----------
+    original : of the scan
+    canonical : of the scan turned to LPS
+    slice_axis : "axial", "coronal" or "sagittal"
+    grid : what the network sees, in canonical axes x, y, z; along the slice axis as ``canonical``
+    """
+
+    original: Geometry
+    canonical: Geometry
+    slice_axis: str
+    grid: Geometry
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], source: str = "CASE.json") -> CaseGeometry:
+        """The inverse of :meth:`to_json`; ``source`` is named in errors."""
+        return dataclass_from_json(cls, content, source)
+
+
+@dataclass(frozen=True)
+class PreprocessedCase:
+    """A case as the network sees it. S counts all slices of the volume, also those without brain.
+
+    Attributes
+    ----------
+    modalities : of the channels, in the plan's order
+    image : float32 [C, S, H, W], exactly -3 outside each modality's brain
+    brain : bool [S, H, W], where every modality has brain
+    anomaly : uint8 [S, H, W] of 0 and 1; None where there is no label
+    native_brain : bool [z, y, x] on the scan's own grid
+    normalisation : parameters per modality
+    """
+
+    case: str
+    modalities: tuple[str, ...]
+    image: np.ndarray
+    brain: np.ndarray
+    anomaly: np.ndarray | None
+    geometry: CaseGeometry
+    native_brain: np.ndarray
+    normalisation: dict[str, dict[str, float]]
+
+
+def preprocess_case(
+    case: str,
+    volumes: dict[str, Volume],
+    plan: Plan,
+    label: Volume | None = None,
+    brain_mask: Volume | None = None,
+) -> PreprocessedCase:
+    """Preprocess one case.
+
+    Each modality is normalised on its own voxels inside its own brain mask, then resampled in plane onto one grid; the slice
+    axis comes first by swapping axes, and slices are neither interpolated nor left out.
+
+    Parameters
+    ----------
+    case : named in errors
+    volumes : by modality; for prediction the input modality alone will do
+    plan : gives slice axis, spacing, patch size and normalisation
+    label : nonzero = abnormal
+    brain_mask : nonzero = brain; taken for all modalities instead of looking for the brain
+
+    Raises
+    ------
+    MMCCDError
+        If volumes don't lie on one grid, the skull is still on, or modalities aren't registered with each other.
+    """
+    modalities = _modalities(case, volumes, plan)
+    _check_grids(case, {name: volumes[name] for name in modalities}, label, brain_mask)
+    original = volumes[modalities[0]].geometry
+    masks = _brain_masks(case, {name: volumes[name] for name in modalities}, brain_mask)
+    native_brain = np.logical_and.reduce(list(masks.values()))
+    brain = to_canonical(Volume(native_brain, original))
+    grid = target_grid(brain, plan.slice_axis, plan.target_spacing, plan.patch_size, plan.network.divisor)
+    geometry = CaseGeometry(original, brain.geometry, plan.slice_axis, grid)
+    brain_slices = _slices(resample_mask(brain, grid), plan.slice_axis)
+    if not brain_slices.any():
+        raise MMCCDError(f"{case}: nothing of the brain is left at {plan.target_spacing} mm: check the spacing in the file.")
+    channels, parameters = [], {}
+    for name in modalities:
+        values, parameters[name] = normalise(volumes[name].array, masks[name], plan.normalisation[name], f"{case}: {name}")
+        own_brain = to_canonical(Volume(masks[name], original)).array
+        channels.append(_slices(resample_image(to_canonical(Volume(values, original)), own_brain, grid), plan.slice_axis))
+    anomaly = None
+    if label is not None:
+        anomaly = _slices(
+            resample_label(to_canonical(Volume(label.array, original)), grid, plan.slice_axis), plan.slice_axis
+        )
+    return PreprocessedCase(case, modalities, np.stack(channels), brain_slices, anomaly, geometry, native_brain, parameters)
+
+
+def to_scan_grid(values: np.ndarray, geometry: CaseGeometry, native_brain: np.ndarray) -> np.ndarray:
+    """Bring a map from the network's grid back to the scan's.
+
+    Interpolates linearly in plane between pixels of the brain, so that the map isn't weakened at the brain's edge.
+
+    Parameters
+    ----------
+    values : float [S, H, W], as preprocess_case made the slices
+    geometry : of the case
+    native_brain : bool [z, y, x] on ``geometry.original``
+
+    Returns
+    -------
+    float32 [z, y, x] on ``geometry.original``, exactly 0 outside the brain
+    """
+    if not native_brain.any():
+        return np.zeros(native_brain.shape, dtype=np.float32)
+    brain = to_canonical(Volume(native_brain, geometry.original))
+    on_grid = Volume(np.ascontiguousarray(from_slice_axis_first(values, geometry.slice_axis)), geometry.grid)
+    back = resample_back(on_grid, resample_mask(brain, geometry.grid), brain)
+    return from_canonical(Volume(back, geometry.canonical), geometry.original).array
+
+
+def _slices(array: np.ndarray, slice_axis: str) -> np.ndarray:
+    return np.ascontiguousarray(slice_axis_first(array, slice_axis))
+
+
+def _modalities(case: str, volumes: dict[str, Volume], plan: Plan) -> tuple[str, ...]:
+    unknown = sorted(set(volumes) - set(plan.modalities))
+    if unknown:
+        raise MMCCDError(
+            f"{case}: {', '.join(unknown)} is no modality of the plan, which knows {', '.join(plan.modalities)}."
+        )
+    if not volumes:
+        raise MMCCDError(f"{case} has no images: give at least one of {', '.join(plan.modalities)}.")
+    return tuple(name for name in plan.modalities if name in volumes)
+
+
+def _check_grids(case: str, volumes: dict[str, Volume], label: Volume | None, brain_mask: Volume | None) -> None:
+    (first, reference), *others = volumes.items()
+    others += [(name, volume) for name, volume in (("label", label), ("brain mask", brain_mask)) if volume is not None]
+    for name, volume in others:
+        differences = volume.geometry.differences(reference.geometry)
+        if differences:
+            raise MMCCDError(
+                f"{case}: {name} does not lie on the grid of {first} ({'; '.join(differences)}): "
+                f"resample it onto the grid of {first}."
+            )
+
+
+def _brain_masks(case: str, volumes: dict[str, Volume], brain_mask: Volume | None) -> dict[str, np.ndarray]:
+    for name, volume in volumes.items():
+        if not np.isfinite(volume.array).all():
+            raise MMCCDError(f"{case}: {name} holds values that are not finite: mend or leave out the file.")
+    if brain_mask is not None:
+        if not brain_mask.array.any():
+            raise MMCCDError(f"{case}: the brain mask is empty: mend it or leave it out.")
+        return dict.fromkeys(volumes, brain_mask.array != 0)
+    masks = {name: find_brain(volume.array, volume.geometry.spacing, f"{case}: {name}") for name, volume in volumes.items()}
+    (first, reference), *others = masks.items()
+    for name, mask in others:
+        overlap = 2 * np.count_nonzero(mask & reference) / (np.count_nonzero(mask) + np.count_nonzero(reference))
+        if overlap < LEAST_OVERLAP:
+            raise MMCCDError(
+                f"{case}: {name} and {first} are not registered (their brains overlap with a Dice of {overlap:.2f} only): "
+                f"register {name} to {first} first."
+            )
+    return masks

@@ -1,0 +1,104 @@
+"""All cases of a raw dataset, in parallel; an interrupted run continues where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmccd_auto.datasets import Dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.executor import Outcome, run_cases
+from mmccd_auto.files import TEMPORARY_PREFIX
+from mmccd_auto.image_io import read_volume
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.preprocessing.preprocess_case import preprocess_case
+from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, write_case
+
+FORMAT_VERSION = 1
+
+
+def preprocess_dataset(
+    dataset: Dataset, plan: Plan, output: str | Path, processes: int, overwrite: bool = False
+) -> list[Outcome[CaseRecord]]:
+    """Preprocess the training cases.
+
+    A case whose CASE.json says that it was made from the same files by the same settings is left as it is.
+
+    Parameters
+    ----------
+    output : $mmccd_preprocessed/DATASET/PLANS
+    processes : workers; 0 works in this process
+    overwrite : make every case anew
+
+    Returns
+    -------
+    for every case its record, or the sentence that says why there is none
+    """
+    output = Path(output)
+    arguments = [(case, (dataset, plan, case, output, overwrite)) for case in dataset.cases("Tr")]
+    return run_cases(preprocess_one, arguments, processes, "preprocessing")
+
+
+def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False) -> CaseRecord:
+    """Preprocess one training case with the modalities it has, unless that was done before.
+
+    Raises
+    ------
+    MMCCDError
+        If the case can't be read or used, or the result can't be written.
+    """
+    files = _raw_files(dataset, plan, case)
+    settings = preprocessing_settings(plan)
+    sources = {str(path.relative_to(dataset.folder)): path.stat().st_size for path in files.values() if path is not None}
+    if not overwrite:
+        existing = _existing(output, case)
+        if existing is not None and (existing.settings, existing.sources) == (settings, sources):
+            return existing
+    _remove_leftovers(output, case)
+    label, brain_mask = files.pop("label"), files.pop("brain mask")
+    preprocessed = preprocess_case(
+        case,
+        {name: read_volume(path) for name, path in files.items() if path is not None},
+        plan,
+        label=None if label is None else read_volume(label, dtype=None),
+        brain_mask=None if brain_mask is None else read_volume(brain_mask, dtype=None),
+    )
+    return write_case(output, preprocessed, dataset.subject(case), settings, sources)
+
+
+def preprocessing_settings(plan: Plan) -> dict[str, Any]:
+    """The entries of a plan that preprocessed slices depend on, as JSON holds them."""
+    return {
+        "format": FORMAT_VERSION,
+        "modalities": list(plan.modalities),
+        "slice_axis": plan.slice_axis,
+        "target_spacing": plan.target_spacing,
+        "patch_size": list(plan.patch_size),
+        "divisor": plan.network.divisor,
+        "normalisation": dict(plan.normalisation),
+    }
+
+
+def _raw_files(dataset: Dataset, plan: Plan, case: str) -> dict[str, Path | None]:
+    """Files by modality, and under "label" and "brain mask" what there is of these."""
+    available = [name for name in dataset.available_modalities(case) if name in plan.modalities]
+    files: dict[str, Path | None] = {name: dataset.channel_file(case, name) for name in available}
+    return {**files, "label": dataset.label_file(case), "brain mask": dataset.brain_mask_file(case)}
+
+
+def _existing(output: Path, case: str) -> CaseRecord | None:
+    """The record of a complete case; None where there is none, or one of another version that must be made anew."""
+    path = case_record_path(output, case)
+    if not path.is_file():
+        return None
+    try:
+        record = CaseRecord.load(path)
+    except MMCCDError:
+        return None
+    return record if all((output / item.file).is_file() for item in record.slices) else None
+
+
+def _remove_leftovers(output: Path, case: str) -> None:
+    """A killed run leaves temporary files under names that no later run uses."""
+    for path in output.glob(f"{TEMPORARY_PREFIX}*-{case}.json"):
+        path.unlink(missing_ok=True)

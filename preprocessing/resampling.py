@@ -1,0 +1,192 @@
+"""In-plane resampling of canonical volumes onto the plan's grid; the slices themselves stay as they were acquired."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.preprocessing.normalisation import BACKGROUND
+
+IN_PLANE_AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
+BRAIN_MARGIN = 1.05
+FULL_WIDTH_IN_SIGMAS = 2 * math.sqrt(2 * math.log(2))
+SMALLEST_WEIGHT = 1e-3
+
+
+def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tuple[int, int], divisor: int) -> Geometry:
+    """The grid that the network sees, in the (possibly oblique) axes of the canonical volume.
+
+    Along the slice axis it is the volume's own; in plane it has square pixels, is centred on the brain box and has the
+    plan's patch size, or where the brain with a margin of 5 % needs more, the next multiple of the network's divisor.
+
+    Parameters
+    ----------
+    brain : canonical, bool [z, y, x], not empty
+    slice_axis : "axial", "coronal" or "sagittal"
+    spacing : mm of a pixel
+    patch_size : (rows, columns) px
+    divisor : the network's
+    """
+    geometry = brain.geometry
+    size, grid_spacing, start = list(geometry.size), list(geometry.spacing), [0.0, 0.0, 0.0]
+    box = ndimage.find_objects(brain.array.astype(np.uint8))[0][::-1]
+    for axis, patch in zip(IN_PLANE_AXES[slice_axis], patch_size, strict=True):
+        extent = (box[axis].stop - box[axis].start) * geometry.spacing[axis]
+        needed = BRAIN_MARGIN * extent / spacing
+        size[axis] = patch if needed <= patch else math.ceil(needed / divisor) * divisor
+        centre = (box[axis].start + box[axis].stop - 1) / 2 * geometry.spacing[axis]
+        start[axis] = centre - (size[axis] - 1) / 2 * spacing
+        grid_spacing[axis] = spacing
+    return Geometry(tuple(size), tuple(grid_spacing), _point(geometry, start), geometry.direction)
+
+
+def resample_mask(mask: Volume, grid: Geometry) -> np.ndarray:
+    """A mask (canonical, bool) on ``grid``: linear interpolation above one half; bool [z, y, x]."""
+    if not mask.array.any():
+        return np.zeros(tuple(reversed(grid.size)), dtype=bool)
+    return _linear(_crop(mask, _box(mask.array)), grid) > 0.5
+
+
+def resample_image(image: Volume, brain: np.ndarray, grid: Geometry) -> np.ndarray:
+    """A normalised image on ``grid``.
+
+    Where the grid is coarser than the image, a Gaussian that turns a voxel's width into a pixel's is applied in plane first
+    (Cardoso et al. 2015: full widths at half maximum subtract in quadrature). Smoothing and interpolation use brain voxels
+    only (normalised convolution, Knutsson & Westin 1993), so the brain's edge isn't darkened by the background.
+
+    Parameters
+    ----------
+    image : canonical, [z, y, x]
+    brain : bool [z, y, x], of the same image
+
+    Returns
+    -------
+    float32 [z, y, x] on the grid; exactly -3 outside the brain
+    """
+    box = _box(brain)
+    weight = _crop(Volume(brain.astype(np.float32), image.geometry), box)
+    values = Volume(_crop(image, box).array.astype(np.float32) * weight.array, weight.geometry)
+    inside = _linear(weight, grid) > 0.5
+    sigmas = [_antialiasing_sigma(*pair) for pair in zip(image.geometry.spacing, grid.spacing, strict=True)]
+    weight, values = _smooth(weight, sigmas), _smooth(values, sigmas)
+    resampled = np.full(inside.shape, BACKGROUND, dtype=np.float32)
+    resampled[inside] = _linear(values, grid)[inside] / _linear(weight, grid)[inside]
+    return resampled
+
+
+def resample_label(label: Volume, grid: Geometry, slice_axis: str) -> np.ndarray:
+    """A lesion label (canonical, nonzero = lesion) on ``grid``; uint8 [z, y, x] of 0 and 1.
+
+    Linear interpolation above one half, which neither grows nor shrinks lesions on the whole. A lesion section (connected
+    within one slice) that would vanish keeps the pixel nearest to its centre, so that no slice with a lesion passes for
+    healthy.
+    """
+    lesion = Volume(label.array != 0, label.geometry)
+    resampled = resample_mask(lesion, grid).astype(np.uint8)
+    if not lesion.array.any():
+        return resampled
+    neighbours = np.zeros((3, 3, 3), dtype=int)
+    neighbours[tuple(1 if 2 - axis not in IN_PLANE_AXES[slice_axis] else slice(None) for axis in range(3))] = 1
+    sections, count = ndimage.label(lesion.array, structure=neighbours)
+    voxels = np.argwhere(sections)
+    pixels, within = _nearest_pixels(voxels, label.geometry, grid)
+    kept = np.zeros(count + 1, dtype=bool)
+    marked = resampled[tuple(pixels.T)].astype(bool) & within
+    kept[sections[tuple(voxels[marked].T)]] = True
+    lost = np.flatnonzero(~kept[1:]) + 1
+    if lost.size:
+        centres = np.asarray(ndimage.center_of_mass(lesion.array, sections, lost))
+        pixels, within = _nearest_pixels(centres, label.geometry, grid)
+        resampled[tuple(pixels[within].T)] = 1
+    return resampled
+
+
+def resample_back(values: Volume, weight: np.ndarray, brain: Volume) -> np.ndarray:
+    """Values on the target grid back on the canonical grid, linearly interpolated between pixels of the brain.
+
+    Parameters
+    ----------
+    values : on the target grid, float [z, y, x]
+    weight : bool [z, y, x], the brain on the target grid
+    brain : canonical, bool [z, y, x]
+
+    Returns
+    -------
+    float32 [z, y, x] on the canonical grid; exactly 0 outside the brain
+    """
+    box = _box(brain.array)
+    part = _crop(brain, box)
+    weights = _linear(Volume(weight.astype(np.float32), values.geometry), part.geometry)
+    sums = _linear(Volume(np.where(weight, values.array, 0).astype(np.float32), values.geometry), part.geometry)
+    inside = part.array & (weights > SMALLEST_WEIGHT)
+    back = np.zeros(brain.array.shape, dtype=np.float32)
+    back[box][inside] = sums[inside] / weights[inside]
+    return back
+
+
+def _antialiasing_sigma(fine: float, coarse: float) -> float:
+    """Sigma in voxels of the fine spacing that widens a voxel to the coarse spacing; 0 where nothing is coarsened."""
+    if coarse <= fine * (1 + 1e-6):
+        return 0.0
+    return math.sqrt(coarse**2 - fine**2) / FULL_WIDTH_IN_SIGMAS / fine
+
+
+def _smooth(volume: Volume, sigmas: list[float]) -> Volume:
+    array = volume.array
+    for axis, sigma in enumerate(reversed(sigmas)):
+        if sigma > 0:
+            array = ndimage.gaussian_filter1d(array, sigma, axis=axis, mode="constant")
+    return Volume(array, volume.geometry)
+
+
+def _linear(volume: Volume, grid: Geometry) -> np.ndarray:
+    """Linear interpolation onto ``grid``, 0 outside the volume; float32 [z, y, x]."""
+    image = Volume(volume.array.astype(np.float32, copy=False), volume.geometry).to_image()
+    return sitk.GetArrayFromImage(
+        sitk.Resample(
+            image,
+            grid.size,
+            sitk.Transform(),
+            sitk.sitkLinear,
+            grid.origin,
+            grid.spacing,
+            grid.direction,
+            0.0,
+            sitk.sitkFloat32,
+        )
+    )
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The mask's box with one voxel around it, as slices of [z, y, x]."""
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, edge)) for part, edge in zip(box, mask.shape, strict=True))
+
+
+def _crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    geometry = volume.geometry
+    array = np.ascontiguousarray(volume.array[box])
+    start = [part.start * spacing for part, spacing in zip(reversed(box), geometry.spacing, strict=True)]
+    return Volume(
+        array, Geometry(tuple(reversed(array.shape)), geometry.spacing, _point(geometry, start), geometry.direction)
+    )
+
+
+def _point(geometry: Geometry, offset: list[float]) -> tuple[float, float, float]:
+    """The place ``offset`` mm from the first voxel along the volume's own axes x, y, z."""
+    direction = np.asarray(geometry.direction).reshape(3, 3)
+    return tuple(float(value) for value in np.asarray(geometry.origin) + direction @ np.asarray(offset))
+
+
+def _nearest_pixels(voxels: np.ndarray, geometry: Geometry, grid: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Indices [N, 3] (z, y, x) on ``grid`` nearest to ``voxels``, clipped to it; and which lie within it, bool [N]."""
+    direction = np.asarray(geometry.direction).reshape(3, 3)
+    shift = direction.T @ (np.asarray(geometry.origin) - np.asarray(grid.origin))
+    places = np.asarray(voxels, dtype=float)[:, ::-1] * geometry.spacing + shift
+    indices = np.rint(places / grid.spacing).astype(int)
+    clipped = np.clip(indices, 0, np.asarray(grid.size) - 1)
+    return clipped[:, ::-1], (indices == clipped).all(axis=1)

@@ -1,0 +1,211 @@
+"""Preprocessed cases on disk: one npz per slice with brain, and CASE.json, which is written last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import TEMPORARY_PREFIX, load_json, save_json
+from mmccd_auto.plans.plan import dataclass_from_json
+from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
+
+HEALTHY_BRAIN_FRACTION = 0.1
+LABEL_NEIGHBOURHOOD = 2
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+    """One slice on disk.
+
+    Attributes
+    ----------
+    file : relative to the folder that holds CASE.json
+    index : of the slice in the canonical volume
+    brain_pixels, anomaly_pixels : of the slice
+    healthy : fit for training: the brain has at least 10 % of the area of the case's largest, and no abnormality is marked
+        within 2 slices
+    """
+
+    file: str
+    index: int
+    brain_pixels: int
+    anomaly_pixels: int
+    healthy: bool
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """CASE.json: what was made of a case, and by which settings.
+
+    Attributes
+    ----------
+    case, subject : the case, and the person it is of
+    modalities : of the channels of the slices
+    labelled : somebody drew the abnormalities (none, perhaps)
+    slices : all with brain, by index
+    geometry : the way back to the scan
+    normalisation : parameters per modality
+    settings : the plan's entries that the slices depend on
+    sources : size in bytes of each raw file
+    """
+
+    case: str
+    subject: str
+    modalities: tuple[str, ...]
+    labelled: bool
+    slices: tuple[SliceRecord, ...]
+    geometry: CaseGeometry
+    normalisation: dict[str, dict[str, float]]
+    settings: dict[str, Any]
+    sources: dict[str, int]
+
+    @classmethod
+    def load(cls, path: str | Path) -> CaseRecord:
+        """Read CASE.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
+        return dataclass_from_json(cls, load_json(path), str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write CASE.json."""
+        save_json(asdict(self), path)
+
+
+def case_record_path(folder: str | Path, case: str) -> Path:
+    """Where CASE.json is, or would be."""
+    return Path(folder) / f"{case}.json"
+
+
+def write_case(
+    folder: str | Path,
+    preprocessed: PreprocessedCase,
+    subject: str | None = None,
+    settings: dict[str, Any] | None = None,
+    sources: dict[str, int] | None = None,
+) -> CaseRecord:
+    """Write the slices with brain, then CASE.json; whatever was there of the case before is replaced.
+
+    The slices are written into a temporary folder that takes the case's name once it is whole, so that a kill leaves either
+    a complete case with its CASE.json or no CASE.json.
+
+    Parameters
+    ----------
+    folder : of the plans, gets CASE/slice_0070.npz and CASE.json
+    subject : the case is taken for a person of its own where it's None
+    settings, sources : see :class:`CaseRecord`
+
+    Raises
+    ------
+    MMCCDError
+        If the disk is full or the folder can't be written to.
+    """
+    folder = Path(folder)
+    case = preprocessed.case
+    final, temporary = folder / case, folder / f"{TEMPORARY_PREFIX}{case}"
+    record = CaseRecord(
+        case=case,
+        subject=subject or case,
+        modalities=preprocessed.modalities,
+        labelled=preprocessed.anomaly is not None,
+        slices=_slice_records(preprocessed),
+        geometry=preprocessed.geometry,
+        normalisation=preprocessed.normalisation,
+        settings=settings or {},
+        sources=sources or {},
+    )
+    try:
+        case_record_path(folder, case).unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for item in record.slices:
+            _write_slice(temporary / Path(item.file).name, preprocessed, item.index)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    except OSError as error:
+        raise MMCCDError(
+            f"{final} could not be written ({error.strerror or error}): free some disk space or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    record.save(case_record_path(folder, case))
+    return record
+
+
+def read_slice(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read one slice.
+
+    Returns
+    -------
+    image float32 [C, H, W], brain bool [H, W], anomaly uint8 [H, W]
+
+    Raises
+    ------
+    MMCCDError
+        If the file is missing or broken.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["image"], content["brain"], content["anomaly"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise MMCCDError(
+            f"{path} can't be read as a preprocessed slice ({error}): preprocess the case again with --overwrite."
+        ) from error
+
+
+def read_slices(
+    folder: str | Path, record: CaseRecord, indices: Iterable[int] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read several slices of a case.
+
+    Parameters
+    ----------
+    folder : that holds CASE.json
+    indices : slice indices in the canonical volume; None reads all that have brain
+
+    Returns
+    -------
+    image float32 [C, N, H, W], brain bool [N, H, W], anomaly uint8 [N, H, W], in the order of ``indices``
+    """
+    files = {item.index: item.file for item in record.slices}
+    wanted = list(files) if indices is None else list(indices)
+    images, brains, anomalies = zip(*(read_slice(Path(folder) / files[index]) for index in wanted), strict=True)
+    return np.stack(images, axis=1), np.stack(brains), np.stack(anomalies)
+
+
+def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
+    """All complete cases of a preprocessed folder by name, sorted; empty where there is none."""
+    paths = sorted(Path(folder).glob("*.json"))
+    return {path.stem: CaseRecord.load(path) for path in paths if (path.parent / path.stem).is_dir()}
+
+
+def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
+    brain_pixels = np.count_nonzero(preprocessed.brain, axis=(1, 2))
+    if preprocessed.anomaly is None:
+        anomaly_pixels = np.zeros_like(brain_pixels)
+    else:
+        anomaly_pixels = np.count_nonzero(preprocessed.anomaly, axis=(1, 2))
+    marked = np.flatnonzero(anomaly_pixels)
+    enough = brain_pixels >= HEALTHY_BRAIN_FRACTION * brain_pixels.max()
+    return tuple(
+        SliceRecord(
+            file=f"{preprocessed.case}/slice_{index:04d}.npz",
+            index=int(index),
+            brain_pixels=int(brain_pixels[index]),
+            anomaly_pixels=int(anomaly_pixels[index]),
+            healthy=bool(enough[index] and not (np.abs(marked - index) <= LABEL_NEIGHBOURHOOD).any()),
+        )
+        for index in np.flatnonzero(brain_pixels)
+    )
+
+
+def _write_slice(path: Path, preprocessed: PreprocessedCase, index: int) -> None:
+    brain = preprocessed.brain[index]
+    anomaly = np.zeros(brain.shape, dtype=np.uint8) if preprocessed.anomaly is None else preprocessed.anomaly[index]
+    np.savez_compressed(path, image=preprocessed.image[:, index], brain=brain, anomaly=anomaly)

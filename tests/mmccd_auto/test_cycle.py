@@ -1,0 +1,256 @@
+"""The modality cycles: what training minimises, what sampling may and may not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.cycle import (
+    CYCLES,
+    Cycle,
+    CyclicUNet,
+    MaskedModalityCycle,
+    SamplingSettings,
+    build_cycle,
+    mask_condition,
+)
+from mmccd_auto.model.noise import combine_keys, standard_normal
+from mmccd_auto.model.schedule import CLEAN
+from mmccd_auto.model.strip_masks import COLUMNS, ROWS, Strip, keep_mask
+
+SHAPE, WIDTH = (32, 32), 8
+STRIPS = [Strip(ROWS, -4), Strip(ROWS, 0), Strip(ROWS, 15), Strip(COLUMNS, 3), Strip(COLUMNS, 20), Strip(COLUMNS, 30)]
+SETTINGS = SamplingSettings(steps=4, spacing="trailing", share_initial_noise=True, redraw_condition_noise=True)
+
+
+@pytest.fixture
+def cycle(tiny_plan) -> Cycle:
+    return randomised(build_cycle("mmccd", tiny_plan))
+
+
+def randomised(cycle: Cycle) -> Cycle:
+    """In evaluation mode, with outputs of the size of a slice's values, so that nothing hides behind zeros."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in cycle.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return cycle.eval()
+
+
+def batch(count: int = len(STRIPS)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One slice hidden by ``count`` strips: x, keep, strip keys, slice keys."""
+    slice_ = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(2))
+    strip_keys = torch.tensor([combine_keys(0, "case", 7, strip) for strip in range(count)])
+    slice_keys = torch.full((count,), combine_keys(0, "case", 7))
+    return slice_.repeat(count, 1, 1, 1), keep_mask(STRIPS[:count], SHAPE, WIDTH), strip_keys, slice_keys
+
+
+def relative_difference(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max() / second.abs().max())
+
+
+class Recorder(nn.Module):
+    """Stands for the forward network: keeps what it is given, answers with ``answer``."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+        self.calls: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls.append((x.clone(), t.clone()))
+        return self.answer
+
+
+@pytest.mark.parametrize("method", list(CYCLES))
+def test_build_cycle_gives_the_named_method(tiny_plan, method):
+    cycle = build_cycle(method, tiny_plan)
+    assert cycle.name == method
+    assert cycle.strip_width == tiny_plan.strip_width
+    assert cycle.schedule.num_timesteps == tiny_plan.diffusion.timesteps
+    names = {name.split(".")[0] for name, _ in cycle.named_parameters()}
+    assert names == {"forward_network", "backward_network"}
+
+
+def test_an_unknown_method_is_refused(tiny_plan):
+    with pytest.raises(MMCCDError, match="mmccd, cyclic_unet"):
+        build_cycle("gan", tiny_plan)
+
+
+@pytest.mark.parametrize("method", list(CYCLES))
+def test_untrained_losses_are_the_mean_squares_of_the_targets(tiny_plan, method):
+    """A fresh network answers 0, over the whole slice."""
+    x, y = torch.randn(4, 1, *SHAPE), torch.randn(4, 1, *SHAPE) + 1
+    losses = build_cycle(method, tiny_plan).training_losses(x, y)
+    assert set(losses) == {"forward", "backward"}
+    torch.testing.assert_close(losses["forward"], y.square().mean())
+    torch.testing.assert_close(losses["backward"], x.square().mean())
+
+
+@pytest.mark.parametrize("method", list(CYCLES))
+def test_each_loss_trains_its_own_network_only(tiny_plan, method):
+    cycle = randomised(build_cycle(method, tiny_plan))
+    for name, own, other in (
+        ("forward", cycle.forward_network, cycle.backward_network),
+        ("backward", cycle.backward_network, cycle.forward_network),
+    ):
+        cycle.zero_grad()
+        cycle.training_losses(torch.randn(2, 1, *SHAPE), torch.randn(2, 1, *SHAPE))[name].backward()
+        assert all(parameter.grad.abs().sum() > 0 for parameter in own.parameters())
+        assert all(parameter.grad is None for parameter in other.parameters())
+
+
+def test_a_perfect_prediction_costs_nothing(cycle):
+    y = torch.randn(6, 1, *SHAPE)
+    cycle.forward_network = Recorder(y)
+    assert float(cycle.training_losses(torch.randn(6, 1, *SHAPE), y)["forward"]) == 0
+
+
+def test_training_shows_the_network_diffused_y_and_masked_x(cycle):
+    """With y = 0 the first channel is scaled noise; with x = 100 the second one is 100 but in one strip per entry."""
+    count = 400
+    x, y = torch.full((count, 1, *SHAPE), 100.0), torch.zeros(count, 1, *SHAPE)
+    cycle.forward_network = Recorder(y)
+    torch.manual_seed(0)
+    cycle.training_losses(x, y)
+    ((seen, t),) = cycle.forward_network.calls
+    assert t.min() >= 0
+    assert t.max() <= 999
+    assert len(t.unique()) > 250
+    expected_std = (1 - cycle.schedule.alphas_cumprod[t]).sqrt().float()
+    torch.testing.assert_close(seen[:, 0].std(dim=(1, 2)), expected_std, rtol=0.15, atol=0)
+    hidden = seen[:, 1] != 100
+    assert torch.equal(hidden, hidden.any(dim=2, keepdim=True) & hidden.any(dim=1, keepdim=True))
+    areas = hidden.sum(dim=(1, 2))
+    assert set(areas.tolist()) <= {32 * width for width in range(1, WIDTH + 1)}
+    assert (areas == 32 * WIDTH).float().mean() == pytest.approx(25 / 39, abs=0.1)
+    across_rows = hidden.all(dim=2).any(dim=1)
+    assert across_rows.float().mean() == pytest.approx(0.5, abs=0.1)
+    noise = seen[:, 1][hidden]
+    assert float(noise.mean()) == pytest.approx(0, abs=0.02)
+    assert float(noise.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_mask_condition_takes_noise_inside_and_x_outside():
+    x, keep, _, _ = batch()
+    noise = torch.randn_like(x)
+    torch.testing.assert_close(mask_condition(x, keep, noise), keep * x + (1 - keep) * noise)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("redraw", [True, False])
+def test_a_strip_alone_and_in_a_batch_gives_the_same(cycle, share, redraw):
+    sampling = replace(SETTINGS, share_initial_noise=share, redraw_condition_noise=redraw)
+    x, keep, strip_keys, slice_keys = batch()
+    with torch.inference_mode():
+        together = cycle.reconstruct(x, keep, sampling, strip_keys, slice_keys)
+        for entry in range(len(x)):
+            one = slice(entry, entry + 1)
+            alone = cycle.reconstruct(x[one], keep[one], sampling, strip_keys[one], slice_keys[one])
+            assert relative_difference(alone, together[one]) < 1e-5
+
+
+def test_hidden_pixels_have_no_influence(cycle):
+    x, keep, strip_keys, slice_keys = batch()
+    with torch.inference_mode():
+        expected = cycle.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys)
+        for hidden_value in (50.0, float("nan")):
+            changed = torch.where(keep > 0, x, torch.tensor(hidden_value))
+            assert torch.equal(cycle.reconstruct(changed, keep, SETTINGS, strip_keys, slice_keys), expected)
+        seen = torch.where(keep > 0, x + 1, x)
+        assert relative_difference(cycle.reconstruct(seen, keep, SETTINGS, strip_keys, slice_keys), expected) > 1e-3
+
+
+def test_sampling_is_ddim_from_keyed_noise_to_the_predicted_y0(cycle):
+    """Against the loop written out here, with a network whose answer is known."""
+    x, keep, strip_keys, slice_keys = batch()
+    answer = torch.randn_like(x)
+    cycle.forward_network = Recorder(answer)
+    found = cycle.translate(x, keep, SETTINGS, strip_keys, slice_keys)
+    torch.testing.assert_close(found, answer)
+    timesteps = cycle.schedule.timesteps(4, "trailing")
+    y = standard_normal(slice_keys, 0, SHAPE)
+    assert len(cycle.forward_network.calls) == 4
+    for step, (seen, t) in enumerate(cycle.forward_network.calls):
+        assert t.tolist() == [timesteps[step]] * len(x)
+        noise = standard_normal(strip_keys, 1 + step, SHAPE)
+        torch.testing.assert_close(seen[:, :1], y)
+        torch.testing.assert_close(seen[:, 1:], keep * x + (1 - keep) * noise)
+        y = cycle.schedule.ddim_step(answer, y, timesteps[step], [*timesteps, CLEAN][step + 1])
+
+
+def test_settings_of_the_noise(cycle):
+    x, keep, strip_keys, slice_keys = batch()
+
+    def calls(share: bool, redraw: bool) -> list[Tensor]:
+        cycle.forward_network = Recorder(torch.zeros_like(x))
+        sampling = SamplingSettings(3, "leading", share_initial_noise=share, redraw_condition_noise=redraw)
+        cycle.translate(x, keep, sampling, strip_keys, slice_keys)
+        return [seen for seen, _ in cycle.forward_network.calls]
+
+    shared, own = calls(True, False), calls(False, True)
+    assert all(torch.equal(shared[0][0, 0], shared[0][entry, 0]) for entry in range(len(x)))
+    assert not torch.equal(own[0][0, 0], own[0][1, 0])
+    assert torch.equal(shared[0][:, 1], shared[1][:, 1])
+    assert torch.equal(shared[0][:, 1], shared[2][:, 1])
+    hidden = keep[:, 0] == 0
+    assert (own[0][:, 1] != own[1][:, 1])[hidden].float().mean() > 0.99
+    assert (own[1][:, 1] != own[2][:, 1])[hidden].float().mean() > 0.99
+    assert not (own[0][:, 1] == own[0][:, 0])[hidden].any()
+
+
+def test_reconstruction_is_the_backward_network_of_the_translation(cycle):
+    arguments = (*batch()[:2], SETTINGS, *batch()[2:])
+    with torch.inference_mode():
+        expected = cycle.backward_network(cycle.translate(*arguments))
+        assert torch.equal(cycle.reconstruct(*arguments), expected)
+
+
+def test_cyclic_unet_ignores_the_mask(tiny_plan):
+    cycle = randomised(build_cycle("cyclic_unet", tiny_plan))
+    assert not cycle.masked
+    x, keep, strip_keys, slice_keys = batch(3)
+    with torch.inference_mode():
+        expected = cycle.backward_network(cycle.forward_network(x))
+        assert torch.equal(cycle.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys), expected)
+        assert torch.equal(cycle.reconstruct(x, 1 - keep, SETTINGS, strip_keys + 1, slice_keys), expected)
+
+
+def test_a_few_steps_of_training_lower_both_losses(tiny_plan):
+    """On one pair of slices that are functions of each other."""
+    torch.manual_seed(0)
+    cycle = build_cycle("mmccd", tiny_plan)
+    x = torch.sin(torch.linspace(0, 6, 32))[None, None, :, None].expand(4, 1, *SHAPE).contiguous()
+    y = -x
+    optimiser = torch.optim.AdamW(cycle.parameters(), lr=3e-3)
+    history = []
+    for _ in range(40):
+        losses = cycle.training_losses(x, y)
+        optimiser.zero_grad()
+        sum(losses.values()).backward()
+        optimiser.step()
+        history.append({name: float(loss) for name, loss in losses.items()})
+    for name in ("forward", "backward"):
+        assert sum(entry[name] for entry in history[-5:]) < 0.5 * sum(entry[name] for entry in history[:5])
+
+
+def test_saved_weights_restore_the_cycle(tmp_path, tiny_plan):
+    first = randomised(build_cycle("mmccd", tiny_plan))
+    torch.save(first.state_dict(), tmp_path / "weights.pth")
+    second = build_cycle("mmccd", tiny_plan).eval()
+    second.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True))
+    x, keep, strip_keys, slice_keys = batch(2)
+    with torch.inference_mode():
+        assert torch.equal(
+            first.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys),
+            second.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys),
+        )
+
+
+def test_classes_are_registered_by_name():
+    assert CYCLES == {"mmccd": MaskedModalityCycle, "cyclic_unet": CyclicUNet}
+    assert MaskedModalityCycle.masked

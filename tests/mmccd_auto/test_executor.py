@@ -1,0 +1,234 @@
+"""Work over cases: order, faults kept to their case, killed workers, interrupts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.executor import SequentialExecutor, make_executor, run_cases
+
+WORK = '''
+import os, signal, time
+from pathlib import Path
+from mmccd_auto.errors import MMCCDError
+
+def square(number):
+    return number * number
+
+def process_id(_):
+    return os.getpid()
+
+def thread_limit(_):
+    return os.environ["OMP_NUM_THREADS"]
+
+def fail_on(number, bad):
+    if number == bad:
+        raise MMCCDError(f"case{number}.nii.gz is broken: mend it.")
+    return number
+
+def defect(number):
+    return 1 // number
+
+def die_on(number, bad):
+    if number in bad:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+def out_of_memory_unless_alone(number, folder):
+    """Fails the first time it is called for case 1."""
+    mark = Path(folder) / "mark"
+    if number == 1 and not mark.exists():
+        mark.touch()
+        raise MemoryError
+    return number
+
+def always_out_of_memory(number):
+    if number == 1:
+        raise MemoryError
+    return number
+
+def slow(folder, number):
+    temporary = Path(folder) / f"temporary{number}"
+    temporary.touch()
+    try:
+        time.sleep(60)
+    finally:
+        temporary.unlink()
+'''
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A module that spawned workers can import."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "work_for_executor.py").write_text(WORK)
+    monkeypatch.syspath_prepend(str(folder))
+    sys.modules.pop("work_for_executor", None)
+    import work_for_executor
+
+    yield work_for_executor
+    sys.modules.pop("work_for_executor", None)
+
+
+def numbered(count, *more):
+    return [(f"case{number}", (number, *more)) for number in range(count)]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_outcomes_in_order_and_faults_kept_to_their_case(work, processes):
+    outcomes = run_cases(work.fail_on, numbered(7, 3), processes, "test")
+    assert [outcome.case for outcome in outcomes] == [f"case{number}" for number in range(7)]
+    assert [outcome.result for outcome in outcomes] == [0, 1, 2, None, 4, 5, 6]
+    assert [outcome.error for outcome in outcomes] == [None] * 3 + ["case3.nii.gz is broken: mend it."] + [None] * 3
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_defects_are_raised(work, processes):
+    with pytest.raises(ZeroDivisionError):
+        run_cases(work.defect, numbered(3), processes, "test")
+
+
+def test_no_cases():
+    assert run_cases(abs, [], 2, "test") == []
+
+
+def test_zero_works_in_this_process_and_one_in_another(work):
+    assert run_cases(work.process_id, [("a", (1,))], 0, "test")[0].result == os.getpid()
+    assert run_cases(work.process_id, [("a", (1,))], 1, "test")[0].result != os.getpid()
+
+
+def test_workers_share_the_cores(work, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = os.cpu_count() or 1
+    outcomes = run_cases(work.thread_limit, numbered(cores + 1), cores, "test")
+    assert {outcome.result for outcome in outcomes} == {"1"}
+
+
+def test_negative_number_of_processes():
+    with pytest.raises(MMCCDError, match="-np -1"):
+        run_cases(abs, numbered(1), -1, "test")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_only_the_case_that_kills_its_worker_is_reported(work):
+    outcomes = run_cases(work.die_on, numbered(9, (2, 7)), 2, "test")
+    assert [outcome.result for outcome in outcomes] == [0, 1, None, 3, 4, 5, 6, None, 8]
+    for index in (2, 7):
+        assert outcomes[index].error.startswith(f"case{index} ")
+        assert "memory" in outcomes[index].error
+
+
+def test_memory_error_is_tried_again_alone(work, tmp_path):
+    outcomes = run_cases(work.out_of_memory_unless_alone, numbered(4, str(tmp_path)), 2, "test")
+    assert [outcome.result for outcome in outcomes] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_memory_error_even_alone_is_reported(work, processes):
+    outcomes = run_cases(work.always_out_of_memory, numbered(3), processes, "test")
+    assert [outcome.result for outcome in outcomes] == [0, None, 2]
+    assert "ran out of memory" in outcomes[1].error
+
+
+class BreaksAtSubmit(SequentialExecutor):
+    """Takes a few calls, then says at submit that it is broken."""
+
+    def __init__(self, calls: int):
+        self.calls = calls
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        if self.calls == 0:
+            raise BrokenProcessPool("broken")
+        self.calls -= 1
+        return super().submit(function, *args, **kwargs)
+
+
+def test_pool_that_breaks_at_submit_loses_no_case():
+    outcomes = run_cases(abs, numbered(20), 2, "test", executor_factory=lambda _: BreaksAtSubmit(3))
+    assert [outcome.result for outcome in outcomes] == list(range(20))
+
+
+def test_pool_that_never_works_ends_with_a_report_for_each_case():
+    outcomes = run_cases(abs, numbered(5), 2, "test", executor_factory=lambda _: BreaksAtSubmit(0))
+    assert all(outcome.result is None and outcome.error for outcome in outcomes)
+
+
+class Recording(SequentialExecutor):
+    """Leaves its futures unfinished until somebody waits, and notes how many are open at once."""
+
+    open_calls = 0
+    most_open = 0
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        future = super().submit(function, *args, **kwargs)
+        Recording.open_calls += 1
+        Recording.most_open = max(Recording.most_open, Recording.open_calls)
+        result = future.result
+
+        def counted(timeout=None):
+            Recording.open_calls -= 1
+            return result(timeout)
+
+        future.result = counted
+        return future
+
+
+def test_at_most_two_cases_per_worker_are_in_flight():
+    Recording.open_calls = Recording.most_open = 0
+    run_cases(abs, numbered(50), 3, "test", executor_factory=lambda _: Recording())
+    assert Recording.most_open == 6
+
+
+def test_executor_is_shut_down_after_a_defect(work):
+    made = []
+
+    def factory(processes):
+        made.append(make_executor(processes))
+        return made[-1]
+
+    with pytest.raises(ZeroDivisionError):
+        run_cases(work.defect, numbered(2), 1, "test", executor_factory=factory)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        made[0].submit(abs, 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs process groups")
+def test_interrupt_ends_parent_and_workers_and_removes_what_they_wrote(work, tmp_path):
+    folder = tmp_path / "output"
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path / 'modules')!r})\n"
+        "import work_for_executor\nfrom mmccd_auto.executor import run_cases\n"
+        "if __name__ == '__main__':\n"
+        f"    cases = [(str(n), ({str(folder)!r}, n)) for n in range(6)]\n"
+        "    run_cases(work_for_executor.slow, cases, 2, 'test')\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        assert len(list(folder.iterdir())) == 2
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_daemonic_process_works_sequentially(work, monkeypatch):
+    import multiprocessing
+
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    assert run_cases(work.process_id, [("a", (1,))], 2, "test")[0].result == os.getpid()
