@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -154,7 +153,7 @@ def _work(
         while queue and len(running) < limit and not broken:
             call = queue.popleft()
             try:
-                running[executor.submit(function, *call.args)] = call
+                running[executor.submit(_work_on, function, call.args)] = call
             except BrokenExecutor:
                 unfinished.append(call)
                 broken = True
@@ -199,8 +198,44 @@ def _names(calls: Sequence[_Call]) -> str:
     return ", ".join(call.case for call in calls)
 
 
+class _Interrupts:
+    """A worker's Ctrl-C: cuts off the case in work, whose temporary files are then removed, and refuses the next ones.
+
+    The worker itself lives on until the pool is closed: one that ends early would make the pool kill the others at once,
+    in the middle of their removing what they wrote.
+    """
+
+    def __init__(self) -> None:
+        self.working = False
+        self.interrupted = False
+
+    def handle(self, *_: object) -> None:
+        """The signal handler."""
+        cut_off = self.working and not self.interrupted
+        self.interrupted = True
+        if cut_off:
+            raise KeyboardInterrupt
+
+    def call(self, function: Callable[..., Result], args: tuple) -> Result:
+        """Call ``function`` so that an interrupt can cut it off."""
+        self.working = True
+        try:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            return function(*args)
+        finally:
+            self.working = False
+
+
+_interrupts = _Interrupts()
+
+
+def _work_on(function: Callable[..., Result], args: tuple) -> Result:
+    return _interrupts.call(function, args)
+
+
 def _start_worker(threads: int) -> None:
-    """Give a worker its share of threads, and let an interrupt end it quietly with its temporary files removed."""
+    """Give a worker its share of threads, and see to Ctrl-C."""
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(128 + signal.SIGINT))
+    signal.signal(signal.SIGINT, _interrupts.handle)

@@ -75,7 +75,7 @@ def description_problems(dataset: Dataset) -> list[str]:
     if number != len(cases["Tr"]):
         said = "has no numTraining" if number is None else f"says numTraining {number}"
         problems.append(
-            f"{file} {said}, but imagesTr holds {len(cases['Tr'])} cases: correct the number or add the cases that are missing."
+            f"{file} {said}, but imagesTr holds {len(cases['Tr'])} cases: correct it or add the cases that are missing."
         )
     problems += [
         f"{dataset.images_folder('Ts') / case}_*{dataset.file_ending} has the name of a training case: remove one of the "

@@ -90,8 +90,8 @@ def saved_activations(network: NetworkPlan, patch_size: tuple[int, int]) -> int:
 def training_memory_gb(network: NetworkPlan, patch_size: tuple[int, int], batch_size: int) -> float:
     """Estimated memory (GiB) while both networks of a cycle are trained on a batch.
 
-    Activations at 4 bytes (mixed precision needs less: that is the margin) and 20 % for work space, five copies of the weights
-    (themselves, gradients, two moments, running mean), and 0.75 GiB for the libraries.
+    Activations at 4 bytes (mixed precision needs less: that is the margin) and 20 % for work space, five copies of the
+    weights (themselves, gradients, two moments, running mean), and 0.75 GiB for the libraries.
     """
     activations = MEMORY_OVERHEAD * batch_size * saved_activations(network, patch_size)
     weights = COPIES_OF_WEIGHTS * parameter_count(network, patch_size)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.datasets import Dataset
@@ -278,13 +279,15 @@ def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path
     spacing = volume.geometry.spacing
     axis = measures.coarsest_axis(spacing)
     found = np.percentile(values, measures.PERCENTILES)
+    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    changes = measures.without_slow_changes(volume.array[box], brain[box], spacing)
     return ModalityFingerprint(
         percentiles={f"{key:g}": float(value) for key, value in zip(measures.PERCENTILES, found, strict=True)},
         mean=float(values.mean(dtype=np.float64)),
         standard_deviation=float(values.std(dtype=np.float64)),
-        noise_sigma=measures.noise_sigma(slice_axis_first(volume.array, axis), slice_axis_first(brain, axis)),
+        noise_sigma=measures.noise_sigma(slice_axis_first(volume.array[box], axis), slice_axis_first(brain[box], axis)),
         correlation_length=tuple(
-            measures.correlation_length(volume.array, brain, axis, edge) for axis, edge in enumerate(spacing[::-1])
+            measures.correlation_length(changes, brain[box], axis, edge) for axis, edge in enumerate(spacing[::-1])
         ),
         skull="present" if skull else "stripped",
     )

@@ -11,6 +11,7 @@ SLICE_AXIS_OF_XYZ = ("sagittal", "coronal", "axial")
 SMALLEST_BRAIN_SHARE = 0.1
 SLICES_BESIDE_ABNORMAL = 2
 NORMAL_MAD = 0.6745
+SLOW_CHANGE_MM = 30.0
 
 
 def coarsest_axis(spacing: tuple[float, float, float]) -> str:
@@ -79,30 +80,46 @@ def noise_sigma(slices: np.ndarray, mask: np.ndarray) -> float:
     return float(np.median(np.abs(response)) / NORMAL_MAD / np.linalg.norm(kernel))
 
 
-def correlation_length(volume: np.ndarray, mask: np.ndarray, axis: int, spacing: float, voxels: int = 300_000) -> float:
-    """Distance (mm) along one axis at which the autocorrelation inside the brain falls to 1/e.
+def without_slow_changes(volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """A volume minus its mean in a box of 30 mm around each voxel, inside the mask; float32, 0 outside.
 
-    The brightest and darkest 0.5 % are clipped first. Where it never falls so far, the largest distance that a tenth of
-    the brain's voxels span is returned.
+    That takes out the bias field, which is not anatomy. The brightest and darkest 0.5 % are clipped first.
 
     Parameters
     ----------
     volume, mask : [z, y, x]; the mask isn't empty
+    spacing : mm along x, y, z
+    """
+    low, high = np.percentile(volume[mask], (0.5, 99.5))
+    values = np.where(mask, np.clip(volume, low, high) - low, 0).astype(np.float32)
+    box = [2 * int(SLOW_CHANGE_MM / 2 / edge) + 1 for edge in spacing[::-1]]
+    weight = ndimage.uniform_filter(mask.astype(np.float32), box, mode="constant")
+    mean = ndimage.uniform_filter(values, box, mode="constant") / np.maximum(weight, 1e-6)
+    return np.where(mask, values - mean, 0).astype(np.float32)
+
+
+def correlation_length(changes: np.ndarray, mask: np.ndarray, axis: int, spacing: float, voxels: int = 300_000) -> float:
+    """Distance (mm) along one axis at which the autocorrelation inside the brain falls to 1/e.
+
+    Where it never falls so far, the largest distance that a tenth of the brain's voxels span is returned.
+
+    Parameters
+    ----------
+    changes : [z, y, x], see :func:`without_slow_changes`
+    mask : bool [z, y, x], not empty
     axis : 0, 1 or 2
     spacing : mm along that axis
     voxels : about as many are looked at (whole lines along the axis, evenly spread)
     """
-    low, high = np.percentile(volume[mask], (0.5, 99.5))
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
     step = max(1, int(np.sqrt(np.count_nonzero(mask) / voxels)))
-    lines = tuple(slice(None, None, step) for _ in range(2))
-    inside = np.moveaxis(mask[box], axis, 0)[(slice(None), *lines)]
-    values = np.moveaxis(np.clip(volume[box], low, high), axis, 0)[(slice(None), *lines)].astype(np.float64)
-    values = np.where(inside, values - values[inside].mean(), 0.0)
-    variance, before = np.sum(values**2) / inside.sum(), 1.0
+    lines = (slice(None), slice(None, None, step), slice(None, None, step))
+    inside, values = (np.moveaxis(array, axis, 0)[lines] for array in (mask, changes.astype(np.float64)))
+    variance, before = np.sum(values**2) / np.count_nonzero(inside), 1.0
+    if variance == 0:
+        return float(len(values) * spacing)
     for lag in range(1, len(values)):
         pairs = np.count_nonzero(inside[lag:] & inside[:-lag])
-        if pairs < 0.1 * inside.sum():
+        if pairs < 0.1 * np.count_nonzero(inside):
             return float(lag * spacing)
         correlation = np.sum(values[lag:] * values[:-lag]) / pairs / variance
         if correlation < 1 / np.e:

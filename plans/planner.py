@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
-from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint
+from mmccd_auto.plans.evidence import Evidence
+from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import ConfigurationPlan, CostPlan, DiffusionPlan, NetworkPlan, Plan, TrainingPlan
+from mmccd_auto.plans.rules import LADDER, RESOLUTIONS, Rung
 
 Patch = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Resolution:
-    """A named size of plan: the folder name of what is made by it, and the longest patch edge (px)."""
+class Grid:
+    """On what slices are cut: the axis, mm per pixel, and the network's input (rows, columns px)."""
 
-    plans_name: str
-    largest_edge: int
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A step of the quality ladder: how often a pixel is hidden per direction, and sampling steps per strip."""
-
-    times_hidden: int
-    steps: int
-
-
-RESOLUTIONS = {
-    "standard": Resolution("mmccdPlans", 128),
-    "lowres": Resolution("mmccdPlans_lowres", 64),
-    "fullres": Resolution("mmccdPlans_fullres", 256),
-}
-LADDER = tuple(Rung(*rung) for rung in ((8, 100), (8, 50), (8, 25), (4, 25), (4, 10), (2, 10), (2, 5), (2, 2), (2, 1)))
+    slice_axis: str
+    spacing: float
+    patch: Patch
 
 
 class MMCCDPlanner:
     """Plans a dataset by the rules of documentation/planning.md.
 
-    A subclass changes a decision by overriding one of the ``decide_...`` methods, each of which returns the value and the line
-    that plans.json gives as its ``why``.
+    A subclass changes a decision by overriding one of the ``decide_...`` methods, each of which returns the value and the
+    line that plans.json gives as its ``why``.
 
     Parameters
     ----------
@@ -99,7 +83,7 @@ class MMCCDPlanner:
         if not fingerprint.cases:
             raise MMCCDError(f"the fingerprint of {dataset_name} holds no case: nothing can be planned.")
         self.fingerprint = fingerprint
-        self.cases = list(fingerprint.cases.values())
+        self.evidence = Evidence(fingerprint)
         self.dataset_name = dataset_name
         self.modalities = tuple(modalities)
         self.memory_gb = memory_budget_gb or self.default_memory_gb
@@ -127,28 +111,25 @@ class MMCCDPlanner:
         default = keep("default_configuration", self.decide_default_cycle(pairs))
         slice_axis = keep("slice_axis", self.decide_slice_axis())
         largest_edge, spacing, patch, network = self._fit_into_memory(slice_axis, why)
-        healthy = self._healthy_slices(slice_axis, pairs[default])
+        healthy = self.evidence.healthy_slices(slice_axis, *pairs[default])
+        if not healthy:
+            raise MMCCDError(
+                f"{self.dataset_name} has no slice without abnormality for {default}: there is nothing to learn from."
+            )
         batch = keep("training.batch_size", self.decide_batch_size(network, patch, largest_edge, healthy))
         speed = self.device_speed(network, patch) if callable(self.device_speed) else self.device_speed
-        training = keep("training", self.decide_training(batch, speed))
-        wanted = {
-            name: keep(f"wanted_steps.{name}", self.decide_wanted_steps(pair, slice_axis)) for name, pair in pairs.items()
-        }
-        times_hidden = keep(
-            "strip_stride", self.decide_rung(slice_axis, spacing, patch, wanted[default], speed)
-        ).times_hidden
+        grid = Grid(slice_axis, spacing, patch)
+        wanted = {name: self.decide_wanted_steps(pair, slice_axis) for name, pair in pairs.items()}
+        times_hidden = self.decide_rung(grid, wanted[default][0], speed, LADDER)[0].times_hidden
         width, stride = keep("strip_width", self.decide_strips(spacing, times_hidden))
         rungs = tuple(rung for rung in LADDER if rung.times_hidden == times_hidden)
         configurations, costs = {}, {}
         for name, pair in pairs.items():
-            rung, reason = self.decide_rung(slice_axis, spacing, patch, wanted[name], speed, rungs)
-            why[f"configurations.{name}.sampling_steps"] = f"{reason}; {why.pop(f'wanted_steps.{name}')}"
+            rung, reason = self.decide_rung(grid, wanted[name][0], speed, rungs)
+            why[f"configurations.{name}.sampling_steps"] = f"{reason}; {wanted[name][1]}"
+            why[f"configurations.{name}.strip_stride"] = f"{width} px / {width // stride}: see strip_width"
             configurations[name] = ConfigurationPlan(*pair, rung.steps, stride)
-            costs[name] = keep(
-                f"cost.{name}", self.estimate_cost(slice_axis, spacing, patch, width, configurations[name], speed)
-            )
-        normalisation = {name: keep(f"normalisation.{name}", self.decide_normalisation(name)) for name in self.modalities}
-        diffusion = keep("diffusion", self.decide_diffusion())
+            costs[name] = keep(f"cost.{name}", self.estimate_cost(grid, width, configurations[name], speed))
         return Plan(
             plans_name=keep("plans_name", self.decide_plans_name(slice_axis, spacing)),
             dataset_name=self.dataset_name,
@@ -157,11 +138,11 @@ class MMCCDPlanner:
             slice_axis=slice_axis,
             target_spacing=spacing,
             patch_size=patch,
-            normalisation=normalisation,
+            normalisation={name: keep(f"normalisation.{name}", self.decide_normalisation(name)) for name in self.modalities},
             strip_width=width,
             network=network,
-            diffusion=diffusion,
-            training=training,
+            diffusion=keep("diffusion", self.decide_diffusion()),
+            training=keep("training", self.decide_training(batch, speed)),
             default_configuration=default,
             configurations=configurations,
             cost=costs,
@@ -172,7 +153,7 @@ class MMCCDPlanner:
         """The name of the plan, and whether a finer one would be worth while."""
         resolution = RESOLUTIONS[self.resolution]
         why = f"resolution {self.resolution}: patch edges up to {resolution.largest_edge} px"
-        native = self._native_spacing(slice_axis)
+        native = self.evidence.native_spacing(slice_axis)
         if self.resolution == "standard" and native < 0.75 * spacing:
             why += (
                 f"; the scans' own {native:.3g} mm are finer than 0.75 x {spacing:.3g} mm: resolution fullres "
@@ -182,25 +163,25 @@ class MMCCDPlanner:
 
     def decide_slice_axis(self) -> tuple[str, str]:
         """The axis of most cases' coarsest spacing; axial where it's a draw."""
-        votes = Counter(case.slice_axis for case in self.cases)
+        votes = Counter(case.slice_axis for case in self.evidence.cases)
         axis = max(("axial", "coronal", "sagittal"), key=lambda name: votes[name])
         return axis, (
-            f"{votes[axis]} of {len(self.cases)} cases: the coarsest axis where it is > 1.5 x the finest, else axial "
-            "(slices must be the high-resolution plane)"
+            f"{votes[axis]} of {len(self.evidence.cases)} cases: the coarsest axis where it is > 1.5 x the finest, else "
+            "axial (slices must be the high-resolution plane)"
         )
 
     def decide_target_spacing(self, slice_axis: str, largest_edge: int) -> tuple[float, str]:
         """Pixel size (mm): the median in-plane spacing, coarser where the brain would not fit into one patch."""
         if self.given_spacing is not None:
             return float(self.given_spacing), "given by the user"
-        native, extent = self._native_spacing(slice_axis), max(self._brain_extent(slice_axis))
+        native, extent = self.evidence.native_spacing(slice_axis), max(self.evidence.brain_extent(slice_axis))
         fitting = self.margin * extent / largest_edge
         low, high = self.spacing_limits
         high = max(high, high * RESOLUTIONS["standard"].largest_edge / largest_edge)
         spacing = math.ceil(min(high, max(low, native, fitting)) * 1000 - 1e-6) / 1000
         return spacing, (
-            f"max(median in-plane spacing {native:.3g} mm, {self.margin} x 99th percentile of the brain box {extent:.0f} mm / "
-            f"{largest_edge} px = {fitting:.3g} mm), within {low:g} and {high:.3g} mm"
+            f"max(median in-plane spacing {native:.3g} mm, {self.margin} x 99th percentile of the brain box "
+            f"{extent:.0f} mm / {largest_edge} px = {fitting:.3g} mm), within {low:g} and {high:.3g} mm"
         )
 
     def decide_network(
@@ -208,29 +189,28 @@ class MMCCDPlanner:
     ) -> tuple[NetworkPlan, Patch, dict[str, str]]:
         """The U-Net and the patch, which depend on one another, and the why of both."""
         low = min(self.smallest_edge, largest_edge // 2)
-        box = self._brain_extent(slice_axis)
+        box = self.evidence.brain_extent(slice_axis)
         extent = tuple(min(largest_edge, max(low, self.margin * edge / spacing)) for edge in box)
         levels = rules.network_levels(extent)
         patch = tuple(rules.rounded_up(edge, 2 ** (levels - 1)) for edge in extent)
         network = NetworkPlan(
             channel_multipliers=rules.MULTIPLIERS[levels], attention_edges=rules.attention_edges(patch, levels)
         )
-        return (
-            network,
-            patch,
-            {
-                "patch_size": f"{self.margin} x brain box {box[0]:.0f} x {box[1]:.0f} mm (rows x columns, 99th percentile of "
-                f"{len(self.cases)} cases) / {spacing:g} mm, within {low} and {largest_edge} px, rounded up to the network's "
-                f"divisor {network.divisor}",
-                "network.channel_multipliers": f"{levels} levels: the most (of 3 to 6) that leave at least 8 px of the longer and 4 px "
-                f"of the shorter edge at the bottom ({patch[0] >> levels - 1} x {patch[1] >> levels - 1} px)",
-                "network.attention_edges": f"levels whose longer edge is at most {rules.LARGEST_ATTENTION_EDGE} px, as in the paper",
-                "network.base_channels": "fixed: the paper's",
-                "network.residual_blocks": "fixed: the paper's",
-                "network.dropout": "fixed: the paper's",
-                "network.norm_groups": "fixed: the paper's",
-            },
+        fixed = ("base_channels", "residual_blocks", "dropout", "norm_groups")
+        why = {f"network.{name}": "fixed: the paper's" for name in fixed}
+        why["patch_size"] = (
+            f"{self.margin} x brain box {box[0]:.0f} x {box[1]:.0f} mm (rows x columns, 99th percentile of "
+            f"{len(self.evidence.cases)} cases) / {spacing:g} mm, within {low} and {largest_edge} px, rounded up to the "
+            f"network's divisor {network.divisor}"
         )
+        why["network.channel_multipliers"] = (
+            f"{levels} levels: the most (of 3 to 6) that leave at least 8 px of the longer and 4 px of the shorter edge at "
+            f"the bottom ({patch[0] >> levels - 1} x {patch[1] >> levels - 1} px)"
+        )
+        why["network.attention_edges"] = (
+            f"levels whose longer edge is at most {rules.LARGEST_ATTENTION_EDGE} px, as in the paper"
+        )
+        return network, patch, why
 
     def decide_batch_size(self, network: NetworkPlan, patch: Patch, largest_edge: int, healthy: int) -> tuple[int, str]:
         """Slices per iteration: what fits into the memory, in fours; the least where the patch had to shrink already."""
@@ -241,20 +221,20 @@ class MMCCDPlanner:
         batch = least if largest_edge < wanted else max(least, min(most, fitting))
         batch = max(1, min(batch, healthy))
         return batch, (
-            f"an estimated {cost.training_memory_gb(network, patch, batch):.1f} of {self._memory()} for both networks, within "
-            f"{least} and {most}, not more than the {healthy} slices without abnormality"
+            f"an estimated {cost.training_memory_gb(network, patch, batch):.1f} of {self._memory()} for both networks, "
+            f"within {least} and {most}, not more than the {healthy} slices without abnormality"
         )
 
     def decide_training(self, batch_size: int, speed: DeviceSpeed | None) -> tuple[TrainingPlan, str]:
         """Epochs: as many as show 3.2 million slices."""
         epochs = math.ceil(self.samples_seen / (self.iterations_per_epoch * batch_size))
         why = (
-            f"{epochs} epochs x {self.iterations_per_epoch} iterations x {batch_size} slices: the paper's 3.2 million slices for each "
-            "network; AdamW, learning rate and mean of the weights are the paper's"
+            f"{epochs} epochs x {self.iterations_per_epoch} iterations x {batch_size} slices: the paper's 3.2 million "
+            "slices for each network; AdamW, learning rate and mean of the weights are the paper's"
         )
         if speed is not None:
             hours = 6 * self.samples_seen / speed.slices_per_second / 3600
-            why += f"; roughly {_in_words(3600 * hours)} on {speed.device} (--num_epochs shortens it)"
+            why += f"; roughly {rules.in_words(3600 * hours)} on {speed.device} (--num_epochs shortens it)"
         return TrainingPlan(batch_size, self.iterations_per_epoch, epochs), why
 
     def decide_diffusion(self) -> tuple[DiffusionPlan, str]:
@@ -263,18 +243,18 @@ class MMCCDPlanner:
 
     def decide_normalisation(self, modality: str) -> tuple[str, str]:
         """The scheme for a modality."""
-        found = [case.modalities[modality].percentiles for case in self.cases if modality in case.modalities]
+        found = self.evidence.cases_with(modality)
         if not found:
             return "percentile", "no case has this modality"
-        low, high = (np.median([one[key] for one in found]) for key in ("2", "90"))
+        low, high = (self.evidence.percentile(modality, key) for key in ("2", "90"))
         return "percentile", (
-            f"percentiles 2 and 90 inside the brain to -3 and +3 (medians over {len(found)} cases: {low:.4g} and {high:.4g}): "
-            "scales differ between scanners, and big lesions hardly move these percentiles"
+            f"percentiles 2 and 90 inside the brain to -3 and +3 (medians over {len(found)} cases: {low:.4g} and "
+            f"{high:.4g}): scales differ between scanners, and big lesions hardly move these percentiles"
         )
 
     def decide_cycles(self) -> tuple[dict[str, tuple[str, str]], str]:
         """Every ordered pair of modalities that at least one case has: name -> (input, translation)."""
-        pairs = [(x, y) for x in self.modalities for y in self.modalities if x != y and self._cases_with(x, y)]
+        pairs = [(x, y) for x in self.modalities for y in self.modalities if x != y and self.evidence.cases_with(x, y)]
         if not pairs:
             raise MMCCDError(
                 f"no case of {self.dataset_name} has two modalities: a modality cycle needs two of the same person."
@@ -289,17 +269,17 @@ class MMCCDPlanner:
         def key(name: str) -> tuple[int, int, int, int]:
             x, y = pairs[name]
             return (
-                -len(self._cases_with(x)),
+                -len(self.evidence.cases_with(x)),
                 rules.preference(x, rules.INPUT_PREFERENCE),
-                -len(self._cases_with(x, y)),
+                -len(self.evidence.cases_with(x, y)),
                 rules.preference(y, rules.PARTNER_PREFERENCE),
             )
 
         default = min(pairs, key=key)
         x, y = pairs[default]
         return default, (
-            f"{len(self._cases_with(x))} of {len(self.cases)} cases have {x} (order of preference FLAIR, T2, T1c, T1), "
-            f"{len(self._cases_with(x, y))} also {y} (T1 preferred)"
+            f"{len(self.evidence.cases_with(x))} of {len(self.evidence.cases)} cases have {x} (first FLAIR, then T2, T1c, T1), "
+            f"{len(self.evidence.cases_with(x, y))} also {y} (T1 preferred)"
         )
 
     def decide_strips(self, spacing: float, times_hidden: int) -> tuple[tuple[int, int], str]:
@@ -312,7 +292,7 @@ class MMCCDPlanner:
 
     def decide_wanted_steps(self, pair: tuple[str, str], slice_axis: str) -> tuple[int, str]:
         """Sampling steps that the hidden anatomy asks for: 10 for each correlation length that a strip is wide."""
-        length = float(np.median([case.correlation_length(pair[1], slice_axis) for case in self._cases_with(*pair)]))
+        length = self.evidence.correlation_length(pair[1], slice_axis)
         ratio = rules.STRIP_WIDTH_MM / max(length, 1e-3)
         known = sorted({rung.steps for rung in LADDER})
         steps = next((one for one in known if one >= self.steps_per_correlation_length * ratio), known[-1])
@@ -322,50 +302,38 @@ class MMCCDPlanner:
         )
 
     def decide_rung(
-        self,
-        slice_axis: str,
-        spacing: float,
-        patch: Patch,
-        wanted_steps: int,
-        speed: DeviceSpeed | None,
-        ladder: tuple[Rung, ...] = LADDER,
+        self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
-        """The first rung, with no more steps than wanted, that keeps a typical case within the time budget; else the last."""
+        """The first rung, with no more steps than wanted, that a typical case's time budget allows; else the last."""
         rungs = [Rung(rung.times_hidden, min(rung.steps, wanted_steps)) for rung in ladder]
         if speed is None:
             return rungs[
                 0
             ], f"hidden about {rungs[0].times_hidden} x per direction; the device's speed isn't known, so time sets no limit"
-        seconds = [self._nominal_evaluations(slice_axis, spacing, patch, rung) / speed.slices_per_second for rung in rungs]
+        seconds = [self._nominal_evaluations(grid, rung) / speed.slices_per_second for rung in rungs]
         budget = 60 * self.time_budget_minutes
         chosen = next((index for index, one in enumerate(seconds) if one <= budget), len(rungs) - 1)
         rung = rungs[chosen]
         found = "the best" if seconds[chosen] <= budget else "the quickest (resolution lowres is quicker)"
         return rung, (
             f"hidden about {rung.times_hidden} x per direction with {rung.steps} steps: {found} of {len(LADDER)} rungs for "
-            f"{self.time_budget_minutes:g} minutes per typical case on {speed.device} ({speed.slices_per_second:.3g} slices/s, "
-            f"{_in_words(seconds[chosen])})"
+            f"{self.time_budget_minutes:g} minutes per typical case on {speed.device} ("
+            f"{speed.slices_per_second:.3g} slices/s, {rules.in_words(seconds[chosen])})"
         )
 
     def estimate_cost(
-        self,
-        slice_axis: str,
-        spacing: float,
-        patch: Patch,
-        width: int,
-        configuration: ConfigurationPlan,
-        speed: DeviceSpeed | None,
+        self, grid: Grid, width: int, configuration: ConfigurationPlan, speed: DeviceSpeed | None
     ) -> tuple[CostPlan, str]:
         """What a typical case costs at prediction."""
-        slices, section = self._typical_slices(slice_axis)
-        strips = cost.strips_per_slice(tuple(edge / spacing for edge in section), width, configuration.strip_stride)
-        tiles = self._tiles(slice_axis, spacing, patch)
+        slices, section = self.evidence.typical_slices(grid.slice_axis)
+        strips = cost.strips_per_slice(tuple(edge / grid.spacing for edge in section), width, configuration.strip_stride)
+        tiles = self._tiles(grid)
         evaluations = cost.network_evaluations(slices * tiles, strips, configuration.sampling_steps)
         seconds = None if speed is None else evaluations / speed.slices_per_second
         plan = CostPlan(slices, round(strips, 2), evaluations, seconds, speed.device if speed else "not timed")
         return plan, (
             f"{slices} slices x {tiles} tiles x {strips:.1f} strips x ({configuration.sampling_steps} + 1) evaluations"
-            + ("" if seconds is None else f" at {speed.slices_per_second:.3g} slices/s: about {_in_words(seconds)}")
+            + ("" if seconds is None else f" at {speed.slices_per_second:.3g} slices/s: about {rules.in_words(seconds)}")
         )
 
     def _fit_into_memory(self, slice_axis: str, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:
@@ -385,50 +353,12 @@ class MMCCDPlanner:
     def _memory(self) -> str:
         return f"{self.memory_gb:g} GB" + ("" if self.memory_known else " (assumed)")
 
-    def _native_spacing(self, slice_axis: str) -> float:
-        return float(np.median([case.in_plane(slice_axis)[0] for case in self.cases]))
+    def _tiles(self, grid: Grid) -> int:
+        extent = self.evidence.brain_extent(grid.slice_axis)
+        return cost.tiles_per_slice(tuple(edge / grid.spacing for edge in extent), grid.patch)
 
-    def _brain_extent(self, slice_axis: str) -> tuple[float, float]:
-        """99th percentile of the brain box (mm): rows, columns."""
-        rows, columns = np.percentile([case.in_plane(slice_axis)[1] for case in self.cases], 99, axis=0)
-        return float(rows), float(columns)
-
-    def _cases_with(self, *modalities: str) -> list[CaseFingerprint]:
-        return [case for case in self.cases if set(modalities) <= set(case.modalities)]
-
-    def _healthy_slices(self, slice_axis: str, pair: tuple[str, str]) -> int:
-        healthy = sum(case.slices[slice_axis].healthy for case in self._cases_with(*pair))
-        if not healthy:
-            raise MMCCDError(
-                f"{self.dataset_name} has no slice without abnormality with {' and '.join(pair)}: nothing to learn from."
-            )
-        return healthy
-
-    def _typical_slices(self, slice_axis: str) -> tuple[int, tuple[float, float]]:
-        """Median number of slices with brain, and median of their mean brain section (mm)."""
-        found = [case.slices[slice_axis] for case in self.cases]
-        rows, columns = np.median([one.mean_section for one in found], axis=0)
-        return round(float(np.median([one.with_brain for one in found]))), (float(rows), float(columns))
-
-    def _tiles(self, slice_axis: str, spacing: float, patch: Patch) -> int:
-        return cost.tiles_per_slice(tuple(edge / spacing for edge in self._brain_extent(slice_axis)), patch)
-
-    def _nominal_evaluations(self, slice_axis: str, spacing: float, patch: Patch, rung: Rung) -> int:
+    def _nominal_evaluations(self, grid: Grid, rung: Rung) -> int:
         """Evaluations of a typical case with strips counted in mm, so that rounding to pixels doesn't move the choice."""
-        slices, section = self._typical_slices(slice_axis)
+        slices, section = self.evidence.typical_slices(grid.slice_axis)
         strips = cost.strips_per_slice(section, rules.STRIP_WIDTH_MM, rules.STRIP_WIDTH_MM / rung.times_hidden)
-        return cost.network_evaluations(slices * self._tiles(slice_axis, spacing, patch), strips, rung.steps)
-
-
-def with_configuration(plan: Plan, name: str, **changes: object) -> Plan:
-    """A plan in which one configuration is changed (``sampling_steps=10``); the rest stays."""
-    changed = dataclasses.replace(plan.configuration(name), **changes)
-    return dataclasses.replace(plan, configurations={**plan.configurations, name: changed})
-
-
-def _in_words(seconds: float) -> str:
-    """A duration as a person would say it."""
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "minutes", 60), (48 * 3600, "hours", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds / 86400:.3g} days"
+        return cost.network_evaluations(slices * self._tiles(grid), strips, rung.steps)

@@ -4,7 +4,31 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 
+
+@dataclass(frozen=True)
+class Resolution:
+    """A named size of plan: the folder name of what is made by it, and the longest patch edge (px)."""
+
+    plans_name: str
+    largest_edge: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step of the quality ladder: how often a pixel is hidden per direction, and sampling steps per strip."""
+
+    times_hidden: int
+    steps: int
+
+
+RESOLUTIONS = {
+    "standard": Resolution("mmccdPlans", 128),
+    "lowres": Resolution("mmccdPlans_lowres", 64),
+    "fullres": Resolution("mmccdPlans_fullres", 256),
+}
+LADDER = tuple(Rung(*rung) for rung in ((8, 100), (8, 50), (8, 25), (4, 25), (4, 10), (2, 10), (2, 5), (2, 2), (2, 1)))
 MULTIPLIERS = {3: (1, 2, 3), 4: (1, 2, 3, 4), 5: (1, 1, 2, 3, 4), 6: (1, 1, 2, 2, 4, 4)}
 PATCH_EDGES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32)
 BOTTOM_EDGE_LONGER, BOTTOM_EDGE_SHORTER = 8, 4
@@ -66,3 +90,11 @@ def preference(modality: str, order: tuple[str, ...]) -> int:
     """Rank of a modality in an order of preference; unknown ones come last."""
     kind = contrast(modality)
     return order.index(kind) if kind in order else len(order)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a person would say it."""
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "minutes", 60), (48 * 3600, "hours", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:.3g} days"

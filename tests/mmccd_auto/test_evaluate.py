@@ -345,3 +345,12 @@ def test_table_shows_methods_side_by_side(study: Study) -> None:
     assert next(line for line in lines if line.startswith("Dice")).split()[2] == "-"
     assert any(line.startswith("AUPRC") and "[" in line for line in lines)
     assert len({len(line) for line in table.split("\n\n")[0].splitlines()}) == 1
+
+
+def test_table_says_over_how_many_cases_a_mean_is_taken(study: Study) -> None:
+    study.add("A")
+    study.add("healthy", reference=NOTHING, mask=NOTHING)
+    result = study.evaluate()
+    over_cases = method_table(result.methods, result.prevalence).split("\n\n")[1].splitlines()
+    assert next(line for line in over_cases if line.startswith("AUPRC")).count("(n=1)") == 2
+    assert "(n=" not in next(line for line in over_cases if line.startswith("Dice"))

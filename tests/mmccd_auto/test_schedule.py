@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -119,7 +121,7 @@ def test_timesteps_of_every_count(timesteps, spacing):
     for steps in range(1, timesteps + 1):
         visited = schedule.timesteps(steps, spacing)
         assert len(visited) == steps
-        assert all(later < earlier for earlier, later in zip(visited, visited[1:], strict=False))
+        assert all(later < earlier for earlier, later in pairwise(visited))
         assert 0 <= visited[-1] <= visited[0] <= timesteps - 1
         assert (visited[0] == timesteps - 1) if spacing == "trailing" else (visited[-1] == 0)
         gaps = -np.diff([*visited, visited[-1] - timesteps / steps])[:-1]

@@ -16,6 +16,11 @@ from mmccd_auto.plans.plan import NetworkPlan
 TINY = NetworkPlan(base_channels=8, channel_multipliers=(1, 2, 2), residual_blocks=1, attention_edges=(8,), norm_groups=4)
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """In evaluation mode, without parameters that are 0 and hide what lies before them."""
     generator = torch.Generator().manual_seed(seed)
@@ -169,6 +174,20 @@ def test_attention_is_softmax_attention_over_all_pixels():
         expected = x[entry] + ((weights @ value) @ block.output.weight.T + block.output.bias).T.reshape(6, 4, 5)
         for given in (x, x.contiguous(memory_format=torch.channels_last)):
             torch.testing.assert_close(block(given)[entry], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_residual_block_scales_and_shifts_by_the_embedding():
+    block = randomised(ResidualBlock(4, 6, 5, dropout=0.3, norm_groups=2))
+    x, embedding = torch.randn(2, 4, 6, 6), torch.randn(2, 5)
+    silu, convolve = torch.nn.functional.silu, torch.nn.functional.conv2d
+    hidden = silu(torch.nn.functional.group_norm(x, 2, block.norm_in.weight, block.norm_in.bias))
+    hidden = convolve(hidden, block.convolution_in.weight, block.convolution_in.bias, padding=1)
+    hidden = torch.nn.functional.group_norm(hidden, 2, block.norm_out.weight, block.norm_out.bias)
+    scale_shift = silu(embedding) @ block.scale_shift.weight.T + block.scale_shift.bias
+    hidden = silu(hidden * (1 + scale_shift[:, :6, None, None]) + scale_shift[:, 6:, None, None])
+    hidden = convolve(hidden, block.convolution_out.weight, block.convolution_out.bias, padding=1)
+    expected = convolve(x, block.shortcut.weight, block.shortcut.bias) + hidden
+    torch.testing.assert_close(block(x, embedding), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_resampling_blocks_average_and_repeat():

@@ -1,0 +1,172 @@
+"""The whole pipeline on simulated brains: what mmccd_demo does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.datasets import load_dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
+from mmccd_auto.evaluation.table import method_table
+from mmccd_auto.files import save_json
+from mmccd_auto.paths import Folders
+from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.pipeline import (
+    PlanningOptions,
+    PredictionOptions,
+    TrainingOptions,
+    make_plan,
+    plan_and_preprocess,
+    predict,
+    train,
+)
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.reporting.overview import OverviewCase, draw_overview
+
+logger = logging.getLogger(__name__)
+
+DATASET_NUMBER = 900
+CONFIGURATION = "FLAIR-T1"
+TRAINERS = {"mmccd": "MMCCDTrainerShort", "cyclic_unet": "CyclicUNetTrainerShort"}
+REPORTED = ("auprc", "auroc", "best_dice")
+OVERVIEW_FILE = "overview.png"
+RESULTS_FILE = "results.json"
+PLANNING = PlanningOptions(resolution="lowres", target_spacing=3.0)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """How long and how large the demo is; the defaults end within minutes on two CPU cores.
+
+    Attributes
+    ----------
+    training_subjects, test_subjects : simulated people
+    base_channels : of the U-Nets
+    num_epochs, iterations_per_epoch, batch_size : of both trainings
+    sampling_steps : diffusion steps per strip at prediction
+    """
+
+    training_subjects: int = 10
+    test_subjects: int = 6
+    base_channels: int = 16
+    num_epochs: int = 12
+    iterations_per_epoch: int = 50
+    batch_size: int = 16
+    sampling_steps: int = 2
+
+
+def run_demo(
+    output: str | Path,
+    seed: int = 0,
+    device: torch.device | None = None,
+    processes: int = 0,
+    settings: DemoSettings | None = None,
+) -> str:
+    """Simulate brains, plan, preprocess, train MMCCD and Cyclic U-Net, predict and evaluate.
+
+    Parameters
+    ----------
+    output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, overview.png and results.json
+    seed : of the simulation and the training
+    device : None takes the CPU
+    processes : workers; 0 works in this process
+    settings : None takes the defaults
+
+    Returns
+    -------
+    a table of the methods side by side
+
+    Raises
+    ------
+    MMCCDError
+        If the folder isn't empty.
+    """
+    output, device, settings = Path(output), device or torch.device("cpu"), settings or DemoSettings()
+    if output.is_dir() and any(output.iterdir()):
+        raise MMCCDError(f"{output} is not empty: give the demo a new folder.")
+    folders = Folders(output / "raw", output / "preprocessed", output / "results")
+    dataset = load_dataset(
+        write_phantom_dataset(
+            folders.raw,
+            number=DATASET_NUMBER,
+            training_subjects=settings.training_subjects,
+            test_subjects=settings.test_subjects,
+            seed=seed,
+            processes=processes,
+        )
+    )
+    plan, _ = make_plan(folders, dataset, PLANNING, device, processes)
+    plan = _shortened(plan, settings, seed)
+    plan.save(folders.preprocessed / dataset.name / plan.plans_name / PLANS_FILE)
+    _stop_at(plan_and_preprocess(folders, [DATASET_NUMBER], PLANNING, device, processes))
+    evaluations = {}
+    for method, trainer in TRAINERS.items():
+        maps = output / "maps" / method
+        training = TrainingOptions(CONFIGURATION, trainer, plan.plans_name)
+        train(folders, DATASET_NUMBER, 0, training, device, processes=0)
+        model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer)
+        _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
+        evaluations[method] = evaluate_folder(dataset.labels_folder("Ts"), maps, processes=processes)
+    input_modality = plan.configuration(CONFIGURATION).input_modality
+    rows = [
+        OverviewCase(
+            case,
+            dataset.channel_file(case, input_modality, "Ts"),
+            dataset.label_file(case, "Ts"),
+            {method: output / "maps" / method / f"{case}_anomaly.nii.gz" for method in TRAINERS},
+        )
+        for case in dataset.cases("Ts")
+    ]
+    draw_overview(rows, output / OVERVIEW_FILE, input_modality)
+    return _report(evaluations, output / RESULTS_FILE)
+
+
+def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:
+    """The plan as a person in a hurry would edit it: a small network, trained for minutes."""
+    reason = "set by the demo, which has minutes on a CPU"
+    configurations = {
+        name: replace(configuration, sampling_steps=settings.sampling_steps, strip_stride=plan.strip_width // 2)
+        for name, configuration in plan.configurations.items()
+    }
+    changed = ("network.base_channels", "training.batch_size", "training")
+    return replace(
+        plan,
+        network=replace(plan.network, base_channels=settings.base_channels),
+        training=replace(
+            plan.training,
+            batch_size=settings.batch_size,
+            num_epochs=settings.num_epochs,
+            iterations_per_epoch=settings.iterations_per_epoch,
+            seed=seed,
+        ),
+        configurations=configurations,
+        cost={},
+        why=plan.why
+        | dict.fromkeys(changed, reason)
+        | {f"configurations.{name}.sampling_steps": reason for name in configurations},
+    )
+
+
+def _report(evaluations: Mapping[str, EvaluationResult], path: Path) -> str:
+    """Write results.json and give the table."""
+    any_evaluation = next(iter(evaluations.values()))
+    methods = {name: evaluation.methods["anomaly_map"] for name, evaluation in evaluations.items()}
+    methods["intensity"] = any_evaluation.methods["intensity"]
+    save_json(
+        {
+            "methods": {name: {figure: method.pooled[figure] for figure in REPORTED} for name, method in methods.items()},
+            "prevalence": any_evaluation.prevalence,
+        },
+        path,
+    )
+    return method_table(methods, any_evaluation.prevalence)
+
+
+def _stop_at(failed: list[str]) -> None:
+    if failed:
+        raise MMCCDError(failed[0])

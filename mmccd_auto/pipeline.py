@@ -1,0 +1,341 @@
+"""What the commands do, as functions that a notebook can call too: plan and preprocess, train, predict, evaluate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.datasets import Dataset, find_dataset, list_datasets, load_dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation.evaluate import evaluate_folder
+from mmccd_auto.evaluation.table import method_table
+from mmccd_auto.inference.calibration import calibrate_fold
+from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.integrity import verify_dataset
+from mmccd_auto.paths import Folders
+from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
+from mmccd_auto.plans.find_planner import find_planner
+from mmccd_auto.plans.fingerprint import fingerprint_dataset
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.plans.report import describe_plan
+from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
+from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
+from mmccd_auto.training.fold_folder import DATASET_FILE
+from mmccd_auto.training.find_trainer import find_trainer
+from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What a user may ask of the planner; see the command's help for each."""
+
+    planner: str = "MMCCDPlanner"
+    resolution: str = "standard"
+    memory_budget_gb: float | None = None
+    target_spacing: float | None = None
+    plans_name: str | None = None
+    time_budget_minutes: float = 10.0
+    extensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a user may ask of a training; see the command's help for each."""
+
+    configuration: str | None = None
+    trainer: str = "MMCCDTrainer"
+    plans_name: str = "mmccdPlans"
+    num_epochs: int | None = None
+    iterations_per_epoch: int | None = None
+    extensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """Which model predicts and how; see the command's help for each."""
+
+    model: str | None = None
+    dataset: str | None = None
+    configuration: str | None = None
+    trainer: str | None = None
+    plans_name: str | None = None
+    folds: tuple[str, ...] | None = None
+    preset: str = "plan"
+    sampling_steps: int | None = None
+    strip_stride: int | None = None
+    batch_size: int | None = None
+    threshold: float | None = None
+    extensions: tuple[str, ...] = ()
+
+
+def plan_and_preprocess(
+    folders: Folders,
+    datasets: Sequence[int | str] | None,
+    planning: PlanningOptions,
+    device: torch.device,
+    processes: int,
+    verify: bool = False,
+    preprocess: bool = True,
+    overwrite: bool = False,
+) -> list[str]:
+    """Fingerprint, plan and preprocess datasets.
+
+    Parameters
+    ----------
+    folders : raw and preprocessed are used
+    datasets : numbers or names; None takes every dataset of the raw folder
+    planning : the user's wishes
+    device : that will train and predict; it is timed, so that the plan fits it
+    processes : workers; 0 works in this process
+    verify : check every file first
+    preprocess : write slices, too
+    overwrite : redo the fingerprint, the plan and the slices; else what exists is kept and obeyed
+
+    Returns
+    -------
+    one sentence for each case that could not be used; empty when all went well
+
+    Raises
+    ------
+    MMCCDError
+        If a dataset can't be found, its check finds a problem, or it can't be planned.
+    """
+    found = (
+        list_datasets(folders.raw) if datasets is None else [find_dataset(folders.raw, identifier) for identifier in datasets]
+    )
+    if not found:
+        raise MMCCDError(f"{folders.raw} holds no dataset: put a folder DatasetXXX_Name there.")
+    failed: list[str] = []
+    for folder in found:
+        dataset = load_dataset(folder)
+        if verify:
+            _verify(dataset, processes)
+        plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
+        failed += unusable
+        logger.info("%s", describe_plan(plan))
+        if preprocess:
+            output = folders.preprocessed / dataset.name / plan.plans_name
+            outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
+            failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    return list(dict.fromkeys(failed))
+
+
+def make_plan(
+    folders: Folders,
+    dataset: Dataset,
+    planning: PlanningOptions,
+    device: torch.device,
+    processes: int,
+    overwrite: bool = False,
+) -> tuple[Plan, list[str]]:
+    """Fingerprint a dataset and plan for it; an existing plans.json is kept unless ``overwrite``.
+
+    Returns
+    -------
+    the plan, and one sentence for each case that could not be measured
+    """
+    home = folders.preprocessed / dataset.name
+    fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
+    failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
+    planner = find_planner(planning.planner, [Path(folder) for folder in planning.extensions])(
+        fingerprint,
+        dataset.name,
+        dataset.modalities,
+        memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
+        device_speed=partial(measure_device_speed, device=device),
+        resolution=planning.resolution,
+        target_spacing=planning.target_spacing,
+        time_budget_minutes=planning.time_budget_minutes,
+    )
+    plan = planner.plan()
+    if planning.plans_name:
+        plan = replace(plan, plans_name=planning.plans_name)
+    path = home / plan.plans_name / PLANS_FILE
+    if path.is_file() and not overwrite:
+        plan = _obeyed(path, plan)
+    else:
+        plan.save(path)
+    save_json(dataset.content, home / DATASET_FILE)
+    write_or_load_splits(home / SPLITS_FILE, _subjects(dataset))
+    return plan, failed
+
+
+def train(
+    folders: Folders,
+    dataset: int | str,
+    fold: int | str,
+    options: TrainingOptions,
+    device: torch.device,
+    processes: int,
+    resume: bool = False,
+) -> Path:
+    """Train one fold of a modality cycle and calibrate its maps on healthy held-out slices.
+
+    Parameters
+    ----------
+    folders : preprocessed and results are used
+    dataset : number or name
+    fold : 0..4 or "all"
+    options : the user's wishes
+    device : to train on
+    processes : workers that load and augment; 0 works in this process
+    resume : go on from checkpoint_latest.pth
+
+    Returns
+    -------
+    the fold's folder
+
+    Raises
+    ------
+    MMCCDError
+        If the dataset isn't preprocessed, or can't be trained on as asked.
+    """
+    home = find_dataset(folders.preprocessed, dataset)
+    preprocessed = home / options.plans_name
+    if not (preprocessed / PLANS_FILE).is_file():
+        raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
+    plan = Plan.load(preprocessed / PLANS_FILE)
+    configuration = options.configuration or plan.default_configuration
+    model = folders.results / home.name / model_folder_name(options.trainer, options.plans_name, configuration)
+    output = fold_folder(model, fold)
+    trainer = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])(
+        plan,
+        configuration,
+        fold,
+        preprocessed,
+        output,
+        load_json(home / SPLITS_FILE),
+        device=device,
+        processes=processes,
+        num_epochs=options.num_epochs,
+        iterations_per_epoch=options.iterations_per_epoch,
+        dataset_content=load_json(home / DATASET_FILE),
+    )
+    logger.info(
+        "training on %d cases, %s; validation on %d cases; output %s",
+        len(trainer.training_cases),
+        device,
+        len(trainer.validation_cases),
+        output,
+    )
+    trainer.train(resume)
+    calibrate_fold(model, fold, preprocessed, device=device)
+    return output
+
+
+def predict(
+    folders: Folders,
+    input_path: str | Path,
+    output: str | Path,
+    options: PredictionOptions,
+    device: torch.device,
+    brain_masks: str | Path | None = None,
+    save_cycle: bool = False,
+    continue_prediction: bool = False,
+) -> list[str]:
+    """Predict anomaly maps for a file or a folder of scans.
+
+    Parameters
+    ----------
+    folders : results is used, unless ``options.model`` names a model folder
+    input_path : a scan or a folder of scans
+    output : folder of the maps
+    options : which model, and how
+    device : to compute on
+    brain_masks : folder of CASE.nii.gz
+    save_cycle : also write the mean cycle and the signed error
+    continue_prediction : keep what is finished
+
+    Returns
+    -------
+    one sentence for each case that could not be predicted; empty when all went well
+
+    Raises
+    ------
+    MMCCDError
+        If there is no such model, several could be meant, or the input holds no case.
+    """
+    model = choose_model(folders, options)
+    predictor = Predictor.from_model_folder(model.path, **PLACEHOLDER)
+
+
+def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
+    """The one trained model that the options mean.
+
+    Raises
+    ------
+    MMCCDError
+        If there is none, or several could be meant; the message lists them.
+    """
+    if options.model is not None:
+        return ModelFolder(Path(options.model))
+    dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset).name
+    models = find_models(folders.results, dataset)
+    if not models:
+        where = folders.results if dataset is None else folders.results / dataset
+        raise MMCCDError(f"{where} holds no trained model: run mmccd_train first, or name a model folder with -m.")
+    meant = [
+        model
+        for model in models
+        if options.configuration in (None, model.configuration)
+        and options.trainer in (None, model.trainer)
+        and options.plans_name in (None, model.plans_name)
+    ]
+    names = "; ".join(f"{model.path.parent.name} {model.path.name}" for model in meant or models)
+    if not meant:
+        raise MMCCDError(f"no trained model is of this -c, -tr and -p; there are: {names}.")
+    if len(meant) > 1:
+        raise MMCCDError(f"several models are trained, so say which with -d, -c, -tr and -p: {names}.")
+    return meant[0]
+
+
+def evaluate(
+    reference: str | Path,
+    prediction: str | Path,
+    images: str | Path | None = None,
+    brain_masks: str | Path | None = None,
+    output: str | Path | None = None,
+    processes: int = 0,
+    erosion_mm: float = 0.0,
+) -> str:
+    """Judge predicted maps against labels, beside the intensity baseline; arguments and errors as in
+    :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`. Returns a table to read."""
+    result = evaluate_folder(reference, prediction, images, brain_masks, output, processes, erosion_mm)
+    return method_table(result.methods, result.prevalence)
+
+
+def _verify(dataset: Dataset, processes: int) -> None:
+    problems = verify_dataset(dataset, processes)
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise MMCCDError(f"{dataset.name} has {len(problems)} problems:\n{listed}")
+    logger.info("%s: every file is as it should be.", dataset.name)
+
+
+def _obeyed(path: Path, planned: Plan) -> Plan:
+    """The plan that is there already, with a word on what would be planned otherwise now."""
+    plan = Plan.load(path)
+    left_out = {"cost", "why", "dataset_name", "plans_name"}
+    differing = [
+        entry.name
+        for entry in fields(Plan)
+        if entry.name not in left_out and getattr(plan, entry.name) != getattr(planned, entry.name)
+    ]
+    note = f"; would now be planned otherwise: {', '.join(differing)}" if differing else ""
+    logger.info("%s is there and is obeyed (--overwrite plans anew)%s", path, note)
+    return plan
+
+
+def _subjects(dataset: Dataset) -> dict[str, str]:
+    return {case: dataset.subject(case) for case in dataset.cases("Tr")}

@@ -1,0 +1,97 @@
+"""The formulas of cost against the network and the strips themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.strip_masks import all_strips
+from mmccd_auto.model.unet import UNet
+from mmccd_auto.plans import cost
+from mmccd_auto.plans.plan import NetworkPlan
+
+NETWORKS = [
+    (NetworkPlan(), (128, 128), True),
+    (NetworkPlan(), (128, 112), False),
+    (NetworkPlan(channel_multipliers=(1, 2, 3, 4)), (64, 56), True),
+    (NetworkPlan(channel_multipliers=(1, 2, 3), attention_edges=(24, 12), residual_blocks=1), (48, 32), True),
+    (NetworkPlan(base_channels=16, channel_multipliers=(1, 1, 2, 2, 4, 4)), (256, 224), False),
+]
+
+
+@pytest.mark.parametrize(("network", "patch", "time"), NETWORKS)
+def test_multiply_accumulates_and_parameters_are_those_of_the_network(network, patch, time):
+    unet = UNet(network, patch, 2 if time else 1, time_conditioning=time)
+    images = torch.zeros(1, 2 if time else 1, *patch)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        unet(images, torch.tensor([5]) if time else None)
+    assert cost.multiply_accumulates(network, patch, time) == pytest.approx(counter.get_total_flops() / 2, rel=0.005)
+    assert cost.parameter_count(network, patch, time) == pytest.approx(
+        sum(parameter.numel() for parameter in unet.parameters()), rel=0.02
+    )
+
+
+def test_the_papers_network_costs_what_the_paper_says():
+    assert cost.multiply_accumulates(NetworkPlan(), (128, 128)) == pytest.approx(5.45e9, rel=0.01)
+
+
+@pytest.mark.parametrize(("network", "patch", "time"), NETWORKS)
+def test_saved_activations_are_what_autograd_keeps(network, patch, time):
+    unet = UNet(network, patch, 2 if time else 1, time_conditioning=time)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = unet(torch.zeros(1, 2 if time else 1, *patch), torch.tensor([5]) if time else None)
+    assert output.requires_grad
+    numbers = sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights) / 4
+    assert cost.saved_activations(network, patch) == pytest.approx(numbers, rel=0.12)
+
+
+def test_memory_grows_by_the_batch():
+    base = cost.training_memory_gb(NetworkPlan(), (128, 128), 0)
+    eight, sixteen = (cost.training_memory_gb(NetworkPlan(), (128, 128), batch) - base for batch in (8, 16))
+    assert sixteen == pytest.approx(2 * eight)
+    assert 0 < base < 2
+
+
+@pytest.mark.parametrize(("width", "stride"), [(16, 2), (21, 3), (20, 10), (12, 12), (8, 1)])
+def test_strips_per_slice_is_the_mean_over_brain_positions(width, stride):
+    counts = []
+    for shift in range(stride):
+        brain = np.zeros((128, 112), dtype=bool)
+        brain[20 + shift : 90 + shift, 15 + shift : 75 + shift] = True
+        counts.append(len(all_strips(brain.shape, width, stride, "even", brain)))
+    # in pixels a strip of width w meets n pixels at n + w - 1 positions, in mm at n + w
+    assert cost.strips_per_slice((70, 60), width, stride) == pytest.approx(np.mean(counts) + 2 / stride, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extent", "tiles"), [((128, 128), 1), ((100, 60), 1), ((129, 128), 2), ((192, 128), 2), ((193, 193), 9)]
+)
+def test_tiles_overlap_by_half(extent, tiles):
+    assert cost.tiles_per_slice(extent, (128, 128)) == tiles
+
+
+def test_network_evaluations_count_the_backward_model_once_per_strip():
+    assert cost.network_evaluations(slices=10, strips=7, steps=4) == 10 * 7 * 5
+
+
+def test_device_speed_is_measured_and_named():
+    network = NetworkPlan(base_channels=8, channel_multipliers=(1, 2), norm_groups=4, attention_edges=(8,))
+    speed = cost.measure_device_speed(network, (16, 16), "cpu")
+    assert speed.slices_per_second > 0
+    assert "cpu" in speed.device
+
+
+def test_a_device_that_does_not_exist_is_said():
+    with pytest.raises(MMCCDError, match="choose another -device"):
+        cost.measure_device_speed(NetworkPlan(), (32, 32), "quantum")
