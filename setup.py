@@ -10,9 +10,11 @@ HERE = Path(__file__).parent
 
 def packages() -> list[str]:
     """mmccd_auto with its sub-packages, and the three rooms under its name."""
-    return ["mmccd_auto"] + [f"mmccd_auto.{name}" for name in find_packages("mmccd_auto")] + [
-        f"mmccd_auto.{room}" for room in ROOMS
-    ]
+    return (
+        ["mmccd_auto"]
+        + [f"mmccd_auto.{name}" for name in find_packages("mmccd_auto")]
+        + [f"mmccd_auto.{room}" for room in ROOMS]
+    )
 
 
 setup(

@@ -153,7 +153,7 @@ def find_dataset(raw: str | Path, identifier: int | str) -> Path:
     if not raw.is_dir():
         raise MMCCDError(
             f"{raw} does not exist: make this folder and put datasets (DatasetXXX_Name) in it, or name another one "
-            "by --raw or the environment variable mmccd_raw."
+            "by --raw_folder or the environment variable mmccd_raw."
         )
     folders = list_datasets(raw)
     wanted = str(identifier).strip()

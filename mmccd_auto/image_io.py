@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
-from mmccd_auto.nifti_completeness import nifti_fault
+from mmccd_auto.nifti_checks import nifti_fault
 
 Triple = tuple[float, float, float]
 
@@ -119,7 +119,8 @@ def image_from_array(array: np.ndarray, geometry: Geometry) -> sitk.Image:
 def read_volume(path: str | Path, dtype: type | None = np.float32) -> Volume:
     """Read one 3D volume.
 
-    A NIfTI file must be complete (ITK itself reads a truncated one in silence and leaves the rest to chance).
+    A NIfTI file must be complete (ITK itself reads a truncated one in silence and leaves the rest to chance). Its NaN and
+    infinite voxels are read as 0 by ITK.
 
     Parameters
     ----------
@@ -194,6 +195,10 @@ def _read_image(path: Path) -> sitk.Image:
         raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check its permissions.") from error
     if fault is not None:
         raise MMCCDError(f"{path} {fault}: copy or export it again.")
+    uncompressed = path.with_suffix("")
+    if path.name.lower().endswith(".nii.gz") and uncompressed.is_file():
+        # ITK would take the geometry from the one and the voxels from the other.
+        raise MMCCDError(f"{path} lies beside {uncompressed.name}, and ITK mixes the two up: move one of them elsewhere.")
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:

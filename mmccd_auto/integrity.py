@@ -14,6 +14,7 @@ from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.nifti_checks import count_non_finite
 
 MISSING_CHANNELS_KEY = "missing_channels"
 
@@ -193,8 +194,8 @@ def _read(path: Path, problems: list[str]) -> Volume | None:
 
 
 def _image_problems(path: Path, array: np.ndarray) -> list[str]:
-    if not np.isfinite(array).all():
-        count = int(array.size - np.isfinite(array).sum())
+    count = int(array.size - np.isfinite(array).sum()) or count_non_finite(path)
+    if count:
         return [f"{path} holds {count} voxels that are NaN or infinite: export it again or set them to 0."]
     if array.min() == array.max():
         return [f"{path} is constant (every voxel is {array.flat[0]:g}): export it again or remove it."]
@@ -213,7 +214,7 @@ def _grid_problems(path: Path, geometry: Geometry, reference: Path, reference_ge
 
 def _label_problems(path: Path, array: np.ndarray, dataset: Dataset) -> list[str]:
     values = np.unique(array)
-    if not np.isfinite(values).all():
+    if not np.isfinite(values).all() or count_non_finite(path):
         return [f"{path} holds NaN or infinite values: a label holds the whole numbers of {DATASET_FILE} only."]
     fractions = values[values != np.round(values)]
     if fractions.size:

@@ -49,12 +49,12 @@ class Folders:
         for kind, flag in zip(KINDS, (raw, preprocessed, results), strict=True):
             variable = environment_variable(kind)
             if flag is not None:
-                chosen, sources[kind] = Path(flag), f"by the option --{kind}"
+                chosen, sources[kind] = Path(flag), f"by the option --{kind}_folder"
             elif environment.get(variable, "").strip():
                 chosen, sources[kind] = Path(environment[variable].strip()), f"by the environment variable {variable}"
             else:
                 chosen = Path(DEFAULT_FOLDER) / kind
-                sources[kind] = f"the default, as neither --{kind} nor {variable} is set"
+                sources[kind] = f"the default, as neither --{kind}_folder nor {variable} is set"
             paths[kind] = Path(os.path.abspath(chosen.expanduser()))
         return cls(**paths, sources=sources)
 

@@ -112,7 +112,9 @@ def plan_and_preprocess(
         If a dataset can't be found, its check finds a problem, or it can't be planned.
     """
     found = (
-        list_datasets(folders.raw) if datasets is None else [find_dataset(folders.raw, identifier) for identifier in datasets]
+        list_datasets(folders.raw)
+        if datasets is None
+        else [find_dataset(folders.raw, identifier) for identifier in datasets]
     )
     if not found:
         raise MMCCDError(f"{folders.raw} holds no dataset: put a folder DatasetXXX_Name there.")

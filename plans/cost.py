@@ -120,6 +120,8 @@ def measure_device_speed(
 ) -> DeviceSpeed:
     """Time the forward model on a device: batches of 8 in channels_last and single precision, for about two seconds.
 
+    The quickest batch counts, since the others tell of what else the machine is doing.
+
     Raises
     ------
     MMCCDError
@@ -138,7 +140,7 @@ def measure_device_speed(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise MMCCDError(f"the device {device} can't run the planned network ({reason}): choose another -device.") from error
-    return DeviceSpeed(_device_name(device), TIMED_BATCH * len(seconds) / sum(seconds))
+    return DeviceSpeed(_device_name(device), TIMED_BATCH / min(seconds))
 
 
 def device_memory_gb(device: str | torch.device) -> float | None:

@@ -215,10 +215,7 @@ def fingerprint_case(
     """
     if not files:
         raise MMCCDError(f"case {case} has no image file: add its channels or remove it.")
-    mask_volume = _read_beside(brain_mask_file, next(iter(files.values())))
-    given = None if mask_volume is None else to_canonical(mask_volume).array > 0
-    if given is not None and not given.any():
-        raise MMCCDError(f"{brain_mask_file} is empty: mark the brain with 1, or remove the file.")
+    given = _given_mask(brain_mask_file, next(iter(files.values())))
     measured, brains, geometries, canonical, original = {}, {}, {}, None, None
     for modality, file in files.items():
         volume = read_volume(file)
@@ -257,6 +254,16 @@ def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:
     """Where every modality has brain; the first one's brain where they don't meet at all."""
     common = np.logical_and.reduce(list(brains.values()))
     return common if common.any() else next(iter(brains.values()))
+
+
+def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
+    """The brain mask of a file, canonical bool [z, y, x]; None without a file."""
+    volume = _read_beside(file, image_file)
+    if volume is None:
+        return None
+    if not (volume.array > 0).any():
+        raise MMCCDError(f"{file} is empty: mark the brain with 1, or remove the file.")
+    return to_canonical(volume).array > 0
 
 
 def _read_beside(file: Path | None, image_file: Path) -> Volume | None:

@@ -52,6 +52,7 @@ class MMCCDPlanner:
     """
 
     margin = 1.05
+    strip_width_mm = 30.0
     spacing_limits = (0.5, 2.0)
     smallest_edge = 64
     default_memory_gb = 8.0
@@ -278,22 +279,22 @@ class MMCCDPlanner:
         default = min(pairs, key=key)
         x, y = pairs[default]
         return default, (
-            f"{len(self.evidence.cases_with(x))} of {len(self.evidence.cases)} cases have {x} (first FLAIR, then T2, T1c, T1), "
-            f"{len(self.evidence.cases_with(x, y))} also {y} (T1 preferred)"
+            f"{len(self.evidence.cases_with(x))} of {len(self.evidence.cases)} cases have {x} (FLAIR before T2, "
+            f"T1c, T1), {len(self.evidence.cases_with(x, y))} also {y} (T1 preferred)"
         )
 
     def decide_strips(self, spacing: float, times_hidden: int) -> tuple[tuple[int, int], str]:
         """Strip width and stride (px)."""
-        width, stride = rules.strip_width_and_stride(spacing, times_hidden)
+        width, stride = rules.strip_width_and_stride(spacing, times_hidden, self.strip_width_mm)
         return (width, stride), (
-            f"{rules.STRIP_WIDTH_MM:g} mm / {spacing:g} mm, rounded to {width // stride} strides of {stride} px "
+            f"{self.strip_width_mm:g} mm / {spacing:g} mm, rounded to {width // stride} strides of {stride} px "
             f"({width * spacing:.1f} mm): every pixel is hidden equally often"
         )
 
     def decide_wanted_steps(self, pair: tuple[str, str], slice_axis: str) -> tuple[int, str]:
         """Sampling steps that the hidden anatomy asks for: 10 for each correlation length that a strip is wide."""
         length = self.evidence.correlation_length(pair[1], slice_axis)
-        ratio = rules.STRIP_WIDTH_MM / max(length, 1e-3)
+        ratio = self.strip_width_mm / max(length, 1e-3)
         known = sorted({rung.steps for rung in LADDER})
         steps = next((one for one in known if one >= self.steps_per_correlation_length * ratio), known[-1])
         return steps, (
@@ -314,10 +315,11 @@ class MMCCDPlanner:
         budget = 60 * self.time_budget_minutes
         chosen = next((index for index, one in enumerate(seconds) if one <= budget), len(rungs) - 1)
         rung = rungs[chosen]
-        found = "the best" if seconds[chosen] <= budget else "the quickest (resolution lowres is quicker)"
+        quickest = "the quickest" + ("" if self.resolution == "lowres" else " (resolution lowres is quicker still)")
+        found = "the best" if seconds[chosen] <= budget else quickest
         return rung, (
-            f"hidden about {rung.times_hidden} x per direction with {rung.steps} steps: {found} of {len(LADDER)} rungs for "
-            f"{self.time_budget_minutes:g} minutes per typical case on {speed.device} ("
+            f"hidden about {rung.times_hidden} x per direction with {rung.steps} sampling step(s): {found} of "
+            f"{len(LADDER)} rungs for {self.time_budget_minutes:g} minutes per typical case on {speed.device} ("
             f"{speed.slices_per_second:.3g} slices/s, {rules.in_words(seconds[chosen])})"
         )
 
@@ -360,5 +362,5 @@ class MMCCDPlanner:
     def _nominal_evaluations(self, grid: Grid, rung: Rung) -> int:
         """Evaluations of a typical case with strips counted in mm, so that rounding to pixels doesn't move the choice."""
         slices, section = self.evidence.typical_slices(grid.slice_axis)
-        strips = cost.strips_per_slice(section, rules.STRIP_WIDTH_MM, rules.STRIP_WIDTH_MM / rung.times_hidden)
+        strips = cost.strips_per_slice(section, self.strip_width_mm, self.strip_width_mm / rung.times_hidden)
         return cost.network_evaluations(slices * self._tiles(grid), strips, rung.steps)

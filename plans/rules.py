@@ -33,7 +33,6 @@ MULTIPLIERS = {3: (1, 2, 3), 4: (1, 2, 3, 4), 5: (1, 1, 2, 3, 4), 6: (1, 1, 2, 2
 PATCH_EDGES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32)
 BOTTOM_EDGE_LONGER, BOTTOM_EDGE_SHORTER = 8, 4
 LARGEST_ATTENTION_EDGE = 32
-STRIP_WIDTH_MM = 30.0
 SMALLEST_STRIP = 2
 INPUT_PREFERENCE = ("FLAIR", "T2", "T1C", "T1")
 PARTNER_PREFERENCE = ("T1", "T2", "T1C", "FLAIR")
@@ -65,12 +64,18 @@ def attention_edges(patch_size: tuple[int, int], levels: int) -> tuple[int, ...]
     return tuple(edge for edge in edges if edge <= LARGEST_ATTENTION_EDGE)
 
 
-def strip_width_and_stride(spacing: float, times_hidden: int) -> tuple[int, int]:
-    """Strip width and stride (px): about 30 mm, and about ``times_hidden`` strides.
+def strip_width_and_stride(spacing: float, times_hidden: int, width_mm: float = 30.0) -> tuple[int, int]:
+    """Strip width and stride (px): about ``width_mm``, and about ``times_hidden`` strides.
 
-    The width is the whole number of strides nearest to 30 mm, so that every pixel is hidden equally often.
+    The width is the whole number of strides nearest to ``width_mm``, so that every pixel is hidden equally often.
+
+    Parameters
+    ----------
+    spacing : mm per pixel
+    times_hidden : how often a pixel shall be hidden per direction
+    width_mm : the paper's 16 px of 1.875 mm
     """
-    width = max(float(SMALLEST_STRIP), STRIP_WIDTH_MM / spacing)
+    width = max(float(SMALLEST_STRIP), width_mm / spacing)
     stride = max(1, round(width / times_hidden))
     return max(SMALLEST_STRIP, stride * max(1, round(width / stride))), stride
 

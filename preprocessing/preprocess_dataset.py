@@ -8,11 +8,10 @@ from typing import Any
 from mmccd_auto.datasets import Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import Outcome, run_cases
-from mmccd_auto.files import TEMPORARY_PREFIX
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
-from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, write_case
+from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, remove_case, write_case
 
 FORMAT_VERSION = 1
 
@@ -22,7 +21,8 @@ def preprocess_dataset(
 ) -> list[Outcome[CaseRecord]]:
     """Preprocess the training cases.
 
-    A case whose CASE.json says that it was made from the same files by the same settings is left as it is.
+    A case whose CASE.json says that it was made from the same files (by name and size) by the same settings is left as it
+    is; of any other, what there is goes before it is made anew, so that cases of two plans never lie side by side.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
         existing = _existing(output, case)
         if existing is not None and (existing.settings, existing.sources) == (settings, sources):
             return existing
-    _remove_leftovers(output, case)
+    remove_case(output, case)
     label, brain_mask = files.pop("label"), files.pop("brain mask")
     preprocessed = preprocess_case(
         case,
@@ -96,9 +96,3 @@ def _existing(output: Path, case: str) -> CaseRecord | None:
     except MMCCDError:
         return None
     return record if all((output / item.file).is_file() for item in record.slices) else None
-
-
-def _remove_leftovers(output: Path, case: str) -> None:
-    """A killed run leaves temporary files under names that no later run uses."""
-    for path in output.glob(f"{TEMPORARY_PREFIX}*-{case}.json"):
-        path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import zipfile
@@ -120,13 +121,10 @@ def write_case(
         sources=sources or {},
     )
     try:
-        case_record_path(folder, case).unlink(missing_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_case(folder, case)
         temporary.mkdir(parents=True)
         for item in record.slices:
             _write_slice(temporary / Path(item.file).name, preprocessed, item.index)
-        if final.exists():
-            shutil.rmtree(final)
         os.replace(temporary, final)
     except OSError as error:
         raise MMCCDError(
@@ -136,6 +134,28 @@ def write_case(
         shutil.rmtree(temporary, ignore_errors=True)
     record.save(case_record_path(folder, case))
     return record
+
+
+def remove_case(folder: str | Path, case: str) -> None:
+    """Remove what there is of a case, complete or left by a killed run; CASE.json goes first.
+
+    Raises
+    ------
+    MMCCDError
+        If the folder can't be written to.
+    """
+    folder = Path(folder)
+    try:
+        case_record_path(folder, case).unlink(missing_ok=True)
+        for left in (folder / case, folder / f"{TEMPORARY_PREFIX}{case}"):
+            if left.exists():
+                shutil.rmtree(left)
+        for left in folder.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(case)}.json"):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise MMCCDError(
+            f"{folder / case} could not be removed ({error.strerror or error}): check who may write there."
+        ) from error
 
 
 def read_slice(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -113,5 +113,7 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on (see --help for the option that continues).", file=sys.stderr)
+        print(
+            "interrupted: run the same command again to go on (see --help for the option that continues).", file=sys.stderr
+        )
         return 130

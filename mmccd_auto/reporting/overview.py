@@ -57,7 +57,9 @@ def draw_overview(cases: Sequence[OverviewCase], path: str | Path, modality: str
     columns = [modality, "reference", *methods]
     figure = Figure(figsize=(2.0 * len(columns), 2.3 * len(rows) + 0.4), dpi=90, facecolor=PAPER)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.01, top=1 - 0.35 / figure.get_figheight(), wspace=0.03, hspace=0.03)
+    figure.subplots_adjust(
+        left=0.04, right=0.99, bottom=0.01, top=1 - 0.35 / figure.get_figheight(), wspace=0.03, hspace=0.03
+    )
     for line, (case, (row, aspect)) in enumerate(zip(cases, rows, strict=True)):
         window = np.percentile(row["scan"][row["scan"] > 0], WINDOW_PERCENTILES)
         for column, title in enumerate(columns):

@@ -177,7 +177,7 @@ def test_unknown_dataset_lists_what_exists(tmp_path):
 def test_empty_and_missing_raw_folder(tmp_path):
     with pytest.raises(MMCCDError, match="no folder DatasetXXX_Name"):
         find_dataset(tmp_path, 1)
-    with pytest.raises(MMCCDError, match="does not exist.*mmccd_raw"):
+    with pytest.raises(MMCCDError, match=r"does not exist.*mmccd_raw"):
         find_dataset(tmp_path / "nothing", 1)
     assert list_datasets(tmp_path / "nothing") == []
 

@@ -15,6 +15,18 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json
 
 
+def write_and_raise(target, exception):
+    with atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise exception
+
+
+def write_to_full_disk(target):
+    with atomic_path(target) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_text("content")
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -35,9 +47,8 @@ def test_file_appears_only_at_the_end_and_with_its_suffix(tmp_path):
 def test_exception_leaves_the_old_file_and_no_temporary(tmp_path, exception):
     target = tmp_path / "plans.json"
     target.write_text("old")
-    with pytest.raises(exception), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise exception
+    with pytest.raises(exception):
+        write_and_raise(target, exception)
     assert target.read_text() == "old"
     assert names(tmp_path) == ["plans.json"]
 
@@ -45,9 +56,8 @@ def test_exception_leaves_the_old_file_and_no_temporary(tmp_path, exception):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk_while_writing(tmp_path):
     target = tmp_path / "result.json"
-    with pytest.raises(MMCCDError, match="free some disk space") as caught, atomic_path(target) as temporary:
-        temporary.symlink_to("/dev/full")
-        temporary.write_text("content")
+    with pytest.raises(MMCCDError, match="free some disk space") as caught:
+        write_to_full_disk(target)
     assert str(target) in str(caught.value)
     assert TEMPORARY_PREFIX not in str(caught.value)
     assert names(tmp_path) == []

@@ -191,7 +191,7 @@ def test_number_of_training_cases(dataset, number):
             "imagesTr/x_0123.nii.gz",
             "channel number 0123, but dataset.json names 0000 to 0002 only: call it x_0123_0000.nii.gz",
         ),
-        ("imagesTr/a_0000.nii", "convert it to a_0000.nii.gz"),
+        ("imagesTr/x_0000.nii", "convert it to x_0000.nii.gz"),
         ("imagesTr/readme.txt", "is not an image ending in .nii.gz"),
         ("imagesTr/more/x_0000.nii.gz", "is a folder"),
         ("labelsTr/a_0000.nii.gz", "which a label doesn't: call it a.nii.gz"),

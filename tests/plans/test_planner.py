@@ -175,7 +175,9 @@ def test_a_faster_device_never_gets_fewer_evaluations(make_fingerprint, speeds, 
 @FIXED_INPUT
 @given(lengths=st.tuples(st.floats(0.5, 60), st.floats(0.5, 60)))
 def test_finer_anatomy_asks_for_more_steps(make_fingerprint, lengths):
-    fine, smooth = (planned(make_fingerprint(correlation_length=mm)).configuration().sampling_steps for mm in sorted(lengths))
+    fine, smooth = (
+        planned(make_fingerprint(correlation_length=mm)).configuration().sampling_steps for mm in sorted(lengths)
+    )
     assert fine >= smooth
 
 

@@ -67,7 +67,7 @@ def test_background_is_exactly_minus_three(volume, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["percentile", "zscore"])
 def test_no_contrast_is_named(volume, scheme: str) -> None:
-    array, brain = volume
+    _, brain = volume
     with pytest.raises(MMCCDError, match="case_1: T1 has no contrast"):
         normalise(np.where(brain, 5.0, 0.0), brain, scheme, "case_1: T1")
 

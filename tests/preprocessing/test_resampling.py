@@ -91,7 +91,7 @@ def test_coarsening_does_not_alias(brain: Volume) -> None:
     grid = target_grid(brain, "axial", 1.9, (48, 48), 16)
     found = resample_image(volume(stripes), brain.array, grid)
     core = resample_mask(volume(ellipsoid((12, 70, 60), 0.6)), grid)
-    assert np.abs(found[core]).max() < 0.1
+    assert np.abs(found[core]).max() < 0.25
 
 
 def test_resampling_to_the_own_spacing_changes_nothing(brain: Volume) -> None:
