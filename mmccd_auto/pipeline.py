@@ -16,7 +16,6 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.inference.calibration import calibrate_fold
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.paths import Folders
@@ -232,7 +231,7 @@ def train(
         output,
     )
     trainer.train(resume)
-    calibrate_fold(model, fold, preprocessed, device=device)
+    calibrate_fold(model, fold, preprocessed, device=device, extensions=options.extensions)
     return output
 
 
@@ -268,8 +267,21 @@ def predict(
     MMCCDError
         If there is no such model, several could be meant, or the input holds no case.
     """
-    model = choose_model(folders, options)
-    predictor = Predictor.from_model_folder(model.path, **PLACEHOLDER)
+    predictor = Predictor.from_model_folder(
+        choose_model(folders, options).path,
+        folds=options.folds,
+        preset=options.preset,
+        sampling_steps=options.sampling_steps,
+        strip_stride=options.strip_stride,
+        batch_size=options.batch_size,
+        threshold=options.threshold,
+        device=device,
+        extensions=options.extensions,
+    )
+    summary = predictor.predict_folder(
+        input_path, output, brain_masks=brain_masks, save_cycle=save_cycle, continue_prediction=continue_prediction
+    )
+    return summary.failed
 
 
 def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:

@@ -1,0 +1,92 @@
+"""The trained folds of a model folder, ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.cycle import Cycle
+from mmccd_auto.plans.plan import PLANS_FILE
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
+from mmccd_auto.training.find_trainer import cycle_class_of
+from mmccd_auto.training.fold_folder import plan_differences
+from mmccd_auto.training.model_folder import ModelFolder
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """One trained fold.
+
+    Attributes
+    ----------
+    fold : "0" .. "4" or "all"
+    cycle : in evaluation mode, on the device
+    weights_sha256 : of checkpoint_final.pth
+    """
+
+    fold: str
+    cycle: Cycle
+    weights_sha256: str
+
+
+def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: Sequence[str | Path] = ()) -> FoldModel:
+    """Load a fold's cycle.
+
+    Parameters
+    ----------
+    model : its folder
+    fold : "0" .. "4" or "all"
+    device : to put the cycle on
+    extensions : folders with the user's own trainers
+
+    Raises
+    ------
+    MMCCDError
+        If the fold isn't trained, its method is unknown, or plans.json was changed in what the network was trained on.
+    """
+    checkpoint = model.checkpoint(fold)
+    path = model.fold(fold) / CHECKPOINT_FINAL
+    differences = plan_differences(checkpoint.plan, model.plan)
+    if differences:
+        raise MMCCDError(
+            f"{model.path / PLANS_FILE} is not the plan that {path} was trained by ({'; '.join(differences)}): restore it, "
+            "or train anew."
+        )
+    cycle_class = cycle_class_of(checkpoint, [Path(folder) for folder in extensions])
+    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path))
+
+
+def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:
+    """The folds that are asked for (None: every finished one).
+
+    Raises
+    ------
+    MMCCDError
+        If one of them, or all, are not trained.
+    """
+    there = model.folds()
+    if not there:
+        raise MMCCDError(f"{model.path} holds no finished fold: train one to its end first.")
+    if folds is None:
+        return there
+    wanted = list(dict.fromkeys(str(fold) for fold in folds))
+    missing = [fold for fold in wanted if fold not in there]
+    if missing or not wanted:
+        raise MMCCDError(f"{model.path} has no finished fold {', '.join(missing)}: choose among {', '.join(there)}.")
+    return wanted
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as ``sha256sum`` tells it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,80 @@
+"""What a prediction is: the maps of one case, and the model that made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmccd_auto.image_io import Geometry
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The maps of one scan on the scan's own grid.
+
+    Attributes
+    ----------
+    case : its name
+    scan : float32 [z, y, x], the scan as it was given
+    anomaly : float32 [z, y, x], the score: mean squared error of the normalised scan, >= 0, and 0 outside the brain
+    signed : float32 [z, y, x], mean error; above 0 where the scan is brighter than its cycle; 0 outside the brain
+    cycle : float32 [z, y, x], mean cycle on the scale of the normalised scan, -3 outside the brain
+    brain : bool [z, y, x]
+    mask : uint8 [z, y, x], 1 where the score is above the threshold; None where there is no threshold
+    geometry : of all these arrays, exactly the scan's
+    threshold : None where the model isn't calibrated and none was given
+    threshold_source : where the threshold comes from, or why there is none
+    network_evaluations : forward and backward network of all folds together
+    seconds : that it took
+    normalisation : parameters of the intensity scale
+    """
+
+    case: str
+    scan: np.ndarray
+    anomaly: np.ndarray
+    signed: np.ndarray
+    cycle: np.ndarray
+    brain: np.ndarray
+    mask: np.ndarray | None
+    geometry: Geometry
+    threshold: float | None
+    threshold_source: str
+    network_evaluations: int
+    seconds: float
+    normalisation: dict[str, float]
+
+    @property
+    def brain_ml(self) -> float:
+        """Volume of the brain in millilitres."""
+        return float(np.count_nonzero(self.brain) * self.geometry.voxel_volume / 1000)
+
+    @property
+    def anomalous_ml(self) -> float | None:
+        """Volume of the mask in millilitres; None where there is no mask."""
+        return None if self.mask is None else float(np.count_nonzero(self.mask) * self.geometry.voxel_volume / 1000)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model made a map.
+
+    Attributes
+    ----------
+    model : name of its folder
+    dataset, trainer, plans, configuration : what it was trained on, and by
+    input_modality : the scan that it examines
+    slice_axis : along which slices are cut
+    folds : whose maps were averaged
+    weights_sha256 : of each fold's checkpoint
+    """
+
+    model: str
+    dataset: str
+    trainer: str
+    plans: str
+    configuration: str
+    input_modality: str
+    slice_axis: str
+    folds: tuple[str, ...]
+    weights_sha256: dict[str, str]
