@@ -41,7 +41,7 @@ setup(
         "tqdm>=4.60",
         "nilearn>=0.10",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "hypothesis>=6.100"]},
+    extras_require={"dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100"]},
     entry_points={
         "console_scripts": [
             "mmccd_plan_and_preprocess = mmccd_auto.cli.plan_and_preprocess:main",

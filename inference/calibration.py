@@ -53,7 +53,7 @@ class Calibration:
     weights_sha256: str
 
     def differences(self, settings: InferenceSettings) -> list[str]:
-        """In what other settings differ from the calibrated ones, as "NAME VALUE against VALUE"; the preset's name is none."""
+        """In what settings differ from the calibrated ones (the preset's name aside): "NAME VALUE against VALUE"."""
         now = settings.to_json()
         return [
             f"{name} {value} against {self.settings.get(name)}"
@@ -129,6 +129,37 @@ def calibrate_fold(
     return path
 
 
+def calibrated_threshold(
+    model: ModelFolder, folds: Sequence[FoldModel], settings: InferenceSettings
+) -> tuple[float | None, str]:
+    """The mask's threshold for maps made with ``settings``.
+
+    Calibrations that belong to other weights than the loaded ones (after more training, for instance) are left out.
+
+    Returns
+    -------
+    the mean of the folds' thresholds, None where no fold is calibrated; and in words where it comes from
+    """
+    found: dict[str, Calibration] = {}
+    for one in folds:
+        calibration = load_calibration(model.path, one.fold)
+        if calibration is not None and calibration.weights_sha256 == one.weights_sha256:
+            found[one.fold] = calibration
+        elif calibration is not None:
+            logger.warning("fold %s: calibration.json belongs to other weights and is not used.", one.fold)
+    if not found:
+        reason = f"no calibration of fold {', '.join(one.fold for one in folds)}"
+        logger.warning("%s: %s, so maps are written without masks; --threshold gives one.", model.path, reason)
+        return None, reason
+    sources = sorted({calibration.source for calibration in found.values()})
+    source = f"calibrated on {' and '.join(sources)} of fold {', '.join(found)}"
+    differences = list(dict.fromkeys(text for calibration in found.values() for text in calibration.differences(settings)))
+    if differences:
+        source += f", with other settings ({'; '.join(differences)})"
+        logger.warning("the threshold was %s: it may not fit these maps.", source)
+    return float(np.mean([calibration.threshold for calibration in found.values()])), source
+
+
 def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:
     """Healthy slices by case, as equally many of each case as there are, spread evenly over the height.
 
@@ -166,7 +197,8 @@ def _records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, Ca
         return sides["val"], VALIDATION_SLICES
     if not _have_healthy(sides["train"]):
         raise MMCCDError(
-            f"{preprocessed}: fold {fold} has no healthy slice with {modality} to calibrate on: preprocess the dataset again."
+            f"{preprocessed}: fold {fold} has no healthy slice with {modality} to calibrate on: preprocess the dataset "
+            "again."
         )
     logger.warning(
         "fold %s has no healthy slices that it was not trained on: its threshold comes from training slices, and may be too "

@@ -6,20 +6,18 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
-from mmccd_auto.inference.calibration import Calibration, load_calibration
+from mmccd_auto.inference.calibration import calibrated_threshold
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.export import (
     DONE,
-    FAILED,
     KEPT,
     SummaryRow,
     describe_request,
@@ -27,9 +25,9 @@ from mmccd_auto.inference.export import (
     remove_case_files,
     summary_row,
     write_prediction,
-    write_summary,
 )
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
+from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, discover_cases
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
@@ -38,21 +36,8 @@ from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.training.model_folder import ModelFolder
 
+CPU = torch.device("cpu")
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What became of the cases of a folder.
-
-    Attributes
-    ----------
-    rows : as in summary.csv
-    failed : one sentence for each case that could not be predicted
-    """
-
-    rows: tuple[SummaryRow, ...]
-    failed: list[str]
 
 
 class Predictor:
@@ -98,7 +83,7 @@ class Predictor:
         strip_stride: int | None = None,
         batch_size: int | None = None,
         threshold: float | None = None,
-        device: torch.device = torch.device("cpu"),
+        device: torch.device = CPU,
         extensions: Sequence[str | Path] = (),
     ) -> Predictor:
         """Load a model.
@@ -124,7 +109,7 @@ class Predictor:
             raise MMCCDError(f"the threshold {threshold} is no score: give a number that is 0 or larger.")
         loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
         if threshold is None:
-            threshold, source = _calibrated_threshold(model, loaded, settings)
+            threshold, source = calibrated_threshold(model, loaded, settings)
         else:
             source = "given by the user"
         configuration = model.plan.configuration(model.configuration)
@@ -247,7 +232,8 @@ class Predictor:
         _check_output(path, output)
         (found,) = discover_cases(path, self.input_modality, self.plan.modalities).cases
         mask = None if brain_mask is None else Path(brain_mask)
-        return self._predict_case(case or found.case, path, mask, output, save_cycle)
+        prediction, _ = self._predict_case(case or found.case, path, mask, output, save_cycle)
+        return prediction
 
     def predict_folder(
         self,
@@ -284,13 +270,11 @@ class Predictor:
         for path, reason in listing.ignored:
             logger.debug("%s is left out: %s", path, reason)
         self._announce(source, len(listing.cases), len(listing.ignored))
-        rows: list[SummaryRow] = []
-        failed: list[str] = []
-        try:
-            self._predict_cases(listing.cases, output, masks, save_cycle, continue_prediction, rows, failed)
-        finally:
-            write_summary(rows, output)
-        return RunSummary(tuple(rows), failed)
+
+        def work(found: InputCase) -> SummaryRow:
+            return self._case_row(found, output, masks, save_cycle, continue_prediction)
+
+        return run_over_cases(listing.cases, work, output)
 
     def _announce(self, source: Path, cases: int, ignored: int) -> None:
         others = f" ({ignored} other files are left out)" if ignored else ""
@@ -308,31 +292,6 @@ class Predictor:
             self.device,
         )
 
-    def _predict_cases(
-        self,
-        cases: Sequence[InputCase],
-        output: Path,
-        masks: Path | None,
-        save_cycle: bool,
-        continue_prediction: bool,
-        rows: list[SummaryRow],
-        failed: list[str],
-    ) -> None:
-        """Go through the cases, and add to ``rows`` and ``failed``."""
-        told = False
-        for number, found in enumerate(tqdm(cases, desc="prediction", unit="case", disable=len(cases) == 1), start=1):
-            try:
-                row = self._case_row(found, output, masks, save_cycle, continue_prediction)
-            except MMCCDError as error:
-                logger.error("%s", error)
-                failed.append(str(error))
-                row = SummaryRow(found.case, FAILED, str(error), "" if found.file is None else str(found.file.resolve()))
-            rows.append(row)
-            if row.status == DONE and not told and number < len(cases):
-                told = True
-                minutes = row.seconds * (len(cases) - number) / 60
-                logger.info("%s took %.0f s; about %.1f minutes for the others", row.case, row.seconds, minutes)
-
     def _case_row(
         self, found: InputCase, output: Path, masks: Path | None, save_cycle: bool, continue_prediction: bool
     ) -> SummaryRow:
@@ -344,22 +303,12 @@ class Predictor:
             record = finished_record(output, found.case, self._request(found.file, mask, save_cycle))
             if record is not None:
                 return summary_row(record, KEPT)
-        prediction = self._predict_case(found.case, found.file, mask, output, save_cycle)
-        return self._row_of(prediction, found.file)
+        _, record = self._predict_case(found.case, found.file, mask, output, save_cycle)
+        return summary_row(record, DONE)
 
-    def _row_of(self, prediction: Prediction, file: Path) -> SummaryRow:
-        return SummaryRow(
-            case=prediction.case,
-            status=DONE,
-            reason="" if prediction.mask is not None else f"no mask: {prediction.threshold_source}",
-            input_file=str(file.resolve()),
-            brain_ml=round(prediction.brain_ml, 4),
-            anomalous_ml=None if prediction.anomalous_ml is None else round(prediction.anomalous_ml, 4),
-            max_score=float(prediction.anomaly.max()),
-            seconds=round(prediction.seconds, 3),
-        )
-
-    def _predict_case(self, case: str, path: Path, mask: Path | None, output: Path, save_cycle: bool) -> Prediction:
+    def _predict_case(
+        self, case: str, path: Path, mask: Path | None, output: Path, save_cycle: bool
+    ) -> tuple[Prediction, dict[str, Any]]:
         """Predict a file and write everything; a failure leaves none of the case's files."""
         remove_case_files(output, case)
         if mask is not None and not mask.is_file():
@@ -367,10 +316,13 @@ class Predictor:
         request = self._request(path, mask, save_cycle)
         volume = read_volume(path)
         prediction = self.predict_volume(volume, case, None if mask is None else read_volume(mask, dtype=None))
-        write_prediction(prediction, request, output)
-        return prediction
+        try:
+            return prediction, write_prediction(prediction, request, output)
+        except MMCCDError:
+            remove_case_files(output, case)
+            raise
 
-    def _request(self, path: Path, mask: Path | None, save_cycle: bool) -> dict:
+    def _request(self, path: Path, mask: Path | None, save_cycle: bool) -> dict[str, Any]:
         return describe_request(self.identity, self.settings, self.threshold, self.threshold_source, path, mask, save_cycle)
 
     def _mean_maps(self, preprocessed: PreprocessedCase) -> SliceMaps:
@@ -414,27 +366,3 @@ def _check_output(source: Path, output: Path) -> None:
         raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")
     if output.exists() and not output.is_dir():
         raise MMCCDError(f"{output} is a file: give a folder for the maps.")
-
-
-def _calibrated_threshold(
-    model: ModelFolder, folds: Sequence[FoldModel], settings: InferenceSettings
-) -> tuple[float | None, str]:
-    """The mean of the folds' thresholds, and where it comes from in words."""
-    found: dict[str, Calibration] = {}
-    for one in folds:
-        calibration = load_calibration(model.path, one.fold)
-        if calibration is not None and calibration.weights_sha256 == one.weights_sha256:
-            found[one.fold] = calibration
-        elif calibration is not None:
-            logger.warning("fold %s: calibration.json belongs to other weights and is not used.", one.fold)
-    if not found:
-        reason = f"no calibration of fold {', '.join(one.fold for one in folds)}"
-        logger.warning("%s: %s, so maps are written without masks; --threshold gives one.", model.path, reason)
-        return None, reason
-    sources = sorted({calibration.source for calibration in found.values()})
-    source = f"calibrated on {' and '.join(sources)} of fold {', '.join(found)}"
-    differences = list(dict.fromkeys(text for calibration in found.values() for text in calibration.differences(settings)))
-    if differences:
-        source += f", with other settings ({'; '.join(differences)})"
-        logger.warning("the threshold was %s: it may not fit these maps.", source)
-    return float(np.mean([calibration.threshold for calibration in found.values()])), source

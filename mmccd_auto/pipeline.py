@@ -14,9 +14,9 @@ from mmccd_auto.datasets import Dataset, find_dataset, list_datasets, load_datas
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import method_table
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibration import calibrate_fold
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
@@ -26,8 +26,8 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import describe_plan
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
-from mmccd_auto.training.fold_folder import DATASET_FILE
 from mmccd_auto.training.find_trainer import find_trainer
+from mmccd_auto.training.fold_folder import DATASET_FILE
 from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
 
 logger = logging.getLogger(__name__)

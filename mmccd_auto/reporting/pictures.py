@@ -135,7 +135,7 @@ def choose_slices(
 def _for_display(
     scan: np.ndarray, anomaly: np.ndarray, brain: np.ndarray, mask: np.ndarray | None, geometry: Geometry, slice_axis: str
 ) -> _Slices:
-    """Turn to LPS, cut along the slice axis; rows that run upwards (from inferior) are flipped so that superior is at the top."""
+    """Turn to LPS, cut along the slice axis; rows that begin inferior are flipped, so that superior is at the top."""
 
     def turn(array: np.ndarray) -> np.ndarray:
         slices = slice_axis_first(to_canonical(Volume(array, geometry)).array, slice_axis)

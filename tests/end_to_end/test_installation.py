@@ -1,0 +1,78 @@
+"""The package as a wheel: complete, and usable from anywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    files = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "mmccd_auto", "plans", "preprocessing", "inference"]
+    source.mkdir()
+    subprocess.run(["cp", "-r", *(str(REPOSITORY / name) for name in files), str(source)], check=True)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*command, str(source)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_holds_one_package_with_all_rooms(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert top == {"mmccd_auto"}
+    expected = {
+        "mmccd_auto/" + str(path.relative_to(REPOSITORY / folder))
+        if folder == "mmccd_auto"
+        else f"mmccd_auto/{folder}/{path.name}"
+        for folder in ("mmccd_auto", "plans", "preprocessing", "inference")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    }
+    assert expected <= set(names)
+    assert "mmccd_auto/py.typed" in names
+
+
+def test_wheel_works_from_another_directory(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import mmccd_auto, mmccd_auto.plans.plan, mmccd_auto.pipeline\n"
+        "from mmccd_auto.plans.find_planner import find_planner\n"
+        "print(mmccd_auto.plans.plan.__file__, find_planner('MMCCDPlannerSmall').__name__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(site)]
+        if sys.version_info >= (3, 11)
+        else [sys.executable, "-c", code, str(site)],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(site) in result.stdout
+    assert "MMCCDPlannerSmall" in result.stdout
+
+
+def test_importing_every_module_touches_no_folder(tmp_path: Path) -> None:
+    code = (
+        "import os, pkgutil, importlib\n"
+        "import mmccd_auto\n"
+        "for item in pkgutil.walk_packages(mmccd_auto.__path__, 'mmccd_auto.'):\n"
+        "    importlib.import_module(item.name)\n"
+        "print(sorted(os.listdir('.')))"
+    )
+    environment = {**os.environ, "mmccd_raw": "/nonexistent/raw", "mmccd_results": "/nonexistent/results"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

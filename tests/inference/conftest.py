@@ -1,0 +1,82 @@
+"""A scan that looks like a brain, and a model folder whose networks are tiny and random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from mmccd_auto.files import save_json
+from mmccd_auto.image_io import Geometry, Volume, write_volume
+from mmccd_auto.model.cycle import Cycle, build_cycle
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+TRAINERS = {"mmccd": "MMCCDTrainer", "cyclic_unet": "CyclicUNetTrainer"}
+
+
+@pytest.fixture
+def random_cycle() -> Callable[..., Cycle]:
+    """Builds a cycle whose weights are all random (untrained U-Nets give 0 everywhere), in evaluation mode."""
+
+    def build(plan: Plan, method: str = "mmccd", seed: int = 0) -> Cycle:
+        cycle = build_cycle(method, plan)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in cycle.parameters():
+                parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
+        return cycle.eval().requires_grad_(False)
+
+    return build
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, tiny_plan: Plan, random_cycle: Callable[..., Cycle]) -> Callable[..., Path]:
+    """Writes a model folder as a training would leave it; returns its path."""
+
+    def write(method: str = "mmccd", folds: tuple[str, ...] = ("0",), plan: Plan = tiny_plan) -> Path:
+        trainer = TRAINERS[method]
+        folder = tmp_path / "results" / plan.dataset_name / f"{trainer}__{plan.plans_name}__FLAIR-T1"
+        plan.save(folder / PLANS_FILE)
+        save_json({}, folder / "dataset.json")
+        for number, fold in enumerate(folds):
+            weights = random_cycle(plan, method, number).state_dict()
+            checkpoint = Checkpoint(method, trainer, plan, "FLAIR-T1", fold, 1, 5, weights, weights)
+            save_checkpoint(checkpoint, folder / f"fold_{fold}" / CHECKPOINT_FINAL)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def make_scan() -> Callable[..., Volume]:
+    """A skull-stripped scan in LPS: an ellipsoid without symmetry, with smooth contrast, on a background of 0."""
+
+    def make(seed: int = 0, size: tuple[int, int, int] = (22, 26, 9)) -> Volume:
+        z, y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in reversed(size)), indexing="ij")
+        brain = (x / 0.8) ** 2 + ((y + 0.05) / 0.85) ** 2 + ((z - 0.1 * x) / 0.95) ** 2 < 1
+        brain &= ~((x > 0.5) & (y > 0.3))
+        noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=brain.shape), 1.0)
+        array = np.where(brain, 400 + 60 * x - 40 * y + 600 * noise, 0).astype(np.float32)
+        return Volume(array, Geometry(size, (4.5, 5.0, 6.0), (-30.0, 12.5, 7.25), IDENTITY))
+
+    return make
+
+
+@pytest.fixture
+def scans(tmp_path: Path, make_scan: Callable[..., Volume]) -> Callable[..., Path]:
+    """Writes scans with the given file names into a folder; returns the folder."""
+
+    def write(*names: str) -> Path:
+        folder = tmp_path / "scans"
+        for seed, name in enumerate(names):
+            volume = make_scan(seed)
+            write_volume(volume.array, volume.geometry, folder / name)
+        return folder
+
+    return write
