@@ -32,7 +32,7 @@ def run(folder: Path, command: str, *options: str) -> subprocess.CompletedProces
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which plan, training and prediction have been run by the commands with their default folders."""
     folder = tmp_path_factory.mktemp("home")
-    write_phantom_dataset(folder / "mmccd" / "raw", number=7, training_subjects=4, test_subjects=3, resolution=4.0)
+    write_phantom_dataset(folder / "mmccd" / "raw", number=7, training_subjects=4, test_subjects=3, resolution=4)
     planned = run(
         folder,
         "mmccd_plan_and_preprocess",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,15 @@ from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_ch
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TRAINERS = {"mmccd": "MMCCDTrainer", "cyclic_unet": "CyclicUNetTrainer"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from threads, which wait for each other where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -57,13 +66,13 @@ def model_folder(tmp_path: Path, tiny_plan: Plan, random_cycle: Callable[..., Cy
 def make_scan() -> Callable[..., Volume]:
     """A skull-stripped scan in LPS: an ellipsoid without symmetry, with smooth contrast, on a background of 0."""
 
-    def make(seed: int = 0, size: tuple[int, int, int] = (22, 26, 9)) -> Volume:
+    def make(seed: int = 0, size: tuple[int, int, int] = (22, 26, 7)) -> Volume:
         z, y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in reversed(size)), indexing="ij")
         brain = (x / 0.8) ** 2 + ((y + 0.05) / 0.85) ** 2 + ((z - 0.1 * x) / 0.95) ** 2 < 1
         brain &= ~((x > 0.5) & (y > 0.3))
         noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=brain.shape), 1.0)
         array = np.where(brain, 400 + 60 * x - 40 * y + 600 * noise, 0).astype(np.float32)
-        return Volume(array, Geometry(size, (4.5, 5.0, 6.0), (-30.0, 12.5, 7.25), IDENTITY))
+        return Volume(array, Geometry(size, (4.5, 5.0, 7.0), (-30.0, 12.5, 7.25), IDENTITY))
 
     return make
 

@@ -1,0 +1,184 @@
+"""One simulated person: anatomy, tissue, lesions, and the scans that a scanner makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.phantom.fields import smooth_field
+from mmccd_auto.phantom.lesions import Lesion, place_lesion
+from mmccd_auto.phantom.signal import HEALTHY, LESIONS, SEQUENCES, Relaxation, Sequence, signal
+from mmccd_auto.phantom.tissue_maps import TISSUES, TissueMaps
+
+DEFORMATION_MM = 3.0
+DEFORMATION_SMOOTHNESS_MM = 14.0
+TEXTURE = 0.05
+TEXTURE_SMOOTHNESS_MM = 5.0
+BIAS = 0.07
+BIAS_SMOOTHNESS_MM = 45.0
+VARIATION_OF_TISSUE = 0.03
+VARIATION_OF_SEQUENCE = 0.03
+SIGNAL_TO_NOISE = (25.0, 40.0)
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a person is scanned.
+
+    Attributes
+    ----------
+    slice_thickness : mm along the body axis, a multiple of the simulation's resolution
+    orientation : code in which the file is stored, "LPS" or another
+    tilt : degrees about the left-right axis by which the slices are oblique
+    """
+
+    slice_thickness: float
+    orientation: str = "LPS"
+    tilt: float = 0.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A simulated person: scans by modality (background exactly 0), and the lesions' mask (uint8), all on one grid."""
+
+    scans: dict[str, Volume]
+    label: Volume
+
+
+def simulate_subject(
+    maps: TissueMaps, acquisition: Acquisition, lesions: tuple[Lesion, ...], random: np.random.Generator
+) -> Subject:
+    """Simulate a person.
+
+    Parameters
+    ----------
+    maps : anatomy before it is deformed, on an isotropic grid
+    acquisition : grid of the scans
+    lesions : what the person has
+    random : everything is drawn from it
+    """
+    spacing = maps.geometry.spacing[0]
+    shares = deformed(maps.shares, spacing, random)
+    kinds, lesion_shares = [], []
+    occupied = np.zeros(shares.shape[1:], dtype=np.float32)
+    for lesion in lesions:
+        replaced = place_lesion(lesion, shares, occupied, spacing, random)
+        share = replaced * (shares[0] + shares[1])
+        shares = np.stack([shares[0] * (1 - replaced), shares[1] * (1 - replaced), shares[2]])
+        kinds.append(lesion.kind)
+        lesion_shares.append(share)
+        occupied = occupied + share
+    tissues = _tissues(kinds, random)
+    shares = np.concatenate([shares, np.stack(lesion_shares)]) if lesion_shares else shares
+    texture = [smooth_field(occupied.shape, TEXTURE_SMOOTHNESS_MM / spacing, random) for _ in range(2)]
+    thick = max(1, round(acquisition.slice_thickness / spacing))
+    brain = _slices(shares.sum(axis=0), thick) > 0.5
+    geometry = _geometry(maps.geometry, thick, brain.shape, acquisition.tilt)
+    scans = {
+        modality: _stored(
+            _scan(shares, tissues, texture, _varied_sequence(sequence, random), thick, brain, geometry, random),
+            geometry,
+            acquisition,
+        )
+        for modality, sequence in SEQUENCES.items()
+    }
+    label = (_slices(occupied, thick) > 0.5) & brain
+    return Subject(scans, _stored(label.astype(np.uint8), geometry, acquisition))
+
+
+def deformed(shares: np.ndarray, spacing: float, random: np.random.Generator) -> np.ndarray:
+    """Tissue shares [T, z, y, x] after a random affine (a few per cent and degrees) and smooth deformation (a few mm)."""
+    shape = shares.shape[1:]
+    scale = random.uniform(0.94, 1.05, size=3)
+    angles = np.deg2rad(random.uniform(-4, 4, size=3))
+    matrix = _rotation(angles) * scale
+    centre = (np.array(shape) - 1) / 2
+    grid = np.stack(np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in shape), indexing="ij"))
+    positions = np.tensordot(matrix, grid - centre.reshape(3, 1, 1, 1), axes=1) + centre.reshape(3, 1, 1, 1)
+    for axis in range(3):
+        positions[axis] += (
+            DEFORMATION_MM / spacing * smooth_field(shape, DEFORMATION_SMOOTHNESS_MM / spacing, random)
+        )
+    return np.stack([ndimage.map_coordinates(share, positions, order=1, mode="constant") for share in shares])
+
+
+def _tissues(kinds: list[str], random: np.random.Generator) -> list[Relaxation]:
+    """The person's own relaxation times: healthy tissues first, then each lesion's."""
+    found = []
+    for tissue in [HEALTHY[name] for name in TISSUES] + [LESIONS[kind] for kind in kinds]:
+        t1, t2, density = random.normal(1, VARIATION_OF_TISSUE, size=3)
+        found.append(Relaxation(tissue.t1 * t1, tissue.t2 * t2, tissue.density * (1 + (density - 1) / 3)))
+    return found
+
+
+def _varied_sequence(sequence: Sequence, random: np.random.Generator) -> Sequence:
+    """The scanner's own timing; the inversion time is left, since every scanner sets it to null fluid."""
+    repetition, echo = random.normal(1, VARIATION_OF_SEQUENCE, size=2)
+    return replace(sequence, repetition_time=sequence.repetition_time * repetition, echo_time=sequence.echo_time * echo)
+
+
+def _scan(
+    shares: np.ndarray,
+    tissues: list[Relaxation],
+    texture: list[np.ndarray],
+    sequence: Sequence,
+    thick: int,
+    brain: np.ndarray,
+    geometry: Geometry,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """One brain-extracted scan, int16 [z, y, x]: signals mixed by share, shaded, with Rician noise, 0 outside the brain."""
+    total = np.zeros(shares.shape[1:], dtype=np.float32)
+    for share, tissue in zip(shares, tissues, strict=True):
+        textured = Relaxation(
+            tissue.t1 * (1 + TEXTURE * texture[0]), tissue.t2 * (1 + TEXTURE * texture[1]), tissue.density
+        )
+        total += share * signal(textured, sequence)
+    measured = _slices(total, thick)
+    in_plane = geometry.spacing[0]
+    measured = measured * np.exp(BIAS * smooth_field(measured.shape, BIAS_SMOOTHNESS_MM / in_plane, random))
+    sigma = float(signal(tissues[0], sequence)) / random.uniform(*SIGNAL_TO_NOISE)
+    noise = sigma * random.standard_normal((2, *measured.shape)).astype(np.float32)
+    gain = random.uniform(1500, 4000)
+    scanned = np.rint(gain * np.hypot(measured + noise[0], noise[1]))
+    return np.where(brain, np.clip(scanned, 1, np.iinfo(np.int16).max), 0).astype(np.int16)
+
+
+def _slices(volume: np.ndarray, thick: int) -> np.ndarray:
+    """The mean of every ``thick`` layers along the body axis (a box-shaped slice profile without gaps)."""
+    count = volume.shape[0] // thick
+    return volume[: count * thick].reshape(count, thick, *volume.shape[1:]).mean(axis=1)
+
+
+def _geometry(geometry: Geometry, thick: int, shape: tuple[int, ...], tilt: float) -> Geometry:
+    """Where the thick slices lie; the tilt turns person and slices together, as a tilted head does."""
+    direction = np.array(geometry.direction).reshape(3, 3)
+    origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * (thick - 1) / 2
+    turn = _rotation(np.array([np.deg2rad(tilt), 0.0, 0.0]))
+    return Geometry(
+        tuple(int(edge) for edge in reversed(shape)),
+        (geometry.spacing[0], geometry.spacing[1], geometry.spacing[2] * thick),
+        tuple(float(value) for value in turn @ origin),
+        tuple(float(value) for value in (turn @ direction).ravel()),
+    )
+
+
+def _stored(array: np.ndarray, geometry: Geometry, acquisition: Acquisition) -> Volume:
+    image = Volume(array, geometry).to_image()
+    return Volume.from_image(sitk.DICOMOrient(image, acquisition.orientation))
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation matrix about the three axes in turn, angles in radians."""
+    result = np.eye(3)
+    for axis, angle in enumerate(angles):
+        one = np.eye(3)
+        first, second = [other for other in range(3) if other != axis]
+        one[first, first] = one[second, second] = np.cos(angle)
+        one[first, second], one[second, first] = -np.sin(angle), np.sin(angle)
+        result = result @ one
+    return result
