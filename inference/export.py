@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, load_json, save_json
 from mmccd_auto.image_io import write_volume
+from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.reporting.pictures import case_picture
@@ -68,9 +69,9 @@ def describe_request(
     """
     return {
         "input_file": str(input_file.resolve()),
-        "input_bytes": _size(input_file),
+        "input_sha256": _content(input_file),
         "brain_mask_file": None if brain_mask_file is None else str(brain_mask_file.resolve()),
-        "brain_mask_bytes": None if brain_mask_file is None else _size(brain_mask_file),
+        "brain_mask_sha256": None if brain_mask_file is None else _content(brain_mask_file),
         **asdict(identity) | {"folds": list(identity.folds)},
         "settings": settings.to_json(),
         "threshold": threshold,
@@ -177,7 +178,8 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
 def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
     """Write summary.csv."""
     with atomic_path(output / SUMMARY_FILE) as temporary:
-        pd.DataFrame([asdict(row) for row in rows]).to_csv(temporary, index=False)
+        columns = [entry.name for entry in fields(SummaryRow)]
+        pd.DataFrame([asdict(row) for row in rows], columns=columns).to_csv(temporary, index=False)
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:
@@ -193,8 +195,9 @@ def _results(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _size(path: Path) -> int:
+def _content(path: Path) -> str:
+    """SHA-256: another scan of the same name can have the same size."""
     try:
-        return path.stat().st_size
+        return file_sha256(path)
     except OSError as error:
         raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check that it is a readable file.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,8 @@ def discover_cases(
     cases = _assign(files, _standard(modality), modality, modalities, ignored)
     if not cases:
         raise MMCCDError(f"{source} holds labels, masks or earlier results only: there is no scan to predict.")
-    return InputListing(tuple(sorted(cases, key=lambda item: item.case)), tuple(sorted(ignored.items())))
+    cases = sorted(_told_apart(source, cases), key=lambda item: item.case)
+    return InputListing(tuple(cases), tuple(sorted(ignored.items())))
 
 
 def volume_ending(name: str) -> str | None:
@@ -268,6 +269,21 @@ def _problem(
             f"{case}_{modality} if it is a {modality}, else take it away."
         )
     return None
+
+
+def _told_apart(source: Path, cases: list[InputCase]) -> list[InputCase]:
+    """Refuse cases whose results would get one name (where capitals count for nothing, as on Windows)."""
+    counts = Counter(item.case.casefold() for item in cases)
+    apart = []
+    for item in cases:
+        if item.file is not None and counts[item.case.casefold()] > 1:
+            error = (
+                f"{item.file.relative_to(source)} is one of several files whose results would be named {item.case}: give "
+                "its file another name."
+            )
+            item = InputCase(item.case, None, error)
+        apart.append(item)
+    return apart
 
 
 def _listed(files: list[_File]) -> str:

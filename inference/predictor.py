@@ -270,6 +270,9 @@ class Predictor:
         for path, reason in listing.ignored:
             logger.debug("%s is left out: %s", path, reason)
         self._announce(source, len(listing.cases), len(listing.ignored))
+        there = sum((output / f"{found.case}.json").is_file() for found in listing.cases)
+        if there and not continue_prediction:
+            logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
 
         def work(found: InputCase) -> SummaryRow:
             return self._case_row(found, output, masks, save_cycle, continue_prediction)

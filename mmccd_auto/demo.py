@@ -36,7 +36,7 @@ TRAINERS = {"mmccd": "MMCCDTrainerShort", "cyclic_unet": "CyclicUNetTrainerShort
 REPORTED = ("auprc", "auroc", "best_dice")
 OVERVIEW_FILE = "overview.png"
 RESULTS_FILE = "results.json"
-PLANNING = PlanningOptions(resolution="lowres", target_spacing=3.0)
+PLANNING = PlanningOptions(planner="MMCCDPlannerSmall", resolution="lowres", target_spacing=4.0)
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,16 @@ class DemoSettings:
     Attributes
     ----------
     training_subjects, test_subjects : simulated people
-    base_channels : of the U-Nets
     num_epochs, iterations_per_epoch, batch_size : of both trainings
     sampling_steps : diffusion steps per strip at prediction
     """
 
     training_subjects: int = 10
     test_subjects: int = 6
-    base_channels: int = 16
-    num_epochs: int = 12
-    iterations_per_epoch: int = 50
-    batch_size: int = 16
-    sampling_steps: int = 2
+    num_epochs: int = 10
+    iterations_per_epoch: int = 40
+    batch_size: int = 8
+    sampling_steps: int = 1
 
 
 def run_demo(
@@ -130,13 +128,12 @@ def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:
     """The plan as a person in a hurry would edit it: a small network, trained for minutes."""
     reason = "set by the demo, which has minutes on a CPU"
     configurations = {
-        name: replace(configuration, sampling_steps=settings.sampling_steps, strip_stride=plan.strip_width // 2)
+        name: replace(configuration, sampling_steps=settings.sampling_steps, strip_stride=plan.strip_width)
         for name, configuration in plan.configurations.items()
     }
-    changed = ("network.base_channels", "training.batch_size", "training")
+    changed = ("training.batch_size", "training")
     return replace(
         plan,
-        network=replace(plan.network, base_channels=settings.base_channels),
         training=replace(
             plan.training,
             batch_size=settings.batch_size,

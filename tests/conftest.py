@@ -13,7 +13,7 @@ from mmccd_auto.plans.plan import ConfigurationPlan, DiffusionPlan, NetworkPlan,
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,11 @@ from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 
 ACQUISITIONS = (
-    Acquisition(4, "LPS"),
-    Acquisition(4, "RAS"),
-    Acquisition(6, "LPS", tilt=12),
-    Acquisition(4, "LAS"),
-    Acquisition(4, "PSL", tilt=-8),
+    Acquisition(6, "LPS"),
+    Acquisition(6, "RAS"),
+    Acquisition(4, "LPS", tilt=12),
+    Acquisition(6, "LAS"),
+    Acquisition(6, "PSL", tilt=-8),
 )
 """Taken in turn: most are thick axial slices, stored and tilted as they come from different scanners."""
 
@@ -76,20 +76,31 @@ def write_phantom_dataset(
     folder = Path(raw) / f"Dataset{number:03d}_{name}"
     specifications = [
         *((f"healthy_{index:02d}", "Tr", index, ()) for index in range(training_subjects)),
-        *(
-            (f"test_{index:02d}", "Ts", index, TEST_LESIONS[index % len(TEST_LESIONS)])
-            for index in range(test_subjects)
-        ),
+        *((f"test_{index:02d}", "Ts", index, TEST_LESIONS[index % len(TEST_LESIONS)]) for index in range(test_subjects)),
     ]
     arguments = [
-        (case, (folder, case, split, ACQUISITIONS[index % len(ACQUISITIONS)], lesions, resolution, (seed, split == "Ts", index)))
+        (
+            case,
+            (
+                folder,
+                case,
+                split,
+                ACQUISITIONS[index % len(ACQUISITIONS)],
+                lesions,
+                resolution,
+                (seed, split == "Ts", index),
+            ),
+        )
         for case, split, index, lesions in specifications
     ]
     outcomes = run_cases(write_subject, arguments, processes, "simulating")
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failed:
         raise MMCCDError(failed[0])
-    save_json(_description(name, training_subjects, {outcome.case: outcome.result for outcome in outcomes}), folder / "dataset.json")
+    save_json(
+        _description(name, training_subjects, {outcome.case: outcome.result for outcome in outcomes}),
+        folder / "dataset.json",
+    )
     return folder
 
 

@@ -57,7 +57,10 @@ def place_lesion(
     axes = lesion.radius * random.uniform(0.75, 1.3, size=3)
     positions = np.meshgrid(*(np.arange(edge) for edge in occupied.shape), indexing="ij", sparse=True)
     distance = np.sqrt(
-        sum(((position - middle) * spacing / axis) ** 2 for position, middle, axis in zip(positions, centre, axes, strict=True))
+        sum(
+            ((position - middle) * spacing / axis) ** 2
+            for position, middle, axis in zip(positions, centre, axes, strict=True)
+        )
     )
     distance = distance + ROUGHNESS * smooth_field(occupied.shape, 0.5 * size, random)
     share = 1 / (1 + np.exp(np.clip((distance - 1) * lesion.radius / EDGE_MM * 2, -30, 30)))

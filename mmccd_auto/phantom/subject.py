@@ -100,9 +100,7 @@ def deformed(shares: np.ndarray, spacing: float, random: np.random.Generator) ->
     grid = np.stack(np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in shape), indexing="ij"))
     positions = np.tensordot(matrix, grid - centre.reshape(3, 1, 1, 1), axes=1) + centre.reshape(3, 1, 1, 1)
     for axis in range(3):
-        positions[axis] += (
-            DEFORMATION_MM / spacing * smooth_field(shape, DEFORMATION_SMOOTHNESS_MM / spacing, random)
-        )
+        positions[axis] += DEFORMATION_MM / spacing * smooth_field(shape, DEFORMATION_SMOOTHNESS_MM / spacing, random)
     return np.stack([ndimage.map_coordinates(share, positions, order=1, mode="constant") for share in shares])
 
 
@@ -134,9 +132,7 @@ def _scan(
     """One brain-extracted scan, int16 [z, y, x]: signals mixed by share, shaded, with Rician noise, 0 outside the brain."""
     total = np.zeros(shares.shape[1:], dtype=np.float32)
     for share, tissue in zip(shares, tissues, strict=True):
-        textured = Relaxation(
-            tissue.t1 * (1 + TEXTURE * texture[0]), tissue.t2 * (1 + TEXTURE * texture[1]), tissue.density
-        )
+        textured = Relaxation(tissue.t1 * (1 + TEXTURE * texture[0]), tissue.t2 * (1 + TEXTURE * texture[1]), tissue.density)
         total += share * signal(textured, sequence)
     measured = _slices(total, thick)
     in_plane = geometry.spacing[0]

@@ -44,7 +44,8 @@ def load_tissue_maps(resolution: int) -> TissueMaps:
     shares /= np.maximum(shares.sum(axis=0), 1)
     fluid = brain - shares.sum(axis=0)
     return TissueMaps(
-        np.ascontiguousarray(np.concatenate([shares, fluid[None]]).transpose(0, 3, 2, 1)), _geometry(white.affine, brain.shape)
+        np.ascontiguousarray(np.concatenate([shares, fluid[None]]).transpose(0, 3, 2, 1)),
+        _geometry(white.affine, brain.shape),
     )
 
 

@@ -74,7 +74,7 @@ def case_picture(
     box = _box(slices)
     height = (box[0].stop - box[0].start) * slices.spacing[1]
     width = (box[1].stop - box[1].start) * slices.spacing[2]
-    row = 2.5 * height / width
+    row = 2.33 * height / width
     figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + 1.3)), dpi=100, facecolor=PAPER)
     top = 1 - 0.85 / figure.get_figheight()
     grid = figure.add_gridspec(

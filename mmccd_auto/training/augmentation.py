@@ -34,8 +34,8 @@ class ShiftTransform(AbstractTransform):
         """Shift ``data`` and ``seg``, both [N, C, H, W]."""
         data, seg = batch["data"].copy(), batch["seg"].copy()
         for sample in range(len(data)):
-            if np.random.uniform() < self.p_per_sample:
-                by = [np.random.randint(-most, most + 1) for most in self.largest]
+            if np.random.uniform() < self.p_per_sample:  # noqa: NPY002 - the generator that all batchgenerators draw from
+                by = [np.random.randint(-most, most + 1) for most in self.largest]  # noqa: NPY002
                 data[sample] = shifted(data[sample], by, BACKGROUND)
                 seg[sample] = shifted(seg[sample], by, 0)
         return {**batch, "data": data, "seg": seg}
@@ -65,8 +65,8 @@ def default_augmentation(patch_size: tuple[int, int], slice_axis: str) -> Compos
 
     About half of the samples are turned (up to 6 degrees) or scaled (up to 7 %), half are shifted (up to 5 % of the
     patch), half are mirrored where the slice has a left and a right, and a few are changed in contrast, brightness and
-    gamma, each modality on its own since scanners differ in each on their own. There is no elastic deformation: the width of a
-    cortex or a ventricle is what the model is to learn.
+    gamma, each modality on its own, as scanners differ. Nothing is bent elastically: the width of a cortex or a ventricle
+    is what the model is to learn.
 
     Parameters
     ----------

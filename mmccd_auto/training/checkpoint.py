@@ -84,8 +84,8 @@ class Checkpoint:
             cycle.load_state_dict(self.raw_weights if raw else self.weights)
         except RuntimeError as error:
             raise MMCCDError(
-                f"the weights of {self.trainer}, fold {self.fold}, do not fit the networks of its plan {self.plan.plans_name}: "
-                "train anew."
+                f"the weights of {self.trainer}, fold {self.fold}, do not fit the networks of its plan "
+                f"{self.plan.plans_name}: train anew."
             ) from error
         return cycle.to(device).eval().requires_grad_(False)
 
@@ -110,8 +110,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "optimizer": checkpoint.optimizer,
         "gradient_scaler": checkpoint.gradient_scaler,
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # an open file rather than a path: torch writes a path's name into the file, and equal trainings should give equal files
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

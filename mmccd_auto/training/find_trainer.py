@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.find_class import find_subclass
 from mmccd_auto.model.cycle import CYCLES, Cycle
 from mmccd_auto.training.checkpoint import Checkpoint
@@ -24,9 +25,12 @@ def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> t
     Raises
     ------
     MMCCDError
-        If there is none; the message lists those there are.
+        If there is none (the message lists those there are), or it doesn't say which cycle it trains.
     """
-    return find_subclass(Trainer, name, ["mmccd_auto.training.trainers"], folders)
+    found = find_subclass(Trainer, name, ["mmccd_auto.training.trainers"], folders)
+    if not hasattr(found, "cycle_class"):
+        raise MMCCDError(f"the trainer {name} names no cycle: derive it from {DEFAULT_TRAINER}, or give it a cycle_class.")
+    return found
 
 
 def cycle_class_of(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> type[Cycle]:

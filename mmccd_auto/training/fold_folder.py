@@ -52,19 +52,23 @@ def prepare_model_folder(output: Path, plan: Plan, dataset_content: dict[str, An
         differences = plan_differences(Plan.load(path), plan)
         if differences:
             raise MMCCDError(
-                f"{model_folder} holds {', '.join(others)}, trained by another plan ({'; '.join(differences)}): give the new "
-                "plan another name, or remove these folds."
+                f"{model_folder} holds {', '.join(others)}, trained by another plan ({'; '.join(differences)}): give the "
+                "new plan another name, or remove these folds."
             )
     plan.save(path)
     if dataset_content is not None:
         save_json(dataset_content, model_folder / DATASET_FILE)
 
 
+def remove_unfinished_files(output: Path) -> None:
+    """Remove what a training that was killed while it wrote has left in the fold's folder."""
+    for file in output.glob(f"{TEMPORARY_PREFIX}*"):
+        file.unlink()
+
+
 def prepare_anew(output: Path) -> None:
     """Make room for a new training: a finished one is moved into the folder ``previous``, an unfinished one is removed."""
     output.mkdir(parents=True, exist_ok=True)
-    for file in output.glob(f"{TEMPORARY_PREFIX}*"):
-        file.unlink()
     if (output / CHECKPOINT_FINAL).is_file():
         previous = output / PREVIOUS_FOLDER
         shutil.rmtree(previous, ignore_errors=True)
@@ -113,6 +117,6 @@ def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> 
             differences.append(f"other {side.replace('_', ' ')}")
     if differences:
         raise MMCCDError(
-            f"{path} comes from another training ({'; '.join(differences)}): restore what was changed, or train anew without "
-            "--continue."
+            f"{path} comes from another training ({'; '.join(differences)}): restore what was changed, or train anew "
+            "without --continue."
         )

@@ -145,7 +145,8 @@ def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:
     iterations = [record["iterations"] for record in records]
     for network, colour in zip(records[-1]["train"], COLOURS, strict=False):
         axes.plot(iterations, [record["train"][network] for record in records], color=colour, alpha=0.45, linewidth=1.2)
-        label = f"{network}: train (pale), {records[-1]['validation_on']} with mean weights {records[-1]['validation'][network]:.4f}"
+        last = records[-1]
+        label = f"{network}: train (pale), {last['validation_on']} with mean weights {last['validation'][network]:.4f}"
         values = [record["validation"][network] for record in records]
         axes.plot(iterations, values, color=colour, linewidth=1.8, marker="." if len(records) < 30 else None, label=label)
     axes.set(xlabel="iterations", ylabel="mean squared error", yscale="log")

@@ -40,7 +40,12 @@ from mmccd_auto.training.data_loading import (
 )
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.fold_data import find_fold_data, validation_images
-from mmccd_auto.training.fold_folder import check_same_training, prepare_anew, prepare_model_folder
+from mmccd_auto.training.fold_folder import (
+    check_same_training,
+    prepare_anew,
+    prepare_model_folder,
+    remove_unfinished_files,
+)
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.validation import example_of, mean_losses
 
@@ -192,8 +197,8 @@ class Trainer:
                 return self._finish(state)
             except torch.cuda.OutOfMemoryError as error:
                 raise MMCCDError(
-                    f"the memory of {self.device} does not suffice for batches of {self.settings.batch_size} slices: plan with "
-                    "a smaller memory target, or make training.batch_size in plans.json smaller."
+                    f"the memory of {self.device} does not suffice for batches of {self.settings.batch_size} slices: plan "
+                    "with a smaller memory target, or make training.batch_size in plans.json smaller."
                 ) from error
 
     def _begin(self, resume: bool) -> TrainingState:
@@ -208,6 +213,7 @@ class Trainer:
             torch.amp.GradScaler(self.device.type, enabled=half),
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
+        remove_unfinished_files(self.output)
         latest, final = self.output / CHECKPOINT_LATEST, self.output / CHECKPOINT_FINAL
         if resume and latest.is_file():
             self._restore(state, load_checkpoint(latest))

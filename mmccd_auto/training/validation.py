@@ -21,7 +21,7 @@ EXAMPLE_STEPS = 10
 def mean_losses(
     losses_of: Callable[[Tensor, Tensor], dict[str, Tensor]], images: Tensor, batch_size: int, seed: int
 ) -> dict[str, float]:
-    """Mean losses over ``images`` with random numbers that depend on ``seed`` only; torch's generators are left as they were.
+    """Mean losses over ``images`` with random numbers from ``seed``; torch's generators stay as they were.
 
     Parameters
     ----------

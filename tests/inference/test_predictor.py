@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -25,11 +26,13 @@ ORIENTATIONS = [
     "".join(letters) for axes in itertools.permutations(("RL", "AP", "IS")) for letters in itertools.product(*axes)
 ]
 
+QUICK = {"sampling_steps": 1, "strip_stride": 8}
+
 
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
     """Quick: one diffusion step, and every pixel hidden once in each direction."""
-    return Predictor.from_model_folder(model_folder(), threshold=1.0, sampling_steps=1, strip_stride=8)
+    return Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
 
 
 def files_of(folder: Path) -> dict[str, object]:
@@ -113,8 +116,10 @@ def test_the_noise_depends_on_the_case_and_nothing_else(predictor, make_scan):
 
 def test_folds_are_averaged(model_folder, make_scan):
     folder, scan = model_folder(folds=("0", "1")), make_scan()
-    both = Predictor.from_model_folder(folder, threshold=1.0).predict_volume(scan)
-    single = [Predictor.from_model_folder(folder, folds=[fold], threshold=1.0).predict_volume(scan) for fold in "01"]
+    both = Predictor.from_model_folder(folder, threshold=1.0, **QUICK).predict_volume(scan)
+    single = [
+        Predictor.from_model_folder(folder, folds=[fold], threshold=1.0, **QUICK).predict_volume(scan) for fold in "01"
+    ]
     np.testing.assert_allclose(both.anomaly, (single[0].anomaly + single[1].anomaly) / 2, rtol=1e-5, atol=1e-6)
     assert not np.allclose(single[0].anomaly, single[1].anomaly, rtol=0.01)
     assert both.network_evaluations == single[0].network_evaluations + single[1].network_evaluations
@@ -132,7 +137,7 @@ def test_cyclic_unet_predicts(model_folder, make_scan):
 
 def test_the_files_of_a_case(model_folder, scans, tmp_path):
     folder = scans("p1_0000.nii.gz")
-    predictor = Predictor.from_model_folder(model_folder(), threshold=1.0)
+    predictor = Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
     output = tmp_path / "out"
     summary = predictor.predict_folder(folder, output, save_cycle=True)
     assert summary.failed == []
@@ -163,7 +168,7 @@ def test_predict_file_writes_what_predict_folder_writes(predictor, scans, tmp_pa
 
 
 def test_without_a_threshold_there_is_a_map_and_no_mask(model_folder, scans, tmp_path):
-    predictor = Predictor.from_model_folder(model_folder())
+    predictor = Predictor.from_model_folder(model_folder(), **QUICK)
     output = tmp_path / "out"
     (output).mkdir()
     (output / "p1_mask.nii.gz").write_bytes(b"of an earlier run")
@@ -229,7 +234,7 @@ def test_continuing_keeps_only_what_would_come_out_the_same(model_folder, make_s
     model, folder, output = model_folder(), scans("a.nii.gz", "b.nii.gz"), tmp_path / "out"
 
     def statuses(**options) -> list[str]:
-        predictor = Predictor.from_model_folder(model, **({"threshold": 1.0} | options))
+        predictor = Predictor.from_model_folder(model, **(QUICK | {"threshold": 1.0} | options))
         summary = predictor.predict_folder(folder, output, continue_prediction=True)
         return [row.status for row in summary.rows]
 
@@ -237,14 +242,37 @@ def test_continuing_keeps_only_what_would_come_out_the_same(model_folder, make_s
     assert statuses() == ["kept", "kept"]
     assert statuses(batch_size=3) == ["kept", "kept"]
     assert statuses(threshold=2.0) == ["done", "done"]
-    assert statuses(threshold=2.0, sampling_steps=1) == ["done", "done"]
+    assert statuses(threshold=2.0, sampling_steps=2) == ["done", "done"]
     (output / "a_anomaly.nii.gz").unlink()
-    assert statuses(threshold=2.0, sampling_steps=1) == ["done", "kept"]
+    assert statuses(threshold=2.0, sampling_steps=2) == ["done", "kept"]
     larger = make_scan(7, (24, 26, 7))
     write_volume(larger.array, larger.geometry, folder / "b.nii.gz")
-    assert statuses(threshold=2.0, sampling_steps=1) == ["kept", "done"]
+    assert statuses(threshold=2.0, sampling_steps=2) == ["kept", "done"]
     (output / "b.json").write_text("{")
-    assert statuses(threshold=2.0, sampling_steps=1) == ["kept", "done"]
+    assert statuses(threshold=2.0, sampling_steps=2) == ["kept", "done"]
+
+
+def test_another_scan_of_the_same_name_and_size_is_predicted_anew(predictor, make_scan, scans, tmp_path):
+    folder, output = scans("a.nii"), tmp_path / "out"
+    predictor.predict_folder(folder, output)
+    size, volume = (folder / "a.nii").stat().st_size, make_scan(3)
+    write_volume(volume.array, volume.geometry, folder / "a.nii")
+    assert (folder / "a.nii").stat().st_size == size
+    assert predictor.predict_folder(folder, output, continue_prediction=True).rows[0].status == "done"
+    np.testing.assert_array_equal(
+        read_volume(output / "a_anomaly.nii.gz").array, predictor.predict_volume(volume, "a").anomaly
+    )
+
+
+def test_replacing_earlier_results_is_said(predictor, scans, tmp_path, caplog):
+    folder, output = scans("a.nii.gz"), tmp_path / "out"
+    with caplog.at_level(logging.WARNING):
+        predictor.predict_folder(folder, output)
+        predictor.predict_folder(folder, output, continue_prediction=True)
+        assert caplog.messages == []
+        predictor.predict_folder(folder, output)
+    assert len(caplog.messages) == 1
+    assert "--continue_prediction" in caplog.messages[0]
 
 
 KILLED_RUN = """
@@ -252,14 +280,15 @@ import sys, torch
 from mmccd_auto.inference.predictor import Predictor
 torch.set_num_threads(1)
 model, source, output = sys.argv[1:]
-Predictor.from_model_folder(model, threshold=1.0).predict_folder(source, output, save_cycle=True, continue_prediction=True)
+predictor = Predictor.from_model_folder(model, threshold=1.0, sampling_steps=1, strip_stride=8)
+predictor.predict_folder(source, output, save_cycle=True, continue_prediction=True)
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_continues_to_the_same_files(model_folder, scans, tmp_path):
-    model, folder = model_folder(), scans(*(f"case{number}.nii.gz" for number in range(5)))
-    predictor = Predictor.from_model_folder(model, threshold=1.0)
+    model, folder = model_folder(), scans(*(f"case{number}.nii.gz" for number in range(4)))
+    predictor = Predictor.from_model_folder(model, threshold=1.0, **QUICK)
     predictor.predict_folder(folder, tmp_path / "undisturbed", save_cycle=True)
     output = tmp_path / "killed"
     run = subprocess.Popen(

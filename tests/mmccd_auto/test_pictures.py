@@ -1,0 +1,86 @@
+"""CASE.png: the scale is the model's, the slices are the right ones, and right is right."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from matplotlib.image import imread
+
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.reporting.pictures import case_picture, choose_slices, colour_limit
+
+GEOMETRY = Geometry((24, 30, 16), (2.0, 1.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+
+
+def scan_and_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A brain with one hot spot."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in (16, 30, 24)), indexing="ij")
+    brain = x**2 + y**2 + z**2 < 0.9
+    scan = np.where(brain, 100 + 30 * x, 0).astype(np.float32)
+    score = np.where(brain, 0.1, 0).astype(np.float32)
+    score[10:12, 8:12, 5:9] = 3.0
+    return scan, score, brain
+
+
+def draw(path: Path, **options) -> np.ndarray:
+    scan, score, brain = scan_and_maps()
+    case_picture(path, "case", scan, score, brain, GEOMETRY, **options)
+    return imread(path)
+
+
+@pytest.mark.parametrize("slice_axis", ["axial", "coronal", "sagittal"])
+def test_a_picture_is_drawn_along_every_axis(tmp_path, slice_axis):
+    _, score, _ = scan_and_maps()
+    picture = draw(tmp_path / "case.png", mask=score > 1, threshold=1.0, slice_axis=slice_axis, modality="FLAIR")
+    assert picture.shape[0] > 300
+    assert picture.shape[1] > 600
+    assert [path.name for path in tmp_path.iterdir()] == ["case.png"]
+
+
+def test_a_picture_without_mask(tmp_path):
+    assert draw(tmp_path / "case.png").std() > 0.05
+
+
+def test_the_picture_does_not_depend_on_how_the_scan_is_stored(tmp_path):
+    scan, score, brain = scan_and_maps()
+    expected = draw(tmp_path / "case.png", mask=score > 1, threshold=1.0)
+    for orientation in ("RAS", "PIR", "SAL"):
+        turned = [
+            Volume.from_image(sitk.DICOMOrient(Volume(array, GEOMETRY).to_image(), orientation))
+            for array in (scan, score, brain.astype(np.uint8), (score > 1).astype(np.uint8))
+        ]
+        arrays = [volume.array for volume in turned]
+        case_picture(tmp_path / "turned.png", "case", *arrays[:2], arrays[2] > 0, turned[0].geometry, arrays[3], 1.0)
+        np.testing.assert_array_equal(imread(tmp_path / "turned.png"), expected)
+
+
+def test_the_scale_is_the_models_and_never_the_cases(tmp_path):
+    """A case with a tenth of the scores gets a darker map, not the same one."""
+    scan, score, brain = scan_and_maps()
+    case_picture(tmp_path / "bright.png", "case", scan, score, brain, GEOMETRY, score > 1, 1.0)
+    case_picture(tmp_path / "dark.png", "case", scan, score / 10, brain, GEOMETRY, score > 9, 1.0)
+    bright, dark = (imread(tmp_path / f"{name}.png") for name in ("bright", "dark"))
+    middle = slice(bright.shape[1] // 3, bright.shape[1] * 3 // 5)
+    assert dark[100:-30, middle, :3].max(axis=(0, 1))[0] < bright[100:-30, middle, :3].max(axis=(0, 1))[0]
+    assert colour_limit(2.0) == 8.0
+    assert colour_limit(None) == 4.0
+
+
+def test_the_most_anomalous_slices_are_chosen_apart_and_the_middle_too():
+    brain = np.zeros((40, 10, 10), dtype=bool)
+    brain[4:36, 2:8, 2:8] = True
+    score = np.where(brain, 0.1, 0.0)
+    score[[9, 10, 27], 4, 4] = 6.0, 5.0, 4.0
+    chosen = choose_slices(score, brain, slice_distance=2.0, threshold=1.0, count=2)
+    assert chosen == [9, 19, 27]
+    assert all(after - before >= 4 for before, after in itertools.pairwise(chosen))
+
+
+def test_a_thick_slice_scan_and_an_empty_brain_have_slices_to_show():
+    brain = np.ones((3, 4, 4), dtype=bool)
+    assert choose_slices(np.zeros((3, 4, 4)), brain, slice_distance=10.0) == [0, 1, 2]
+    assert choose_slices(np.zeros((3, 4, 4)), np.zeros((3, 4, 4), dtype=bool), 5.0) == [1]
