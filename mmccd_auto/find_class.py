@@ -62,8 +62,8 @@ def _own_modules(names: Sequence[str]) -> Iterator[ModuleType]:
 
 
 def _subclasses(module: ModuleType, base: type) -> list[type]:
-    """The subclasses defined in ``module`` itself (not those it imports)."""
-    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    """The public subclasses defined in ``module`` itself (not those it imports)."""
+    classes = [value for value in vars(module).values() if isinstance(value, type) and not value.__name__.startswith("_")]
     return [found for found in classes if issubclass(found, base) and found.__module__ == module.__name__]
 
 

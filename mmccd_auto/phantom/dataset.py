@@ -27,14 +27,14 @@ ACQUISITIONS = (
 """Taken in turn: most are thick axial slices, stored and tilted as they come from different scanners."""
 
 TEST_LESIONS = (
-    (Lesion("hyperintense", 16), Lesion("hyperintense", 6)),
-    (Lesion("hyperintense", 11), Lesion("hyperintense", 9)),
+    (Lesion("hyperintense", 20), Lesion("hyperintense", 6)),
+    (Lesion("hyperintense", 13), Lesion("hyperintense", 9)),
     (Lesion("hypointense", 9), Lesion("hyperintense", 10)),
     (),
     (Lesion("isointense", 9), Lesion("hyperintense", 13)),
-    (Lesion("hyperintense", 5), Lesion("hyperintense", 6), Lesion("hyperintense", 8), Lesion("hyperintense", 5)),
+    (Lesion("haemorrhage", 9), Lesion("hyperintense", 6), Lesion("hyperintense", 8), Lesion("hyperintense", 5)),
 )
-"""Taken in turn: large, medium and small, mostly bright on FLAIR, one dark, one like grey matter, one person healthy."""
+"""Taken in turn: large, medium and small, mostly bright on FLAIR, two dark, one like grey matter, one person healthy."""
 
 MODALITIES = tuple(SEQUENCES)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.phantom.fields import smooth_field
 
 ROUGHNESS = 0.35
-EDGE_MM = 1.0
+EDGE_MM = 1.5
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def place_lesion(
     Parameters
     ----------
     lesion : kind and size
-    shares : [3, z, y, x] of white matter, grey matter, fluid
+    shares : [T, z, y, x], white matter first, fluid last
     occupied : share of earlier lesions [z, y, x]
     spacing : mm, isotropic
     random : source of the draws
@@ -48,11 +49,12 @@ def place_lesion(
     float32 [z, y, x] within [0, 1]
     """
     size = max(1.0, lesion.radius / spacing)
-    tissue = ndimage.gaussian_filter(shares[0] + shares[1], 0.5 * size)
+    tissue = ndimage.gaussian_filter(shares[:-1].sum(axis=0), 0.5 * size)
     free = ndimage.gaussian_filter(occupied, 2 * size) < 1e-3
-    candidates = np.argwhere((shares[0] > 0.6) & (tissue > 0.9 * tissue.max()) & free)
+    suitable = np.where((shares[0] > 0.6) & free, tissue, 0)
+    candidates = np.argwhere((suitable > 0) & (suitable >= 0.9 * suitable.max()))
     if not len(candidates):
-        candidates = np.argwhere((shares[0] > 0.6) & free)
+        raise MMCCDError(f"a phantom's brain has no room left for a lesion of {lesion.radius} mm: simulate fewer lesions.")
     centre = candidates[random.integers(len(candidates))]
     axes = lesion.radius * random.uniform(0.75, 1.3, size=3)
     positions = np.meshgrid(*(np.arange(edge) for edge in occupied.shape), indexing="ij", sparse=True)
@@ -66,6 +68,6 @@ def place_lesion(
     share = 1 / (1 + np.exp(np.clip((distance - 1) * lesion.radius / EDGE_MM * 2, -30, 30)))
     # Noise may make islands far outside; they have no business there.
     parts, _ = ndimage.label(share > 0.5)
-    kept = parts == parts[tuple(centre)] if parts[tuple(centre)] else parts == 1
-    share = np.where(ndimage.binary_dilation(kept, iterations=2), share, 0)
+    largest = np.argmax(np.bincount(parts.ravel())[1:]) + 1 if parts.any() else 0
+    share = np.where(ndimage.binary_dilation(parts == largest, iterations=2), share, 0)
     return share.astype(np.float32)

@@ -37,7 +37,7 @@ def phantom_picture(path: str | Path, seed: int = 0, resolution: int = 2) -> Non
     people = {"healthy": ()} | {kind: (Lesion(kind, LESION_RADIUS_MM),) for kind in LESIONS}
     columns = [*SEQUENCES, "lesion"]
     figure = Figure(
-        figsize=(INCHES_PER_PANEL * len(columns), 1.2 * INCHES_PER_PANEL * len(people) + 0.3), dpi=90, facecolor=PAPER
+        figsize=(INCHES_PER_PANEL * len(columns), 1.2 * INCHES_PER_PANEL * len(people) + 0.3), dpi=80, facecolor=PAPER
     )
     axes = figure.subplots(len(people), len(columns))
     figure.subplots_adjust(left=0.06, right=0.995, bottom=0.005, top=0.965, wspace=0.02, hspace=0.02)

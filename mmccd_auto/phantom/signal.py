@@ -28,18 +28,21 @@ class Sequence:
 HEALTHY = {
     "white matter": Relaxation(500, 70, 0.77),
     "grey matter": Relaxation(833, 83, 0.86),
+    "deep grey matter": Relaxation(740, 76, 0.84),
     "fluid": Relaxation(2569, 329, 1.0),
 }
-"""At 1.5 T, as in BrainWeb (Kwan, Evans, Pike: IEEE Trans. Med. Imaging 18, 1999)."""
+"""At 1.5 T, as in BrainWeb (Kwan, Evans, Pike: IEEE Trans. Med. Imaging 18, 1999). BrainWeb has no deep grey matter: it is
+set between white and cortical grey matter in T1, with a T2 shortened by iron."""
 
 LESIONS = {
-    "hyperintense": Relaxation(1050, 165, 0.90),
+    "hyperintense": Relaxation(1000, 130, 0.88),
     "isointense": Relaxation(1300, 125, 0.88),
     "hypointense": Relaxation(2300, 280, 0.98),
+    "haemorrhage": Relaxation(850, 35, 0.80),
 }
 """By their look on FLAIR: oedema or demyelination (long T1 and T2); infiltrated tissue that FLAIR shows like grey matter
-and T1 shows dark; a cyst, nearly water. Within the ranges that Just and Thelen (Radiology 169, 1988) measured for
-oedema, tumours and cysts at 1.5 T."""
+and T1 shows dark; a cyst, nearly water; a fresh bleeding, whose deoxyhaemoglobin shortens T2 (dark on FLAIR and T2). The
+values are our choice; for measured ones of oedema, tumours and cysts at 1.5 T see Just and Thelen (Radiology 169, 1988)."""
 
 SEQUENCES = {
     "FLAIR": Sequence(9000, 120, 1704),

@@ -14,9 +14,14 @@ from mmccd_auto.phantom.lesions import Lesion, place_lesion
 from mmccd_auto.phantom.signal import HEALTHY, LESIONS, SEQUENCES, Relaxation, Sequence, signal
 from mmccd_auto.phantom.tissue_maps import TISSUES, TissueMaps
 
-DEFORMATION_MM = 3.0
-DEFORMATION_SMOOTHNESS_MM = 14.0
-TEXTURE = 0.05
+DEFORMATIONS_MM = ((2.0, 14.0), (3.0, 40.0))
+"""(size, smoothness) of the displacements: gyri differ on the small scale, whole lobes on the large one."""
+
+ANATOMY_EXPONENT = 1.6
+FLUID_BOOST = 0.3
+FLUID_VARIATION = 0.3
+FLUID_SMOOTHNESS_MM = 9.0
+TEXTURE = 0.035
 TEXTURE_SMOOTHNESS_MM = 5.0
 BIAS = 0.07
 BIAS_SMOOTHNESS_MM = 45.0
@@ -62,13 +67,14 @@ def simulate_subject(
     random : everything is drawn from it
     """
     spacing = maps.geometry.spacing[0]
-    shares = deformed(maps.shares, spacing, random)
+    shares = individual(deformed(maps.shares, spacing, random), spacing, random)
     kinds, lesion_shares = [], []
     occupied = np.zeros(shares.shape[1:], dtype=np.float32)
     for lesion in lesions:
         replaced = place_lesion(lesion, shares, occupied, spacing, random)
-        share = replaced * (shares[0] + shares[1])
-        shares = np.stack([shares[0] * (1 - replaced), shares[1] * (1 - replaced), shares[2]])
+        tissue = shares[:-1].sum(axis=0)
+        share = replaced * tissue
+        shares = np.concatenate([shares[:-1] * (1 - replaced), shares[-1:]])
         kinds.append(lesion.kind)
         lesion_shares.append(share)
         occupied = occupied + share
@@ -93,15 +99,30 @@ def simulate_subject(
 def deformed(shares: np.ndarray, spacing: float, random: np.random.Generator) -> np.ndarray:
     """Tissue shares [T, z, y, x] after a random affine (a few per cent and degrees) and smooth deformation (a few mm)."""
     shape = shares.shape[1:]
-    scale = random.uniform(0.94, 1.05, size=3)
+    # The template is larger than most brains, and sampling it further apart shrinks it.
+    scale = random.uniform(1.0, 1.12) * random.uniform(0.97, 1.03, size=3)
     angles = np.deg2rad(random.uniform(-4, 4, size=3))
     matrix = _rotation(angles) * scale
     centre = (np.array(shape) - 1) / 2
     grid = np.stack(np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in shape), indexing="ij"))
     positions = np.tensordot(matrix, grid - centre.reshape(3, 1, 1, 1), axes=1) + centre.reshape(3, 1, 1, 1)
     for axis in range(3):
-        positions[axis] += DEFORMATION_MM / spacing * smooth_field(shape, DEFORMATION_SMOOTHNESS_MM / spacing, random)
+        for size, smoothness in DEFORMATIONS_MM:
+            positions[axis] += size / spacing * smooth_field(shape, smoothness / spacing, random)
     return np.stack([ndimage.map_coordinates(share, positions, order=1, mode="constant") for share in shares])
+
+
+def individual(shares: np.ndarray, spacing: float, random: np.random.Generator) -> np.ndarray:
+    """Make one person's anatomy of the population's average: sharp borders, and sulci of the person's own width.
+
+    The average of many brains is blurred. Shares are raised to a power, fluid after a smooth random boost, and normalised
+    so that their sum (the share of brain) stays.
+    """
+    brain = shares.sum(axis=0)
+    variation = smooth_field(brain.shape, FLUID_SMOOTHNESS_MM / spacing, random)
+    boost = FLUID_BOOST + FLUID_VARIATION * np.clip(variation, -2, 2)
+    sharpened = np.concatenate([shares[:-1], shares[-1:] * np.exp(boost)]) ** ANATOMY_EXPONENT
+    return (sharpened * (brain / np.maximum(sharpened.sum(axis=0), 1e-6))).astype(np.float32)
 
 
 def _tissues(kinds: list[str], random: np.random.Generator) -> list[Relaxation]:

@@ -10,7 +10,11 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, lo
 
 from mmccd_auto.image_io import Geometry
 
-TISSUES = ("white matter", "grey matter", "fluid")
+TISSUES = ("white matter", "grey matter", "deep grey matter", "fluid")
+DEEP_GREY_CENTRE = (0.0, -3.0, 4.0)
+DEEP_GREY_RADII = (33.0, 30.0, 18.0)
+"""mm, MNI space (right, anterior, superior): the ellipsoid that holds caudate, putamen, pallidum and thalamus."""
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -20,7 +24,7 @@ class TissueMaps:
 
     Attributes
     ----------
-    shares : float32 [3, z, y, x] of TISSUES, within [0, 1]; their sum is the share of brain
+    shares : float32 [4, z, y, x] of TISSUES, within [0, 1]; their sum is the share of brain
     geometry : of these voxels
     """
 
@@ -39,7 +43,8 @@ def load_tissue_maps(resolution: int) -> TissueMaps:
     white = load_mni152_wm_template(resolution=resolution)
     grey = np.asarray(load_mni152_gm_template(resolution=resolution).dataobj, dtype=np.float32)
     brain = np.asarray(load_mni152_brain_mask(resolution=resolution).dataobj, dtype=np.float32)
-    shares = np.stack([np.asarray(white.dataobj, dtype=np.float32), grey])
+    deep = grey * _deep_grey_region(white.affine, brain.shape)
+    shares = np.stack([np.asarray(white.dataobj, dtype=np.float32), grey - deep, deep])
     shares = np.clip(shares, 0, 1) * brain
     shares /= np.maximum(shares.sum(axis=0), 1)
     fluid = brain - shares.sum(axis=0)
@@ -47,6 +52,20 @@ def load_tissue_maps(resolution: int) -> TissueMaps:
         np.ascontiguousarray(np.concatenate([shares, fluid[None]]).transpose(0, 3, 2, 1)),
         _geometry(white.affine, brain.shape),
     )
+
+
+def _deep_grey_region(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """1 inside the ellipsoid of the deep grey matter, 0 outside, soft in between; float32 [x, y, z]."""
+    axes = [affine[axis, 3] + affine[axis, axis] * np.arange(edge) for axis, edge in enumerate(shape)]
+    distance = np.sqrt(
+        sum(
+            ((positions - centre) / radius) ** 2
+            for positions, centre, radius in zip(
+                np.meshgrid(*axes, indexing="ij", sparse=True), DEEP_GREY_CENTRE, DEEP_GREY_RADII, strict=True
+            )
+        )
+    )
+    return (1 / (1 + np.exp(np.clip((distance - 1) / 0.05, -30, 30)))).astype(np.float32)
 
 
 def _geometry(affine: np.ndarray, shape: tuple[int, ...]) -> Geometry:

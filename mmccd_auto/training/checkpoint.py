@@ -91,7 +91,13 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write a checkpoint, atomically."""
+    """Write a checkpoint, atomically.
+
+    Raises
+    ------
+    MMCCDError
+        If the disk is full or the folder can't be written to.
+    """
     metadata = {
         "format": FORMAT,
         "method": checkpoint.method,
@@ -112,7 +118,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     }
     # an open file rather than a path: torch writes a path's name into the file, and equal trainings should give equal files
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch hides what the file said, a full disk for instance, behind an error of its own
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -135,7 +147,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(plan=plan, **metadata, **content)
     except (RuntimeError, pickle.UnpicklingError, EOFError, BadZipFile, OSError) as error:
         raise MMCCDError(f"{path} is damaged or not a checkpoint: copy it again, or train anew.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise MMCCDError(
             f"{path} is not a checkpoint of this package: give a {CHECKPOINT_FINAL} that mmccd_train made."
         ) from error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.plans.splits import Split, cases_of_fold
+from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.training.data_loading import SliceStore, TrainingSlice, crop, find_healthy_slices
 
@@ -68,7 +68,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     Raises
     ------
     MMCCDError
-        If there is nothing to train on (the message tells the numbers), or no such fold.
+        If there is nothing to train on (the message tells the numbers), no such fold, or a subject on both sides.
     """
     records = load_case_records(preprocessed)
     if not records:
@@ -86,6 +86,12 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     if missing:
         logger.warning("%d training cases are not preprocessed and are left out: %s", len(missing), ", ".join(missing))
     validation = [] if fold == "all" else find_healthy_slices(preprocessed, records, cases["val"], modalities)
+    both = {one.subject for one in training} & {one.subject for one in validation}
+    if both:
+        raise MMCCDError(
+            f"{SPLITS_FILE}, fold {fold}: {', '.join(sorted(both))} is in train and in val; all cases of one subject "
+            "must be on one side."
+        )
     if validation:
         return FoldData(tuple(training), _spread(validation), VALIDATION)
     return FoldData(tuple(training), _spread(training), TRAIN_SAMPLE)

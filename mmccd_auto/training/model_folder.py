@@ -22,6 +22,11 @@ def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
     return SEPARATOR.join((trainer, plans, configuration))
 
 
+def _is_model_name(name: str) -> bool:
+    parts = name.split(SEPARATOR)
+    return len(parts) == 3 and all(parts)
+
+
 def fold_folder(model_folder: Path, fold: int | str) -> Path:
     """The folder of a fold: fold_0 .. fold_4 or fold_all."""
     return model_folder / f"{FOLD_PREFIX}{fold}"
@@ -49,7 +54,7 @@ class ModelFolder:
             raise MMCCDError(
                 f"{self.path} is no folder: give a model folder, {model_folder_name('TRAINER', 'PLANS', 'CYCLE')}."
             )
-        if len(self._parts) != 3 or not all(self._parts):
+        if not _is_model_name(self.path.resolve().name):
             raise MMCCDError(
                 f"{self.path} is not a model folder: its name must be {model_folder_name('TRAINER', 'PLANS', 'CYCLE')}."
             )
@@ -118,5 +123,5 @@ def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
     dataset : full name "DatasetXXX_Name"; None for every dataset
     """
     folders = [file.parent for file in sorted(Path(results).glob(f"{dataset or '*'}/*/{PLANS_FILE}"))]
-    models = [ModelFolder(folder) for folder in folders if len(folder.name.split(SEPARATOR)) == 3]
+    models = [ModelFolder(folder) for folder in folders if _is_model_name(folder.name)]
     return [model for model in models if model.folds()]

@@ -130,10 +130,10 @@ def draw_progress(records: list[dict[str, Any]], example: Example | None, title:
     title : of the picture
     path : PNG file, written atomically
     """
-    figure = Figure(figsize=(13, 7.2 if example else 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 6.6 if example else 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    rows = figure.subfigures(2, 1, height_ratios=(1.25, 1)) if example else [figure.subfigures(1, 1)]
+    figure.suptitle("\n".join(filter(None, (title, _state_of(records)))), fontsize=11)
+    rows = figure.subfigures(2, 1, height_ratios=(1.5, 1)) if example else [figure.subfigures(1, 1)]
     _draw_losses(rows[0].subplots(), records)
     if example:
         _draw_example(rows[1], example)
@@ -141,16 +141,32 @@ def draw_progress(records: list[dict[str, Any]], example: Example | None, title:
         figure.savefig(temporary, dpi=90)
 
 
+def _state_of(records: list[dict[str, Any]]) -> str:
+    """How far the training is and how fast it goes; empty before its first epoch."""
+    if not records:
+        return ""
+    last, minutes = records[-1], sum(record["seconds"] for record in records) / 60
+    return (
+        f"epoch {last['epoch']}   {last['iterations']} iterations   {minutes:.1f} min   "
+        f"{last['samples_per_second']:.1f} slices/s   {last['data_wait_share']:.0%} of it waiting for data   "
+        f"learning rate {last['learning_rate']:.2g}"
+    )
+
+
 def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:
+    axes.set(xlabel="iterations", ylabel="mean squared error", yscale="log")
+    axes.grid(True, which="both", alpha=0.25)
+    if not records:
+        return
     iterations = [record["iterations"] for record in records]
     for network, colour in zip(records[-1]["train"], COLOURS, strict=False):
         axes.plot(iterations, [record["train"][network] for record in records], color=colour, alpha=0.45, linewidth=1.2)
         last = records[-1]
-        label = f"{network}: train (pale), {last['validation_on']} with mean weights {last['validation'][network]:.4f}"
+        label = (
+            f"{network}, pale: train, strong: {last['validation_on']} with mean weights, {last['validation'][network]:.4f}"
+        )
         values = [record["validation"][network] for record in records]
         axes.plot(iterations, values, color=colour, linewidth=1.8, marker="." if len(records) < 30 else None, label=label)
-    axes.set(xlabel="iterations", ylabel="mean squared error", yscale="log")
-    axes.grid(True, which="both", alpha=0.25)
     axes.legend(fontsize=9, frameon=False)
 
 

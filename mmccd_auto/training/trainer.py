@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Trainer:
 
     cycle_class: ClassVar[type[Cycle]]
     picture_interval: ClassVar[float] = 20.0
-    """Seconds that pass at least between two drawings of progress.png; the last epoch is always drawn."""
+    """Seconds that pass at least between two drawings of progress.png, besides that of the last epoch; infinite: none."""
 
     def __init__(
         self,
@@ -202,7 +203,10 @@ class Trainer:
                 ) from error
 
     def _begin(self, resume: bool) -> TrainingState:
-        prepare_model_folder(self.output, self.dataset_plan, self.dataset_content)
+        latest, final = self.output / CHECKPOINT_LATEST, self.output / CHECKPOINT_FINAL
+        found = load_checkpoint(latest) if resume and latest.is_file() else None
+        if resume and found is None and final.is_file():
+            raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
         torch.manual_seed(seed_of(self.seed, "weights"))
         cycle = self.build_cycle().to(self.device, memory_format=torch.channels_last)
         half = self.device.type == "cuda" and not torch.cuda.is_bf16_supported()
@@ -213,22 +217,21 @@ class Trainer:
             torch.amp.GradScaler(self.device.type, enabled=half),
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
+        if found is not None:
+            check_same_training(found, self._checkpoint(state, final=True), latest)
+        prepare_model_folder(self.output, self.dataset_plan, self.dataset_content)
         remove_unfinished_files(self.output)
-        latest, final = self.output / CHECKPOINT_LATEST, self.output / CHECKPOINT_FINAL
-        if resume and latest.is_file():
-            self._restore(state, load_checkpoint(latest))
+        if found is not None:
+            self._restore(state, found)
             self.log.truncate(state.epoch)
             logger.info("%s: continues after epoch %d of %d", self.output, state.epoch, self.settings.num_epochs)
         else:
-            if resume and final.is_file():
-                raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
             if resume:
                 logger.info("%s: there is no %s to continue from; the training begins anew", self.output, latest.name)
             prepare_anew(self.output)
         return state
 
     def _restore(self, state: TrainingState, checkpoint: Checkpoint) -> None:
-        check_same_training(checkpoint, self._checkpoint(state, final=True), self.output / CHECKPOINT_LATEST)
         state.cycle.load_state_dict(checkpoint.raw_weights)
         state.ema.model.load_state_dict(checkpoint.weights)
         state.optimizer.load_state_dict(checkpoint.optimizer)
@@ -238,6 +241,8 @@ class Trainer:
 
     def _run(self, state: TrainingState) -> None:
         if state.epoch >= self.settings.num_epochs:
+            # what stopped the training may have come between the last checkpoint and its picture
+            self._draw(state)
             return
         loader = BatchLoader(
             SliceStore(self.data.training, memory_limit(self.processes)),
@@ -254,7 +259,8 @@ class Trainer:
                 record = self._run_epoch(state, batches)
                 self.log.append(record)
                 save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
-                if time.monotonic() - drawn > self.picture_interval or state.epoch == self.settings.num_epochs:
+                last = state.epoch == self.settings.num_epochs and math.isfinite(self.picture_interval)
+                if last or time.monotonic() - drawn > self.picture_interval:
                     self._draw(state)
                     drawn = time.monotonic()
                 self.on_epoch_end(record, state)
@@ -339,7 +345,8 @@ class Trainer:
     def _draw(self, state: TrainingState) -> None:
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
         with self.autocast():
-            example = example_of(state.ema.model, state.validation, self.modalities, seed_of(self.seed, "example"))
+            seed = seed_of(self.seed, "example")
+            example = example_of(state.ema.model, state.validation, self.modalities, self.plan.slice_axis, seed)
         draw_progress(self.log.read(), example, title, self.output / PICTURE_FILE)
 
     def _checkpoint(self, state: TrainingState, final: bool = False) -> Checkpoint:

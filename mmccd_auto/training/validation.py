@@ -41,14 +41,17 @@ def mean_losses(
 
 
 @torch.no_grad()
-def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], seed: int) -> Example:
+def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], slice_axis: str, seed: int) -> Example:
     """Send the slice with most brain through the cycle, with one strip of columns hidden in the middle of the brain.
+
+    The images are turned for the eye: anterior is at the top of axial slices, superior at the top of the others.
 
     Parameters
     ----------
     cycle : in evaluation mode
     images : [N, 2, H, W], input and translation modality
     modalities : their names
+    slice_axis : "axial", "coronal" or "sagittal"
     seed : of the noise
     """
     inside = images[:, 0] != BACKGROUND
@@ -58,13 +61,15 @@ def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], seed: 
     middle = int(columns.float().mean()) if len(columns) else x.shape[3] // 2
     shape = (x.shape[2], x.shape[3])
     keep = keep_mask([Strip(COLUMNS, middle - cycle.strip_width // 2)], shape, cycle.strip_width, images.device)
-    sampling = SamplingSettings(EXAMPLE_STEPS, "trailing", share_initial_noise=False, redraw_condition_noise=False)
+    steps = min(EXAMPLE_STEPS, cycle.schedule.num_timesteps)
+    sampling = SamplingSettings(steps, "trailing", share_initial_noise=False, redraw_condition_noise=False)
     keys = torch.tensor([combine_keys(seed)], device=images.device)
     generated = cycle.translate(x, keep, sampling, keys, keys)
     cycled = cycle.backward_network(generated)
     shown = torch.where(keep > 0, x, torch.nan) if cycle.masked else x
-    return Example(modalities, *(_as_image(one) for one in (shown, x, y, generated, cycled)))
+    return Example(modalities, *(_as_image(one, slice_axis) for one in (shown, x, y, generated, cycled)))
 
 
-def _as_image(image: Tensor) -> np.ndarray:
-    return image[0, 0].float().cpu().numpy()
+def _as_image(image: Tensor, slice_axis: str) -> np.ndarray:
+    array = image[0, 0].float().cpu().numpy()
+    return array if slice_axis == "axial" else array[::-1]

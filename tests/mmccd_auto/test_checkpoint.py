@@ -121,3 +121,30 @@ def test_something_else_is_told(tmp_path: Path, content: object) -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(MMCCDError, match="does not exist: train this fold first"):
         load_checkpoint(tmp_path / "checkpoint.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"\x80\x02.", b"\x80\x02s", b"\x80\x02(l0", b"PK\x03\x04" + bytes(50), bytes(200)]
+)
+def test_any_bytes_are_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "checkpoint.pth"
+    path.write_bytes(content)
+    with pytest.raises(MMCCDError, match=r"checkpoint\.pth is (damaged or )?not a checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_full_disk_is_told_and_the_old_checkpoint_stays(tmp_path: Path, tiny_plan: Plan) -> None:
+    resource = pytest.importorskip("resource", reason="limits of file sizes are of POSIX systems")
+    path = tmp_path / "checkpoint.pth"
+    checkpoint = make_checkpoint(tiny_plan)
+    save_checkpoint(checkpoint, path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(MMCCDError, match=r"checkpoint\.pth could not be written .*free some disk space"):
+            save_checkpoint(dataclasses.replace(checkpoint, epoch=3), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pth"]

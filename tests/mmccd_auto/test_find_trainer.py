@@ -58,7 +58,9 @@ def test_own_trainers(name: str, cycle: type) -> None:
 
 
 def test_unknown_trainer_lists_the_known(folder: Path) -> None:
-    with pytest.raises(MMCCDError, match=r"no Trainer named Other: choose one of .*CyclicUNetTrainer.*HalvedTrainer.*MMCCDTrainer"):
+    with pytest.raises(
+        MMCCDError, match=r"no Trainer named Other: choose one of .*CyclicUNetTrainer.*HalvedTrainer.*MMCCDTrainer"
+    ):
         find_trainer("Other", [folder])
 
 

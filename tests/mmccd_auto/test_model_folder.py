@@ -64,7 +64,8 @@ def test_finds_models_with_a_finished_fold(tmp_path: Path, tiny_plan: Plan) -> N
     one = make_model(tmp_path, tiny_plan, "MMCCDTrainer", ("0",))
     make_model(tmp_path, tiny_plan, "UnfinishedTrainer", ())
     other = make_model(tmp_path, tiny_plan, "CyclicUNetTrainer", ("all",), "Dataset901_Other")
-    tiny_plan.save(tmp_path / "Dataset900_Tiny" / "notes" / "plans.json")
+    for name in ("notes", "____", "A____B"):
+        tiny_plan.save(tmp_path / "Dataset900_Tiny" / name / "plans.json")
     assert [model.path for model in find_models(tmp_path)] == [one, other]
     assert [model.path for model in find_models(tmp_path, "Dataset901_Other")] == [other]
     assert find_models(tmp_path, "Dataset902_None") == []

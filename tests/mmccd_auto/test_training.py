@@ -1,0 +1,299 @@
+"""Training: it learns, stands being killed at any moment, keeps folds apart, and tells why it can't begin."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.checkpoint import load_checkpoint
+from mmccd_auto.training.data_loading import SliceStore
+from mmccd_auto.training.trainer import Trainer
+from mmccd_auto.training.trainers import CyclicUNetTrainer, MMCCDTrainer
+
+MakeTrainer = Callable[..., Trainer]
+
+KILLED_TRAINING = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training import checkpoint, trainer, trainers
+
+given = json.loads(sys.argv[1])
+torch.set_num_threads(given["threads"])
+left = given["count"]
+
+
+def kill_at_last():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MMCCDTrainer(trainers.MMCCDTrainer):
+    def training_losses(self, cycle, x, y):
+        if cycle.training and given["moment"] == "in a step":
+            kill_at_last()
+        return super().training_losses(cycle, x, y)
+
+
+def save_half(content, file):
+    if left == 1:
+        file.write(b"half of a checkpoint")
+        file.flush()
+    kill_at_last()
+    real_save(content, file)
+
+
+def save_late(*arguments):
+    kill_at_last()
+    real_save_checkpoint(*arguments)
+
+
+real_save, real_save_checkpoint = torch.save, trainer.save_checkpoint
+if given["moment"] == "while the checkpoint is written":
+    torch.save = save_half
+if given["moment"] == "between log and checkpoint":
+    trainer.save_checkpoint = save_late
+MMCCDTrainer(
+    Plan.from_json(given["plan"]), None, 0, Path(given["preprocessed"]), Path(given["output"]), given["splits"],
+    processes=given["processes"],
+).train()
+"""
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list) -> MakeTrainer:
+    """Makes a trainer of one epoch of one iteration; any argument can be given another value."""
+
+    def make(kind: type[Trainer] = CyclicUNetTrainer, **changed: Any) -> Trainer:
+        arguments = {
+            "plan": tiny_plan,
+            "configuration": None,
+            "fold": 0,
+            "preprocessed": preprocessed,
+            "output": tmp_path / "results" / f"{kind.__name__}__mmccdPlans__FLAIR-T1" / f"fold_{changed.get('fold', 0)}",
+            "splits": splits,
+            "num_epochs": 1,
+            "iterations_per_epoch": 1,
+        }
+        return kind(**{**arguments, **changed})
+
+    return make
+
+
+def with_training(plan: Plan, **changed: Any) -> Plan:
+    return dataclasses.replace(plan, training=dataclasses.replace(plan.training, **changed))
+
+
+def test_learns_how_one_modality_follows_from_the_other(make_trainer: MakeTrainer, tiny_plan: Plan) -> None:
+    trainer = make_trainer(
+        MMCCDTrainer, plan=with_training(tiny_plan, learning_rate=5e-3), num_epochs=6, iterations_per_epoch=10
+    )
+    store = SliceStore(trainer.data.validation)
+    brains = [store[index][0][store[index][0] != -3] for index in range(len(store))]
+    without_the_relation = sum(((one - one.mean()) ** 2).sum() for one in brains) / sum(store[0][0].size for _ in brains)
+    trainer.train()
+    records = trainer.log.read()
+    first, last = records[0], records[-1]
+    for network in ("forward", "backward"):
+        assert last["train"][network] < 0.25 * first["train"][network]
+    assert last["validation"]["backward"] < 0.6 * without_the_relation
+    assert [record["iterations"] for record in records] == [10, 20, 30, 40, 50, 60]
+    assert {record["validation_on"] for record in records} == {"validation"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX systems")
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, make_trainer: MakeTrainer, tiny_plan: Plan, preprocessed: Path, splits: list
+) -> None:
+    plan = with_training(tiny_plan, num_epochs=3, iterations_per_epoch=2, learning_rate=1e-3)
+    options = {"plan": plan, "num_epochs": None, "iterations_per_epoch": None}
+    moments = [("in a step", 4, 2), ("between log and checkpoint", 2, 0), ("while the checkpoint is written", 2, 0)]
+    started = []
+    for moment, count, processes in moments:
+        output = tmp_path / moment / "fold_0"
+        given = {
+            "moment": moment,
+            "count": count,
+            "processes": processes,
+            "plan": plan.to_json(),
+            "preprocessed": str(preprocessed),
+            "output": str(output),
+            "splits": splits,
+            "threads": torch.get_num_threads(),
+        }
+        arguments = [sys.executable, "-c", KILLED_TRAINING, json.dumps(given)]
+        started.append((output, subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
+    undisturbed = make_trainer(MMCCDTrainer, output=tmp_path / "undisturbed" / "fold_0", **options)
+    expected = load_checkpoint(undisturbed.train())
+    for output, process in started:
+        # reading to the end of the output waits for the workers, too, which must end when their parent is killed
+        said = process.communicate(timeout=100)[0]
+        assert process.returncode == -signal.SIGKILL, said
+        assert not (output / "checkpoint_final.pth").exists()
+        trainer = make_trainer(MMCCDTrainer, output=output, **options)
+        found = load_checkpoint(trainer.train(resume=True))
+        assert (found.epoch, found.step) == (expected.epoch, expected.step) == (3, 6)
+        for name in ("weights", "raw_weights"):
+            torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-7)
+        records = trainer.log.read()
+        assert [record["epoch"] for record in records] == [1, 2, 3]
+        for one, other in zip(records, undisturbed.log.read(), strict=True):
+            for losses in ("train", "validation"):
+                assert one[losses] == pytest.approx(other[losses], rel=1e-4)
+        names = {"checkpoint_final.pth", "checkpoint_latest.pth", "training_log.jsonl", "progress.png"}
+        assert {path.name for path in output.iterdir()} == names
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_anew(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.output.mkdir(parents=True)
+    (trainer.output / "training_log.jsonl").write_text('{"epoch": 1, "iterat')
+    trainer.train(resume=True)
+    assert [record["epoch"] for record in trainer.log.read()] == [1]
+
+
+def test_the_same_seed_gives_the_same_training_and_another_one_does_not(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    state = torch.get_rng_state()
+    weights = []
+    for number, seed in enumerate((1, 1, 2)):
+        trainer = make_trainer(MMCCDTrainer, output=tmp_path / f"run{number}" / "fold_0", seed=seed, processes=number % 2)
+        weights.append(torch.cat([one.flatten() for one in load_checkpoint(trainer.train()).raw_weights.values()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(weights[0], weights[2], atol=1e-3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_checkpoint_holds_the_running_mean_and_how_it_was_made(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(iterations_per_epoch=3, dataset_content={"name": "Tiny"})
+    checkpoint = load_checkpoint(trainer.train())
+    assert (checkpoint.method, checkpoint.trainer, checkpoint.fold) == ("cyclic_unet", "CyclicUNetTrainer", "0")
+    assert (checkpoint.plan.training.num_epochs, checkpoint.plan.training.iterations_per_epoch) == (1, 3)
+    assert checkpoint.record["training_cases"] == ["b_1", "c_1"]
+    assert (checkpoint.record["healthy_slices"], checkpoint.record["subjects"]) == (12, 2)
+    assert any(not torch.equal(mean, checkpoint.raw_weights[name]) for name, mean in checkpoint.weights.items())
+    model_folder = trainer.output.parent
+    assert Plan.load(model_folder / "plans.json") == trainer.dataset_plan
+    assert load_json(model_folder / "dataset.json") == {"name": "Tiny"}
+
+
+def test_a_fold_keeps_its_subjects_apart(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    assert (trainer.training_cases, trainer.validation_cases) == (["b_1", "c_1"], ["a_1", "a_2"])
+    assert not {one.subject for one in trainer.data.training} & {one.subject for one in trainer.data.validation}
+    everything = make_trainer(fold="all", splits=None)
+    assert everything.training_cases == ["a_1", "a_2", "b_1", "c_1"]
+    everything.train()
+    assert everything.log.read()[0]["validation_on"] == "train-sample"
+    assert load_checkpoint(everything.output / "checkpoint_final.pth").record["validation_cases"] == []
+
+
+def test_a_subject_on_both_sides_is_refused(make_trainer: MakeTrainer) -> None:
+    with pytest.raises(MMCCDError, match="fold 0: a is in train and in val"):
+        make_trainer(splits=[{"train": ["a_1", "c_1"], "val": ["a_2"]}])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"fold": 7}, "there is no fold 7"),
+        ({"configuration": "T2-T1"}, "no configuration T2-T1"),
+        ({"num_epochs": 0}, "num_epochs 0 must be at least 1"),
+        (
+            {"splits": [{"train": ["gone"], "val": ["a_1"]}]},
+            "no healthy slice to train on: of 1 training cases of fold 0, 0 are",
+        ),
+    ],
+)
+def test_why_a_training_can_not_begin_is_told(make_trainer: MakeTrainer, changed: dict, message: str) -> None:
+    with pytest.raises(MMCCDError, match=message):
+        make_trainer(**changed)
+
+
+def test_no_healthy_slices_and_no_slices_at_all_are_told(
+    make_trainer: MakeTrainer, tmp_path: Path, write_preprocessed: Callable
+) -> None:
+    abnormal = write_preprocessed(tmp_path / "abnormal", abnormal=True)
+    with pytest.raises(MMCCDError, match=r"abnormal: no healthy slice .* of 2 training cases of fold 0, 2 are preprocessed"):
+        make_trainer(preprocessed=abnormal)
+    with pytest.raises(MMCCDError, match="holds no preprocessed case: run mmccd_plan_and_preprocess first"):
+        make_trainer(preprocessed=tmp_path / "empty")
+
+
+def test_continuing_by_another_plan_is_refused_and_changes_nothing(make_trainer: MakeTrainer, tiny_plan: Plan) -> None:
+    trainer = make_trainer()
+    trainer.train()
+    files = {path: path.read_bytes() for path in trainer.output.parent.rglob("*") if path.is_file()}
+    others = {
+        "strip_width: 8 against 9": {"plan": dataclasses.replace(tiny_plan, strip_width=9)},
+        "batch_size: 4 against 3": {"plan": with_training(tiny_plan, batch_size=3)},
+        "seed: 0 against 5": {"seed": 5},
+        "other training cases": {"splits": [{"train": ["b_1"], "val": ["a_1"]}]},
+        "configuration: FLAIR-T1 against T1-FLAIR": {"configuration": "T1-FLAIR"},
+    }
+    for message, changed in others.items():
+        with pytest.raises(MMCCDError, match=message):
+            make_trainer(**changed).train(resume=True)
+        assert files == {path: path.read_bytes() for path in trainer.output.parent.rglob("*") if path.is_file()}
+
+
+def test_more_epochs_prolong_a_training(make_trainer: MakeTrainer) -> None:
+    make_trainer().train()
+    trainer = make_trainer(num_epochs=2)
+    assert load_checkpoint(trainer.train(resume=True)).step == 2
+    assert [record["epoch"] for record in trainer.log.read()] == [1, 2]
+
+
+def test_a_finished_training_is_kept_when_it_is_trained_anew(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    finished = trainer.train().read_bytes()
+    again = make_trainer(seed=1)
+    assert again.train().read_bytes() != finished
+    assert (again.output / "previous" / "checkpoint_final.pth").read_bytes() == finished
+    assert [record["epoch"] for record in again.log.read()] == [1]
+
+
+def test_a_final_checkpoint_alone_can_not_be_continued(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.train()
+    (trainer.output / "checkpoint_latest.pth").unlink()
+    with pytest.raises(MMCCDError, match=r"without its checkpoint_latest\.pth"):
+        trainer.train(resume=True)
+
+
+def test_folds_of_one_model_must_have_one_plan(make_trainer: MakeTrainer, tiny_plan: Plan) -> None:
+    first = make_trainer()
+    first.train()
+    other = make_trainer(fold=1, plan=dataclasses.replace(tiny_plan, strip_width=9))
+    with pytest.raises(MMCCDError, match=r"holds fold_0, trained by another plan \(strip_width: 8 against 9\)"):
+        other.train()
+    assert Plan.load(first.output.parent / "plans.json").strip_width == 8
+
+
+def test_losses_that_are_not_finite_end_the_training_before_they_are_saved(make_trainer: MakeTrainer) -> None:
+    class Diverging(CyclicUNetTrainer):
+        def training_losses(self, cycle, x, y):
+            losses = super().training_losses(cycle, x, y)
+            return {name: loss * (float("nan") if len(self.log.read()) == 1 else 1) for name, loss in losses.items()}
+
+    trainer = make_trainer(Diverging, num_epochs=3)
+    with pytest.raises(MMCCDError, match="the losses of epoch 2 are not finite"):
+        trainer.train()
+    assert [record["epoch"] for record in trainer.log.read()] == [1]
+    weights = load_checkpoint(trainer.output / "checkpoint_latest.pth").raw_weights
+    assert all(one.isfinite().all() for one in weights.values())
