@@ -22,11 +22,12 @@ from mmccd_auto.pipeline import (
     PredictionOptions,
     TrainingOptions,
     make_plan,
-    plan_and_preprocess,
     predict,
     train,
 )
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.plans.report import describe_plan
+from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ def run_demo(
     plan, _ = make_plan(folders, dataset, PLANNING, device, processes)
     plan = _shortened(plan, settings, seed)
     plan.save(folders.preprocessed / dataset.name / plan.plans_name / PLANS_FILE)
-    _stop_at(plan_and_preprocess(folders, [DATASET_NUMBER], PLANNING, device, processes))
+    logger.info("%s", describe_plan(plan))
+    preprocessed = preprocess_dataset(dataset, plan, folders.preprocessed / dataset.name / plan.plans_name, processes)
+    _stop_at([outcome.error for outcome in preprocessed if outcome.error is not None])
     # On a CPU the methods are trained side by side, on one thread each: networks this small gain nothing from a second one.
     beside = min(processes, len(TRAINERS)) if device.type == "cpu" else 0
     work = [

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -238,4 +239,9 @@ def _start_worker(threads: int) -> None:
     """Give a worker its share of threads, and see to Ctrl-C."""
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
+    # A spawned worker imports the main module first, and what that imports has read the variables already.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    if "SimpleITK" in sys.modules:
+        sys.modules["SimpleITK"].ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     signal.signal(signal.SIGINT, _interrupts.handle)

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
@@ -148,7 +149,7 @@ def _state_of(records: list[dict[str, Any]]) -> str:
     last, minutes = records[-1], sum(record["seconds"] for record in records) / 60
     return (
         f"epoch {last['epoch']}   {last['iterations']} iterations   {minutes:.1f} min   "
-        f"{last['samples_per_second']:.1f} slices/s   {last['data_wait_share']:.0%} of it waiting for data   "
+        f"{last['samples_per_second']:.1f} slices/s   {100 * last['data_wait_share']:.0f} % of the time waiting for data   "
         f"learning rate {last['learning_rate']:.2g}"
     )
 
@@ -156,6 +157,8 @@ def _state_of(records: list[dict[str, Any]]) -> str:
 def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:
     axes.set(xlabel="iterations", ylabel="mean squared error", yscale="log")
     axes.grid(True, which="both", alpha=0.25)
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     if not records:
         return
     iterations = [record["iterations"] for record in records]

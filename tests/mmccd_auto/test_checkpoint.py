@@ -140,11 +140,12 @@ def test_a_full_disk_is_told_and_the_old_checkpoint_stays(tmp_path: Path, tiny_p
     save_checkpoint(checkpoint, path)
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(MMCCDError, match=r"checkpoint\.pth could not be written .*free some disk space"):
-            save_checkpoint(dataclasses.replace(checkpoint, epoch=3), path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for room in (0, 1000, len(before) // 2, len(before) - 4000, len(before) - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(MMCCDError, match=r"checkpoint\.pth could not be written .*free some disk space"):
+                save_checkpoint(dataclasses.replace(checkpoint, epoch=3), path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pth"]

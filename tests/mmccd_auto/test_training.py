@@ -179,6 +179,19 @@ def test_the_same_seed_gives_the_same_training_and_another_one_does_not(tmp_path
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_no_epoch_repeats_the_random_numbers_of_another(make_trainer: MakeTrainer) -> None:
+    drawn = []
+
+    class Watched(CyclicUNetTrainer):
+        def training_losses(self, cycle, x, y):
+            if cycle.training:
+                drawn.append(torch.rand(()).item())
+            return super().training_losses(cycle, x, y)
+
+    make_trainer(Watched, num_epochs=2, iterations_per_epoch=2).train()
+    assert len(set(drawn)) == 4
+
+
 def test_the_checkpoint_holds_the_running_mean_and_how_it_was_made(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(iterations_per_epoch=3, dataset_content={"name": "Tiny"})
     checkpoint = load_checkpoint(trainer.train())

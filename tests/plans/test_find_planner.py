@@ -11,13 +11,12 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.planner import MMCCDPlanner
 
-DOCUMENTATION = Path(__file__).parents[2] / "documentation" / "planning.md"
+DOCUMENTATION = Path(__file__).parents[2] / "documentation"
 
 
-def example_of_the_documentation() -> str:
-    (code,) = re.findall(
-        r"```python\n(.*?class ThinStripPlanner.*?)```", DOCUMENTATION.read_text(encoding="utf-8"), re.DOTALL
-    )
+def example_of_the_documentation(page: str, mark: str) -> str:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCUMENTATION / page).read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if mark in block]
     return code
 
 
@@ -26,7 +25,7 @@ def test_our_planner_is_found():
 
 
 def test_the_planner_of_the_documentation_works_from_a_folder(tmp_path, make_fingerprint):
-    code = example_of_the_documentation()
+    code = example_of_the_documentation("planning.md", "class ThinStripPlanner")
     assert len(code.splitlines()) <= 20
     (tmp_path / "my_planners.py").write_text(code, encoding="utf-8")
     planner = find_planner("ThinStripPlanner", [tmp_path])
@@ -42,9 +41,18 @@ def test_the_planner_of_the_documentation_works_from_a_folder(tmp_path, make_fin
     assert theirs.plans_name != ours.plans_name
 
 
+def test_the_planner_of_the_page_on_extending_works(tmp_path, make_fingerprint):
+    code = example_of_the_documentation("extending.md", "class ZScorePlanner")
+    (tmp_path / "my_planners.py").write_text(code, encoding="utf-8")
+    fingerprint = make_fingerprint()
+    plan = find_planner("ZScorePlanner", [tmp_path])(fingerprint, fingerprint.dataset, fingerprint.modalities).plan()
+    assert plan.normalisation == dict.fromkeys(plan.modalities, "zscore")
+    assert plan.plans_name == "mmccdPlansZScore"
+
+
 def test_an_unknown_name_lists_what_there_is(tmp_path):
     (tmp_path / "mine.py").write_text("class Mine: pass\n")
-    with pytest.raises(MMCCDError, match="choose one of MMCCDPlanner, .*Mine"):
+    with pytest.raises(MMCCDError, match=r"choose one of MMCCDPlanner, .*Mine"):
         find_planner("Nobody", [tmp_path])
     with pytest.raises(MMCCDError, match="must derive from MMCCDPlanner"):
         find_planner("Mine", [tmp_path])
