@@ -24,7 +24,7 @@ from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.fingerprint import fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import describe_plan
-from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
+from mmccd_auto.plans.splits import SPLITS_FILE, check_structure, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import DATASET_FILE
@@ -216,7 +216,7 @@ def train(
         fold,
         preprocessed,
         output,
-        load_json(home / SPLITS_FILE),
+        check_structure(load_json(home / SPLITS_FILE), str(home / SPLITS_FILE)),
         device=device,
         processes=processes,
         num_epochs=options.num_epochs,

@@ -52,12 +52,7 @@ def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> li
     MMCCDError
         Naming ``source`` and the fold: wrong structure, unknown cases, an empty side, or a case or subject on both sides.
     """
-    if not isinstance(splits, list) or not all(
-        isinstance(split, dict) and set(split) == {"train", "val"} and all(isinstance(side, list) for side in split.values())
-        for split in splits
-    ):
-        raise MMCCDError(f'{source} must be a list with one {{"train": [...], "val": [...]}} per fold.')
-    for fold, split in enumerate(splits):
+    for fold, split in enumerate(check_structure(splits, source)):
         unknown = sorted({str(case) for side in split.values() for case in side} - set(subjects))
         if unknown:
             raise MMCCDError(f"{source}, fold {fold}: unknown case {', '.join(unknown)}; remove it, or delete the file.")
@@ -69,6 +64,16 @@ def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> li
                 f"{source}, fold {fold}: {', '.join(sorted(both))} is in train and in val; all cases of one subject must be "
                 "on one side."
             )
+    return splits
+
+
+def check_structure(splits: object, source: str) -> list[Split]:
+    """Return splits that have one ``{"train": [...], "val": [...]}`` per fold; else raise :class:`MMCCDError`."""
+    if not isinstance(splits, list) or not all(
+        isinstance(split, dict) and set(split) == {"train", "val"} and all(isinstance(side, list) for side in split.values())
+        for split in splits
+    ):
+        raise MMCCDError(f'{source} must be a list with one {{"train": [...], "val": [...]}} per fold.')
     return splits
 
 

@@ -55,7 +55,7 @@ def draw_overview(cases: Sequence[OverviewCase], path: str | Path, modality: str
         for method in methods
     }
     columns = [modality, "reference", *methods]
-    figure = Figure(figsize=(2.0 * len(columns), 2.3 * len(rows) + 0.4), dpi=90, facecolor=PAPER)
+    figure = Figure(figsize=(2.0 * len(columns), 2.3 * len(rows) + 0.4), dpi=75, facecolor=PAPER)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     figure.subplots_adjust(
         left=0.04, right=0.99, bottom=0.01, top=1 - 0.35 / figure.get_figheight(), wspace=0.03, hspace=0.03
