@@ -10,7 +10,7 @@ from mmccd_auto.plans.planner import MMCCDPlanner, Patch
 
 class MMCCDPlannerSmall(MMCCDPlanner):
     """Plans U-Nets with half of the paper's channels, half of its blocks and attention at the deepest levels only: about a
-    tenth of the arithmetic, which a CPU trains in hours."""
+    seventh of the arithmetic, which a CPU trains in hours."""
 
     base_channels = 16
     residual_blocks = 1

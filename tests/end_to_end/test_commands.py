@@ -37,6 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         "mmccd_plan_and_preprocess",
         *("-d", "7", "-pl", "MMCCDPlannerSmall", "--resolution", "lowres", "-overwrite_target_spacing", "5"),
+        *("-gpu_memory_target", "1", "--time_budget", "0.02"),
         *("--verify_dataset_integrity", "-np", "0", "-device", "cpu"),
     )
     assert planned.returncode == 0, planned.stderr
@@ -127,6 +128,7 @@ def test_commands_can_be_run_again(home: Path) -> None:
         home,
         "mmccd_plan_and_preprocess",
         *("-d", "Phantom", "-pl", "MMCCDPlannerSmall", "--resolution", "lowres", "-overwrite_target_spacing", "5"),
+        *("-gpu_memory_target", "1", "--time_budget", "0.02"),
         *("-np", "0", "-device", "cpu"),
     )
     assert again.returncode == 0, again.stderr

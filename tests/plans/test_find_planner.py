@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.plans.cost import multiply_accumulates
 from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.planner import MMCCDPlanner
 
@@ -85,3 +86,16 @@ def test_a_name_used_twice_is_refused(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(MMCCDError, match="not a folder"):
         find_planner("Any", [tmp_path / "absent"])
+
+
+def test_the_small_planner_needs_a_fraction_of_the_arithmetic(make_fingerprint):
+    fingerprint = make_fingerprint()
+    options = ("Dataset001_Test", fingerprint.modalities)
+    usual = MMCCDPlanner(fingerprint, *options, resolution="lowres").plan()
+    small = find_planner("MMCCDPlannerSmall")(fingerprint, *options, resolution="lowres").plan()
+    assert small.plans_name == "mmccdPlansSmall_lowres"
+    assert small.patch_size == usual.patch_size
+    assert multiply_accumulates(small.network, small.patch_size) < 0.2 * multiply_accumulates(
+        usual.network, usual.patch_size
+    )
+    assert "planner" in small.why["network.base_channels"]
