@@ -15,11 +15,9 @@ import numpy as np
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, load_json, save_json
+from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.plans.plan import dataclass_from_json
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
-
-HEALTHY_BRAIN_FRACTION = 0.1
-LABEL_NEIGHBOURHOOD = 2
 
 
 @dataclass(frozen=True)
@@ -211,15 +209,14 @@ def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
         anomaly_pixels = np.zeros_like(brain_pixels)
     else:
         anomaly_pixels = np.count_nonzero(preprocessed.anomaly, axis=(1, 2))
-    marked = np.flatnonzero(anomaly_pixels)
-    enough = brain_pixels >= HEALTHY_BRAIN_FRACTION * brain_pixels.max()
+    healthy = healthy_slices(brain_pixels, anomaly_pixels)
     return tuple(
         SliceRecord(
             file=f"{preprocessed.case}/slice_{index:04d}.npz",
             index=int(index),
             brain_pixels=int(brain_pixels[index]),
             anomaly_pixels=int(anomaly_pixels[index]),
-            healthy=bool(enough[index] and not (np.abs(marked - index) <= LABEL_NEIGHBOURHOOD).any()),
+            healthy=bool(healthy[index]),
         )
         for index in np.flatnonzero(brain_pixels)
     )
