@@ -21,7 +21,8 @@ def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tupl
     """The grid that the network sees, in the (possibly oblique) axes of the canonical volume.
 
     Along the slice axis it is the volume's own; in plane it has square pixels, is centred on the brain box and has the
-    plan's patch size, or where the brain with a margin of 5 % needs more, the next multiple of the network's divisor.
+    plan's patch size; where the brain doesn't fit into that, the next multiple of the network's divisor that holds it with a
+    margin of 5 %. A brain that only just fits has no margin: tiling it would cost up to four times as much for nothing.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tupl
     box = ndimage.find_objects(brain.array.astype(np.uint8))[0][::-1]
     for axis, patch in zip(IN_PLANE_AXES[slice_axis], patch_size, strict=True):
         extent = (box[axis].stop - box[axis].start) * geometry.spacing[axis]
-        needed = BRAIN_MARGIN * extent / spacing
-        size[axis] = patch if needed <= patch else math.ceil(needed / divisor) * divisor
+        needed = extent / spacing
+        size[axis] = patch if needed <= patch else math.ceil(BRAIN_MARGIN * needed / divisor) * divisor
         centre = (box[axis].start + box[axis].stop - 1) / 2 * geometry.spacing[axis]
         start[axis] = centre - (size[axis] - 1) / 2 * spacing
         grid_spacing[axis] = spacing

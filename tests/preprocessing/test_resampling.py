@@ -58,6 +58,11 @@ def test_grid_grows_by_the_divisor_where_the_brain_is_larger_than_the_patch(brai
     assert grid.size[0] == 64
 
 
+def test_a_brain_that_fits_into_the_patch_without_its_margin_is_not_tiled(brain: Volume) -> None:
+    rows = np.ptp(np.argwhere(brain.array)[:, 1]) + 1
+    assert target_grid(brain, "axial", 1.0, (rows, 64), 1).size[1] == rows
+
+
 @pytest.mark.parametrize("spacing", [0.7, 1.0, 2.3])
 def test_a_constant_brain_stays_constant_up_to_its_edge(brain: Volume, spacing: float) -> None:
     grid = target_grid(brain, "axial", spacing, (96, 96), 16)
