@@ -40,6 +40,8 @@ def plan_differences(plan: Plan, other: Plan, names: tuple[str, ...] = DATA_AND_
 def prepare_model_folder(output: Path, plan: Plan, dataset_content: dict[str, Any] | None) -> None:
     """Write plans.json and dataset.json beside the fold's folder ``output``, so that the model folder can be used alone.
 
+    Where other folds are trained already their plans.json stays: a person may have edited its steps and strides.
+
     Raises
     ------
     MMCCDError
@@ -55,7 +57,8 @@ def prepare_model_folder(output: Path, plan: Plan, dataset_content: dict[str, An
                 f"{model_folder} holds {', '.join(others)}, trained by another plan ({'; '.join(differences)}): give the "
                 "new plan another name, or remove these folds."
             )
-    plan.save(path)
+    else:
+        plan.save(path)
     if dataset_content is not None:
         save_json(dataset_content, model_folder / DATASET_FILE)
 

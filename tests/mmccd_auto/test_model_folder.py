@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.fold_folder import prepare_model_folder
 from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
 
 
@@ -43,6 +45,22 @@ def test_a_fold_that_is_not_finished_is_told(tmp_path: Path, tiny_plan: Plan) ->
         model.checkpoint(4)
     with pytest.raises(MMCCDError, match="is damaged"):
         model.checkpoint(1)
+
+
+def test_another_fold_leaves_the_edited_plan_of_a_trained_model_alone(tmp_path: Path, tiny_plan: Plan) -> None:
+    path = make_model(tmp_path, tiny_plan, "MMCCDTrainer", ("0",))
+    cycle = replace(tiny_plan.configurations["FLAIR-T1"], sampling_steps=7)
+    edited = replace(tiny_plan, configurations=tiny_plan.configurations | {"FLAIR-T1": cycle})
+    edited.save(path / "plans.json")
+    prepare_model_folder(fold_folder(path, 1), tiny_plan, None)
+    assert ModelFolder(path).plan == edited
+
+
+def test_the_only_fold_trained_anew_takes_the_new_plan(tmp_path: Path, tiny_plan: Plan) -> None:
+    path = make_model(tmp_path, tiny_plan, "MMCCDTrainer", ("0",))
+    wider = replace(tiny_plan, strip_width=2 * tiny_plan.strip_width)
+    prepare_model_folder(fold_folder(path, 0), wider, None)
+    assert ModelFolder(path).plan == wider
 
 
 @pytest.mark.parametrize("name", ["MMCCDTrainer", "MMCCDTrainer__mmccdPlans", "A__B__C__D", "____"])
