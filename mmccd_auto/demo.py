@@ -164,7 +164,11 @@ def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:
         cost={},
         why=plan.why
         | dict.fromkeys(changed, reason)
-        | {f"configurations.{name}.sampling_steps": reason for name in configurations},
+        | {
+            f"configurations.{name}.{entry}": reason
+            for name in configurations
+            for entry in ("sampling_steps", "strip_stride")
+        },
     )
 
 
