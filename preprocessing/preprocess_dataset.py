@@ -21,8 +21,9 @@ def preprocess_dataset(
 ) -> list[Outcome[CaseRecord]]:
     """Preprocess the training cases.
 
-    A case whose CASE.json says that it was made from the same files (by name and size) by the same settings is left as it
-    is; of any other, what there is goes before it is made anew, so that cases of two plans never lie side by side.
+    A case whose CASE.json says that it was made from the same files (by name, size and time of modification) by the same
+    settings is left as it is; of any other, what there is goes before it is made anew, so that cases of two plans never
+    lie side by side.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
     """
     files = _raw_files(dataset, plan, case)
     settings = preprocessing_settings(plan)
-    sources = {str(path.relative_to(dataset.folder)): path.stat().st_size for path in files.values() if path is not None}
+    sources = {str(path.relative_to(dataset.folder)): _file_state(path) for path in files.values() if path is not None}
     if not overwrite:
         existing = _existing(output, case)
         if existing is not None and (existing.settings, existing.sources) == (settings, sources):
@@ -84,6 +85,11 @@ def _raw_files(dataset: Dataset, plan: Plan, case: str) -> dict[str, Path | None
     available = [name for name in dataset.available_modalities(case) if name in plan.modalities]
     files: dict[str, Path | None] = {name: dataset.channel_file(case, name) for name in available}
     return {**files, "label": dataset.label_file(case), "brain mask": dataset.brain_mask_file(case)}
+
+
+def _file_state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 def _existing(output: Path, case: str) -> CaseRecord | None:

@@ -53,7 +53,7 @@ class CaseRecord:
     geometry : the way back to the scan
     normalisation : parameters per modality
     settings : the plan's entries that the slices depend on
-    sources : size in bytes of each raw file
+    sources : size in bytes and time of modification (ns) of each raw file
     """
 
     case: str
@@ -64,7 +64,7 @@ class CaseRecord:
     geometry: CaseGeometry
     normalisation: dict[str, dict[str, float]]
     settings: dict[str, Any]
-    sources: dict[str, int]
+    sources: dict[str, tuple[int, int]]
 
     @classmethod
     def load(cls, path: str | Path) -> CaseRecord:
@@ -86,7 +86,7 @@ def write_case(
     preprocessed: PreprocessedCase,
     subject: str | None = None,
     settings: dict[str, Any] | None = None,
-    sources: dict[str, int] | None = None,
+    sources: dict[str, tuple[int, int]] | None = None,
 ) -> CaseRecord:
     """Write the slices with brain, then CASE.json; whatever was there of the case before is replaced.
 

@@ -102,6 +102,19 @@ def test_what_is_done_is_left_alone_unless_asked(dataset: Dataset, tiny_plan: Pl
     assert all(times_of(output)[name] != time for name, time in before.items())
 
 
+def test_a_label_redrawn_in_a_file_of_the_same_size_makes_the_case_anew(
+    dataset: Dataset, tiny_plan: Plan, output: Path
+) -> None:
+    preprocess_dataset(dataset, tiny_plan, output, 0)
+    before = times_of(output)
+    label = dataset.label_file("b")
+    size = label.stat().st_size
+    label.write_bytes(label.read_bytes())
+    assert label.stat().st_size == size
+    preprocess_dataset(dataset, tiny_plan, output, 0)
+    assert {name for name, time in times_of(output).items() if time != before[name]} == {"b.json"}
+
+
 @pytest.mark.parametrize(
     "change", [{"target_spacing": 5.0}, {"patch_size": (48, 48)}, {"normalisation": {"FLAIR": "zscore", "T1": "zscore"}}]
 )

@@ -39,7 +39,7 @@ def preprocessed() -> PreprocessedCase:
 
 
 def test_what_is_written_is_read(tmp_path, preprocessed: PreprocessedCase) -> None:
-    record = write_case(tmp_path, preprocessed, subject="person", settings={"patch_size": [16, 16]}, sources={"a.nii": 5})
+    record = write_case(tmp_path, preprocessed, subject="person", settings={"patch_size": [16, 16]}, sources={"a": (5, 7)})
     assert [item.index for item in record.slices] == list(range(2, 18))
     assert CaseRecord.load(tmp_path / "case_0000_1.json") == record
     for item in record.slices:
