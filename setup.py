@@ -36,12 +36,11 @@ setup(
         "scipy>=1.11",
         "acvl-utils>=0.2.3",
         "pandas>=2.0",
-        "scikit-learn>=1.3",
         "matplotlib>=3.7",
         "tqdm>=4.60",
         "nilearn>=0.10",
     ],
-    extras_require={"dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100"]},
+    extras_require={"dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "scikit-learn>=1.3"]},
     entry_points={
         "console_scripts": [
             "mmccd_plan_and_preprocess = mmccd_auto.cli.plan_and_preprocess:main",

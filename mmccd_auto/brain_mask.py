@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
 from mmccd_auto.errors import MMCCDError
@@ -105,7 +106,7 @@ def clean_mask(mask: np.ndarray) -> np.ndarray:
     """Fill holes (3D, then in the planes along each axis) and drop parts below 1 % of the largest; bool [z, y, x]."""
     if not mask.any():
         return np.zeros(mask.shape, dtype=bool)
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = bounding_box_to_slice(get_bbox_from_mask(mask))
     part = _without_dust(mask[box])
     part = part | _holes(part, (0, 1, 2))
     filled = part.copy()

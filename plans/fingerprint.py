@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 
 from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.datasets import Dataset
@@ -286,7 +286,7 @@ def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path
     spacing = volume.geometry.spacing
     axis = measures.coarsest_axis(spacing)
     found = np.percentile(values, measures.PERCENTILES)
-    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    box = bounding_box_to_slice(get_bbox_from_mask(brain))
     changes = measures.without_slow_changes(volume.array[box], brain[box], spacing)
     return ModalityFingerprint(
         percentiles={f"{key:g}": float(value) for key, value in zip(measures.PERCENTILES, found, strict=True)},

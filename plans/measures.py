@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask
 from scipy import ndimage
 
 PERCENTILES = (0.5, 2.0, 10.0, 25.0, 50.0, 75.0, 90.0, 98.0, 99.5)
@@ -28,8 +29,8 @@ def coarsest_axis(spacing: tuple[float, float, float]) -> str:
 
 def brain_box(mask: np.ndarray, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
     """Edges (mm, z, y, x) of the smallest box around a mask [z, y, x]; ``spacing`` is x, y, z. The mask isn't empty."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(float((part.stop - part.start) * edge) for part, edge in zip(box, spacing[::-1], strict=True))
+    box = get_bbox_from_mask(mask)
+    return tuple(float((stop - start) * edge) for (start, stop), edge in zip(box, spacing[::-1], strict=True))
 
 
 def healthy_slices(brain_pixels: np.ndarray, anomaly_pixels: np.ndarray) -> np.ndarray:

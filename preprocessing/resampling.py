@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import SimpleITK as sitk
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
 from mmccd_auto.image_io import Geometry, Volume
@@ -34,7 +35,7 @@ def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tupl
     """
     geometry = brain.geometry
     size, grid_spacing, start = list(geometry.size), list(geometry.spacing), [0.0, 0.0, 0.0]
-    box = ndimage.find_objects(brain.array.astype(np.uint8))[0][::-1]
+    box = bounding_box_to_slice(get_bbox_from_mask(brain.array))[::-1]
     for axis, patch in zip(IN_PLANE_AXES[slice_axis], patch_size, strict=True):
         extent = (box[axis].stop - box[axis].start) * geometry.spacing[axis]
         needed = extent / spacing
@@ -164,7 +165,7 @@ def _linear(volume: Volume, grid: Geometry) -> np.ndarray:
 
 def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """The mask's box with one voxel around it, as slices of [z, y, x]."""
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = bounding_box_to_slice(get_bbox_from_mask(mask))
     return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, edge)) for part, edge in zip(box, mask.shape, strict=True))
 
 

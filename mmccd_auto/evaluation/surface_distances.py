@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
 
@@ -25,7 +26,7 @@ def surface_distances(
     """
     if not first.any() or not second.any():
         raise ValueError("an empty mask has no surface")
-    box = ndimage.find_objects((first | second).astype(np.uint8))[0]
+    box = bounding_box_to_slice(get_bbox_from_mask(first | second))
     surfaces = [_surface(mask[box]) for mask in (first, second)]
     sampling = tuple(reversed(spacing))
     to_first, to_second = (ndimage.distance_transform_edt(~surface, sampling=sampling) for surface in surfaces)
