@@ -181,6 +181,9 @@ def _outcome(future: Future, call: _Call) -> Outcome | None:
         return Outcome(call.case, None, str(error))
     except (BrokenExecutor, MemoryError):
         return None
+    except KeyboardInterrupt:
+        # The worker noticed Ctrl-C before this process did; where it was cut off is of no use to anybody.
+        raise KeyboardInterrupt from None
     except Exception:
         logger.error("Case %s met a defect.", call.case)
         raise

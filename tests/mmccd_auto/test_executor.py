@@ -23,6 +23,10 @@ from mmccd_auto.errors import MMCCDError
 def square(number):
     return number * number
 
+def interrupt_itself(number):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)
+
 def process_id(_):
     return os.getpid()
 
@@ -223,8 +227,16 @@ def test_interrupt_ends_parent_and_workers_and_removes_what_they_wrote(work, tmp
         # The workers hold the same stderr, so this returns only once they have ended too.
         _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert errors.count(b"KeyboardInterrupt") == 1
+    assert errors.splitlines().count(b"KeyboardInterrupt") == 1
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_a_worker_that_notices_the_interrupt_first_adds_no_traceback_of_its_own(work):
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run_cases(work.interrupt_itself, [("a", (1,))], 1, "test")
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
 
 
 def test_daemonic_process_works_sequentially(work, monkeypatch):
