@@ -9,11 +9,12 @@ HERE = Path(__file__).parent
 
 
 def packages() -> list[str]:
-    """mmccd_auto with its sub-packages, and the three rooms under its name."""
+    """mmccd_auto and the three rooms under its name, all with their sub-packages."""
     return (
         ["mmccd_auto"]
         + [f"mmccd_auto.{name}" for name in find_packages("mmccd_auto")]
         + [f"mmccd_auto.{room}" for room in ROOMS]
+        + [f"mmccd_auto.{room}.{name}" for room, folder in ROOMS.items() for name in find_packages(folder)]
     )
 
 
@@ -39,11 +40,18 @@ setup(
         "matplotlib>=3.7",
         "tqdm>=4.60",
         "nilearn>=0.10",
+        "pydicom>=3.0",
+        "highdicom>=0.28",
+        "dcm2niix>=1.0.20220715",
     ],
-    extras_require={"dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "scikit-learn>=1.3"]},
+    extras_require={
+        "dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "scikit-learn>=1.3"],
+        "deepbet": ["deepbet>=1.0"],
+    },
     entry_points={
         "console_scripts": [
             "mmccd_plan_and_preprocess = mmccd_auto.cli.plan_and_preprocess:main",
+            "mmccd_import = mmccd_auto.cli.import_export:main",
             "mmccd_train = mmccd_auto.cli.train:main",
             "mmccd_predict = mmccd_auto.cli.predict:main",
             "mmccd_evaluate = mmccd_auto.cli.evaluate:main",

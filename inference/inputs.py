@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.dicom.records import Series
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX
+from mmccd_auto.volume_names import (
+    VOLUME_ENDINGS,
+    NamedFile,
+    case_names,
+    no_scan,
+    read_names,
+    standard_modality,
+    volume_ending,
+    volume_stem,
+    walk,
+)
 
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-MASK_WORDS = frozenset({"seg", "segmentation", "mask", "brainmask", "label", "labels"})
-OWN_OUTPUTS = ("_anomaly", "_signed", "_cycle")
-MODALITY_WORDS = {
-    "flair": "FLAIR",
-    "t2f": "FLAIR",
-    "t1": "T1",
-    "t1w": "T1",
-    "t1n": "T1",
-    "t1c": "T1C",
-    "t1ce": "T1C",
-    "t1gd": "T1C",
-    "t2": "T2",
-    "t2w": "T2",
-    "pd": "PD",
-    "dwi": "DWI",
-    "adc": "ADC",
-    "swi": "SWI",
-}
 CONVERT_DICOM = "convert the series to NIfTI first (for example with dcm2niix)"
 
 
 @dataclass(frozen=True)
 class InputCase:
-    """One case to predict: its file, or the sentence that says why it can't be predicted."""
+    """One case to predict: its file or DICOM series, or the sentence that says why it can't be predicted.
+
+    Attributes
+    ----------
+    case : its name, a pseudonym where it comes from DICOM
+    skipped : the case holds nothing that could be predicted (a study without the modality, say), which is no failure
+    """
 
     case: str
     file: Path | None
     error: str | None = None
+    series: Series | None = field(default=None, repr=False)
+    skipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,16 +53,6 @@ class InputListing:
 
     cases: tuple[InputCase, ...]
     ignored: tuple[tuple[Path, str], ...]
-
-
-@dataclass(frozen=True)
-class _File:
-    """A volume file and what its name tells: the case it belongs to, and its modality (None: not told)."""
-
-    path: Path
-    folder: tuple[str, ...]
-    stem: str
-    modality: str | None
 
 
 def discover_cases(
@@ -93,48 +81,30 @@ def discover_cases(
         return InputListing((_single_file(source, modality, modalities),), ())
     if not source.is_dir():
         raise MMCCDError(f"{source} does not exist: give a folder of NIfTI files or one file.")
-    paths = sorted(path for path in _walk(source, exclude) if volume_ending(path.name))
+    paths = sorted(path for path in walk(source, exclude) if volume_ending(path.name))
     if not paths:
         raise MMCCDError(_nothing_found(source, exclude))
-    ignored = {path: reason for path in paths if (reason := _no_scan(path.name, len(modalities)))}
-    files = _read_names(source, [path for path in paths if path not in ignored], modalities)
-    cases = _assign(files, _standard(modality), modality, modalities, ignored)
+    ignored = {path: reason for path in paths if (reason := no_scan(path.name, len(modalities)))}
+    files = read_names(source, [path for path in paths if path not in ignored], modalities)
+    cases = _assign(files, standard_modality(modality), modality, modalities, ignored)
     if not cases:
         raise MMCCDError(f"{source} holds labels, masks or earlier results only: there is no scan to predict.")
     cases = sorted(_told_apart(source, cases), key=lambda item: item.case)
     return InputListing(tuple(cases), tuple(sorted(ignored.items())))
 
 
-def volume_ending(name: str) -> str | None:
-    """The ending of a volume file's name (".nii.gz"), or None if it isn't one."""
-    return next((ending for ending in VOLUME_ENDINGS if name.lower().endswith(ending)), None)
-
-
 def _single_file(path: Path, modality: str, modalities: Sequence[str]) -> InputCase:
     if not volume_ending(path.name):
         hint = f"it is DICOM, which this version does not read: {CONVERT_DICOM}" if _is_dicom(path) else "give a NIfTI file"
         raise MMCCDError(f"{path} is no volume file: {hint}.")
-    file = _read_names(path.parent, [path], modalities)[0]
-    if file.modality not in (None, _standard(modality)):
+    file = read_names(path.parent, [path], modalities)[0]
+    if file.modality not in (None, standard_modality(modality)):
         raise MMCCDError(f"{path} is named as {file.modality}: this model examines {modality}.")
-    return InputCase(file.stem or _stem(path), path)
-
-
-def _walk(folder: Path, exclude: str | Path | None) -> Iterator[Path]:
-    """Every visible file below a folder, each real folder once (links may lead in circles)."""
-    seen = {os.path.realpath(exclude)} if exclude else set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in names if not name.startswith((".", TEMPORARY_PREFIX)))
+    return InputCase(file.stem or volume_stem(path), path)
 
 
 def _nothing_found(folder: Path, exclude: str | Path | None) -> str:
-    files = list(_walk(folder, exclude))
+    files = list(walk(folder, exclude))
     if any(_is_dicom(path) for path in files):
         return f"{folder} holds DICOM files, which this version does not read: {CONVERT_DICOM}."
     if files:
@@ -152,91 +122,14 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _stem(path: Path) -> str:
-    return path.name[: -len(volume_ending(path.name))]
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[^0-9a-z]+", text.lower()) if word]
-
-
-def _channel(stem: str) -> tuple[str, int] | None:
-    match = re.fullmatch(r"(.+)_(\d{4})", stem)
-    return (match[1], int(match[2])) if match else None
-
-
-def _no_scan(name: str, channels: int) -> str | None:
-    """Why a file is no scan, by its name; a channel number says that it is one."""
-    stem = name[: -len(volume_ending(name))]
-    channel = _channel(stem)
-    if channel and channel[1] < channels:
-        return None
-    if MASK_WORDS & set(_words(stem)):
-        return "a label or mask"
-    return "a result of an earlier prediction" if stem.endswith(OWN_OUTPUTS) else None
-
-
-def _standard(modality: str) -> str:
-    """One name for the spellings of a modality; unknown ones stay as they are."""
-    return MODALITY_WORDS.get(modality.lower(), modality)
-
-
-def _told(text: str, known: dict[str, str]) -> set[str]:
-    """The modalities that the words of a name tell; "T2 FLAIR" is a FLAIR, "ce T1" is a T1 with contrast agent."""
-    words = _words(text)
-    found = {known[word] for word in words if word in known}
-    if "FLAIR" in found:
-        found -= {"T2"}
-    if "T1" in found and ("T1C" in found or {"ce", "gd", "post", "contrast"} & set(words)):
-        found = (found - {"T1"}) | {"T1C"}
-    return found
-
-
-def _read_names(root: Path, paths: list[Path], modalities: Sequence[str]) -> list[_File]:
-    """Case and modality of each file, as its name tells them."""
-    known = MODALITY_WORDS | {name.lower(): _standard(name) for name in modalities}
-    numbered = defaultdict(list)
-    for path in paths:
-        if channel := _channel(_stem(path)):
-            numbered[path.parent, channel[0]].append(channel[1])
-    files = []
-    for path in paths:
-        channel = _channel(_stem(path))
-        folder = path.parent.relative_to(root).parts
-        if channel and max(numbered[path.parent, channel[0]]) < len(modalities):
-            files.append(_File(path, folder, channel[0], _standard(modalities[channel[1]])))
-        else:
-            files.append(_by_words(path, folder, known))
-    return files
-
-
-def _by_words(path: Path, folder: tuple[str, ...], known: dict[str, str]) -> _File:
-    """Read the modality from the words of the file's name, else from those of its folders, the nearest first."""
-    stem = _stem(path)
-    if found := _told(stem, known):
-        return _File(path, folder, _without(stem, known), " and ".join(sorted(found)))
-    for depth in range(len(folder) - 1, -1, -1):
-        if found := _told(folder[depth], known):
-            rest = _without(folder[depth], known)
-            return _File(path, (*folder[:depth], *([rest] if rest else []), *folder[depth + 1 :]), stem, " and ".join(found))
-    return _File(path, folder, stem, None)
-
-
-def _without(text: str, known: dict[str, str]) -> str:
-    """A name without the words that tell the modality, and without the separators that stood around them."""
-    parts = re.split(r"([^0-9A-Za-z]+)", text)
-    kept = [(before, word) for before, word in zip([""] + parts[1::2], parts[::2], strict=True) if word.lower() not in known]
-    return "".join(before + word for before, word in kept).strip("_-. ")
-
-
 def _assign(
-    files: list[_File], wanted: str, modality: str, modalities: Sequence[str], ignored: dict[Path, str]
+    files: list[NamedFile], wanted: str, modality: str, modalities: Sequence[str], ignored: dict[Path, str]
 ) -> list[InputCase]:
     """One case per (folder, name), with the file of the wanted modality or the reason why there is none."""
-    groups: dict[tuple[tuple[str, ...], str], list[_File]] = defaultdict(list)
+    groups: dict[tuple[tuple[str, ...], str], list[NamedFile]] = defaultdict(list)
     for file in files:
         groups[file.folder, file.stem].append(file)
-    names = _names(list(groups))
+    names = case_names(list(groups))
     told = any(file.modality for file in files)
     with_input = {file.folder for file in files if file.modality == wanted and file.folder}
     cases = []
@@ -253,7 +146,7 @@ def _assign(
 
 
 def _problem(
-    case: str, chosen: list[_File], others: list[_File], told: bool, modality: str, modalities: Sequence[str]
+    case: str, chosen: list[NamedFile], others: list[NamedFile], told: bool, modality: str, modalities: Sequence[str]
 ) -> str | None:
     """Why a case can't be predicted, in one sentence; None if it can."""
     if not chosen:
@@ -286,15 +179,5 @@ def _told_apart(source: Path, cases: list[InputCase]) -> list[InputCase]:
     return apart
 
 
-def _listed(files: list[_File]) -> str:
+def _listed(files: list[NamedFile]) -> str:
     return ", ".join("/".join((*file.folder, file.path.name)) for file in files)
-
-
-def _names(keys: list[tuple[tuple[str, ...], str]]) -> dict[tuple[tuple[str, ...], str], str]:
-    """A case name for each (folder, name): the name alone where that is unique, else with its folders before it."""
-    stems = [stem for _, stem in keys]
-    names = {}
-    for folder, stem in keys:
-        unique = stem and stems.count(stem) == 1
-        names[folder, stem] = stem if unique else "_".join((*folder, *([stem] if stem else []))) or "case"
-    return names

@@ -1,10 +1,11 @@
-"""The arithmetic of planning: sizes that fit one another, strips, and the names of modalities."""
+"""The arithmetic of planning: sizes that fit one another, strips, and the order of modalities."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
+
+from mmccd_auto.modalities import contrast
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ LARGEST_ATTENTION_EDGE = 32
 SMALLEST_STRIP = 2
 INPUT_PREFERENCE = ("FLAIR", "T2", "T1C", "T1")
 PARTNER_PREFERENCE = ("T1", "T2", "T1C", "FLAIR")
-_CONTRAST_ENHANCED = re.compile(r"T1W?(I)?(C|CE|GD|CONTRAST|POST|KM)")
 
 
 def rounded_up(size: float, divisor: int) -> int:
@@ -78,17 +78,6 @@ def strip_width_and_stride(spacing: float, times_hidden: int, width_mm: float = 
     width = max(float(SMALLEST_STRIP), width_mm / spacing)
     stride = max(1, round(width / times_hidden))
     return max(SMALLEST_STRIP, stride * max(1, round(width / stride))), stride
-
-
-def contrast(modality: str) -> str:
-    """What a channel name stands for: "FLAIR", "T2", "T1C" (with contrast agent), "T1", or the name itself in capitals."""
-    name = re.sub(r"[^A-Z0-9]", "", modality.upper())
-    if "FLAIR" in name:
-        return "FLAIR"
-    if _CONTRAST_ENHANCED.fullmatch(name):
-        return "T1C"
-    found = re.match(r"T[12]", name)
-    return found.group() if found else name
 
 
 def preference(modality: str, order: tuple[str, ...]) -> int:

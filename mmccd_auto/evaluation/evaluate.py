@@ -22,6 +22,7 @@ from mmccd_auto.evaluation.surface_distances import distance_figures
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.preprocessing.normalisation import normalise
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,6 @@ logger = logging.getLogger(__name__)
 RANKING_FIGURES = ("auprc", "auroc", "best_dice")
 MASK_FIGURES = ("dice", "jaccard", "sensitivity", "precision", "assd_mm", "hd95_mm", "false_positive_ml", "masked_share")
 FIGURES = RANKING_FIGURES + MASK_FIGURES
-
-DARK_LESION_MODALITIES = ("T1", "T1W", "T1N", "T1WEIGHTED", "MPRAGE", "T1MPRAGE")
-"""Modalities on which lesions are expected dark; on all others, contrast-enhanced T1 included, they are expected bright."""
 
 OUTSIDE_BRAIN_SHARE = 0.01
 """Warn where more than this share of a case's abnormal voxels lies outside the brain mask and so isn't judged."""
@@ -190,7 +188,7 @@ def intensity_score(image: np.ndarray, brain: np.ndarray, modality: str, name: s
     ----------
     image : float [z, y, x]
     brain : bool [z, y, x]
-    modality : of the image, see :func:`lesions_expected_dark`
+    modality : of the image, see :func:`mmccd_auto.modalities.lesions_expected_dark`
     name : of the image, named in errors
 
     Returns
@@ -204,11 +202,6 @@ def intensity_score(image: np.ndarray, brain: np.ndarray, modality: str, name: s
     """
     normalised, _ = normalise(image, brain, "percentile", name)
     return -normalised if lesions_expected_dark(modality) else normalised
-
-
-def lesions_expected_dark(modality: str) -> bool:
-    """True for T1 without contrast agent, False for FLAIR, T2, PD, contrast-enhanced T1 and whatever isn't known."""
-    return "".join(letter for letter in modality.upper() if letter.isalnum()) in DARK_LESION_MODALITIES
 
 
 def erode(brain: np.ndarray, spacing: tuple[float, float, float], millimetres: float) -> np.ndarray:

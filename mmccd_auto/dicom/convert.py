@@ -1,0 +1,275 @@
+"""The volume of one series, made by dcm2niix and checked against the headers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+
+from mmccd_auto.dicom.headers import quiet_pydicom
+from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Geometry, Volume, read_volume
+
+logger = logging.getLogger(__name__)
+
+# JPEG baseline, lossless (twice), JPEG-LS (twice) and JPEG 2000 (twice); not every build of dcm2niix reads the last four.
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 57, 70, 80, 81, 90, 91))
+_UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
+_READ_BY_DCM2NIIX = _UNCOMPRESSED | {RLELossless, *_JPEG}
+# -m y: the headers were checked to be one stack, so that differing acquisition numbers are no reason to take it apart.
+# -x i: the slices stay as they were scanned. -g i: a settings file in the user's home must not change the result.
+_OPTIONS = (
+    *("-b", "y", "-ba", "y", "-z", "n", "-f", "series", "-i", "n", "-m", "y"),
+    *("-x", "i", "-w", "1", "-d", "0", "-g", "i"),
+)
+# What dcm2niix adds to the name of what isn't the measured magnitude image on its own grid.
+_OTHER_IMAGES = ("_Eq", "_Tilt", "_ph", "_real", "_imaginary", "_ROI", "_ADC")
+_JSON_FACTS = {
+    "echo_time": ("EchoTime", 1000.0),
+    "repetition_time": ("RepetitionTime", 1000.0),
+    "inversion_time": ("InversionTime", 1000.0),
+    "flip_angle": ("FlipAngle", 1.0),
+    "magnetic_field_strength": ("MagneticFieldStrength", 1.0),
+    "slice_thickness": ("SliceThickness", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class ConvertedSeries:
+    """A series as a volume.
+
+    Attributes
+    ----------
+    volume : float32, on the grid of the scan
+    facts : those of the series, completed by what dcm2niix reads from private elements
+    files : what the volume was made of
+    """
+
+    volume: Volume = field(repr=False)
+    facts: SequenceFacts
+    files: tuple[Path, ...] = field(repr=False)
+
+
+def convert_series(series: Series, workspace: str | Path, time_limit: float = 300.0) -> ConvertedSeries:
+    """Make the volume of one series and check that it lies where the headers say, with every slice.
+
+    Parameters
+    ----------
+    series : one without a problem
+    workspace : a folder for temporary files, which are removed at the end
+    time_limit : s, after which dcm2niix is killed
+
+    Raises
+    ------
+    MMCCDError
+        If the series has a problem, dcm2niix is missing, fails or takes too long, or its volume isn't what the headers tell.
+    """
+    if series.problem is not None or series.grid is None:
+        raise MMCCDError(series.problem or f"{sentence(series.label)} forms no regular grid: choose another series.")
+    program = find_dcm2niix()
+    try:
+        Path(workspace).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="dicom-", dir=workspace) as folder:
+            inputs, outputs = Path(folder, "in"), Path(folder, "out")
+            inputs.mkdir()
+            outputs.mkdir()
+            _gather(series, inputs)
+            message = _run([str(program), *_OPTIONS, "-o", str(outputs), str(inputs)], time_limit, series)
+            path = _one_volume(outputs, message, series)
+            volume = _read(path, series)
+            facts = _completed(series.facts, path.with_suffix(".json"))
+    except OSError as error:
+        # Its own text holds a path, which may name the patient.
+        reason = error.strerror or "input/output error"
+        raise MMCCDError(
+            f"{sentence(series.label)} could not be copied to be converted ({reason}): check the disk and the permissions."
+        ) from None
+    _check(volume.geometry, series.grid, series)
+    return ConvertedSeries(volume, facts, series.files)
+
+
+def find_dcm2niix() -> Path:
+    """The dcm2niix program: the one that the package of this name brings, else one on the PATH.
+
+    Raises
+    ------
+    MMCCDError
+        If there is none.
+    """
+    try:
+        import dcm2niix
+    except ImportError:
+        packaged = None
+    else:
+        packaged = Path(dcm2niix.bin)
+        packaged = next((path for path in (packaged, packaged.with_suffix(".exe")) if path.is_file()), None)
+    found = packaged or shutil.which("dcm2niix")
+    if found is None:
+        raise MMCCDError("dcm2niix, which reads DICOM, is not installed: run pip install dcm2niix.")
+    return Path(found)
+
+
+def _gather(series: Series, folder: Path) -> None:
+    """Give dcm2niix the files of this series alone, under names that tell nothing and need no quoting."""
+    supported = series.facts.transfer_syntax in _READ_BY_DCM2NIIX
+    for number, path in enumerate(series.files, 1):
+        target = folder / f"{number:06d}.dcm"
+        if not supported:
+            _decompress(path, target, series)
+            continue
+        try:
+            target.symlink_to(path.resolve())
+        except OSError:
+            # Windows and some network disks know no links.
+            shutil.copyfile(path, target)
+
+
+def _decompress(path: Path, target: Path, series: Series) -> None:
+    """Write a file anew without the compression that dcm2niix can't read."""
+    try:
+        with quiet_pydicom():
+            dataset = pydicom.dcmread(path)
+            if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+                dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            else:
+                dataset.decompress()
+            dataset.save_as(target)
+    except OSError:
+        raise
+    except Exception as error:
+        # Every decoder has its own exceptions, and pydicom's may quote the header.
+        logger.debug("Decoding ended with %s.", type(error).__name__)
+        raise MMCCDError(
+            f"{sentence(series.label)} is compressed in a way that can't be read here ({_syntax(series)}): export it "
+            "without compression."
+        ) from None
+
+
+def _run(command: list[str], time_limit: float, series: Series) -> str:
+    """Run dcm2niix and return what it said, which may name the patient and must not be shown."""
+    group = {"start_new_session": True} if os.name != "nt" else {}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **group
+        )
+    except OSError as error:
+        raise MMCCDError(
+            f"dcm2niix can't be started ({error.strerror or 'unknown reason'}): install it anew with pip install dcm2niix."
+        ) from error
+    try:
+        output, _ = process.communicate(timeout=time_limit)
+    except subprocess.TimeoutExpired as error:
+        raise MMCCDError(
+            f"{sentence(series.label)} was not converted within {time_limit:g} s: export it again or choose another series."
+        ) from error
+    finally:
+        _kill(process)
+    return output.decode("utf-8", errors="replace")
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """End a process that still runs, with its children."""
+    if process.poll() is not None:
+        return
+    if os.name == "nt":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _one_volume(folder: Path, message: str, series: Series) -> Path:
+    """The path of the one volume that was made."""
+    found = sorted(folder.glob("*.nii"))
+    if not found:
+        raise MMCCDError(_why_nothing(message, series))
+    plain = [path for path in found if not any(mark in path.stem.removeprefix("series") for mark in _OTHER_IMAGES)]
+    if len(plain) != 1:
+        # A series of phase images alone is one volume, too, but not one with a contrast that is looked for.
+        what = f"{len(found)} volumes" if len(found) > 1 else "no magnitude image"
+        raise MMCCDError(f"{sentence(series.label)} gives {what} instead of one volume: choose another series.")
+    return plain[0]
+
+
+def _why_nothing(message: str, series: Series) -> str:
+    """A sentence for what dcm2niix said."""
+    label, low = sentence(series.label), message.lower()
+    compressed = series.facts.transfer_syntax not in _UNCOMPRESSED
+    if compressed and any(word in low for word in ("transfer syntax", "decode", "decompress", "jpeg", "compressed")):
+        return f"{label} is compressed in a way that can't be read here ({_syntax(series)}): export it without compression."
+    return f"{label} can't be read by dcm2niix, its files may be damaged: export it again or choose another series."
+
+
+def _syntax(series: Series) -> str:
+    """The transfer syntax in words; what isn't one is not repeated."""
+    syntax = UID(series.facts.transfer_syntax)
+    return syntax.name if syntax in AllTransferSyntaxes else "an unknown transfer syntax"
+
+
+def _read(path: Path, series: Series) -> Volume:
+    try:
+        return read_volume(path)
+    except MMCCDError as error:
+        # The message names the temporary file, which the user has never seen.
+        reason = str(error).removeprefix(str(path)).strip()
+        raise MMCCDError(f"{sentence(series.label)} gives a volume that {reason}") from error
+
+
+def _check(geometry: Geometry, grid: SliceGrid, series: Series) -> None:
+    """Compare the volume's grid with the one that the headers tell, whatever the order of its axes.
+
+    Raises
+    ------
+    MMCCDError
+        If slices are missing or a corner lies further off than half of the smallest voxel edge.
+    """
+    label = sentence(series.label)
+    if sorted(geometry.size) != sorted(grid.size):
+        raise MMCCDError(
+            f"{label} has {grid.size[2]} slices of {grid.size[0]} x {grid.size[1]} voxels, but its volume came out as "
+            f"{' x '.join(map(str, geometry.size))}: choose another series."
+        )
+    distances = np.linalg.norm(geometry.corners()[:, None] - grid.corners()[None], axis=2)
+    farthest = max(distances.min(axis=0).max(), distances.min(axis=1).max())
+    if farthest > 0.5 * min(grid.spacing):
+        raise MMCCDError(f"{label} came out {farthest:.1f} mm away from where its headers place it: choose another series.")
+
+
+def _completed(facts: SequenceFacts, path: Path) -> SequenceFacts:
+    """Fill in the numbers that the headers lack from the file beside the volume (its texts may name the patient)."""
+    content = _side_file(path)
+    found = {}
+    for name, (key, factor) in _JSON_FACTS.items():
+        value = content.get(key)
+        if getattr(facts, name) is None and isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = float(value) * factor
+    return replace(facts, **found)
+
+
+def _side_file(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        # The file is a convenience: everything needed stands in the headers.
+        return {}
+    return content if isinstance(content, dict) else {}
