@@ -19,8 +19,8 @@ LARGEST_BRAIN_ML = 2300.0
 LARGEST_BRAIN_SECTION_MM2 = 23000.0
 DUST_FRACTION = 0.01
 SKULL_ADVICE = (
-    "give a brain-extracted volume, or a brain mask file "
-    "(brain_masksTr/CASE.nii.gz for training, --brain_masks for prediction)"
+    "give a brain-extracted volume or a brain mask file (brain_masksTr/CASE.nii.gz), or let mmccd_import make the dataset, "
+    "which finds the brain"
 )
 
 

@@ -30,9 +30,7 @@ def test_wheel_holds_one_package_with_all_rooms(wheel: Path) -> None:
     top = {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert top == {"mmccd_auto"}
     expected = {
-        "mmccd_auto/" + str(path.relative_to(REPOSITORY / folder))
-        if folder == "mmccd_auto"
-        else f"mmccd_auto/{folder}/{path.name}"
+        ("" if folder == "mmccd_auto" else "mmccd_auto/") + path.relative_to(REPOSITORY).as_posix()
         for folder in ("mmccd_auto", "plans", "preprocessing", "inference")
         for path in (REPOSITORY / folder).rglob("*.py")
     }

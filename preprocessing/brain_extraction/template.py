@@ -1,0 +1,56 @@
+"""The built-in brain extraction: the average brain laid on the scan, then fitted to what the scan shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Volume, image_from_array
+from mmccd_auto.orientation import from_canonical, to_canonical
+from mmccd_auto.preprocessing.brain_extraction.head_template import load_head_template
+from mmccd_auto.preprocessing.brain_extraction.interface import Backend
+from mmccd_auto.preprocessing.brain_extraction.refinement import refine
+from mmccd_auto.preprocessing.brain_extraction.template_registration import coarsened, register_template
+
+WORKING_MM = 2
+"""Voxel edge at which the surface is sought; the mask is interpolated to the scan's own voxels."""
+
+FAR_MM = 99.0
+
+
+class Template(Backend):
+    """Works on any modality, needs nothing else, and is less exact than a trained network."""
+
+    name = "template"
+
+    def available(self) -> str:
+        return ""
+
+    def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
+        turned = to_canonical(volume)
+        scan = _scaled(turned)
+        affine = register_template(scan, self.name)
+        working = coarsened(scan, WORKING_MM)
+        distance = sitk.Resample(
+            load_head_template(WORKING_MM).brain_distance, working, affine.GetInverse(), sitk.sitkLinear, FAR_MM
+        )
+        share = refine(sitk.GetArrayFromImage(working), sitk.GetArrayFromImage(distance), float(WORKING_MM))
+        found = sitk.GetImageFromArray(share)
+        found.CopyInformation(working)
+        # The grid of cubes may end half a slice before the scan does: the outermost share goes on.
+        resample = sitk.ResampleImageFilter()
+        resample.SetReferenceImage(scan)
+        resample.SetInterpolator(sitk.sitkLinear)
+        resample.SetUseNearestNeighborExtrapolator(True)
+        mask = sitk.GetArrayFromImage(resample.Execute(found)) > 0.5
+        return from_canonical(Volume(mask, turned.geometry), volume.geometry).array
+
+
+def _scaled(volume: Volume) -> sitk.Image:
+    """Float image, the 0.5th .. 99.5th percentile scaled to 0..1."""
+    array = np.asarray(volume.array, dtype=np.float32)
+    low, high = np.percentile(array, (0.5, 99.5))
+    if not high > low:
+        raise MMCCDError("template needs a scan with contrast.")
+    return image_from_array(np.clip((array - low) / (high - low), 0, 1), volume.geometry)

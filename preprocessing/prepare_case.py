@@ -1,0 +1,104 @@
+"""From scans as a hospital hands them over to scans that can be trained on: one grid, and the brain found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Volume
+from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
+from mmccd_auto.preprocessing.registration import Registration, register, resample_onto
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """The scans of one person on the grid of the reference modality.
+
+    Attributes
+    ----------
+    volumes : by modality, the reference first; whole heads, as they came
+    brain : of the reference
+    registrations : of each other modality onto the reference
+    left_out : modality -> why it could not be used
+    """
+
+    volumes: dict[str, Volume]
+    brain: BrainExtraction
+    registrations: dict[str, Registration]
+    left_out: dict[str, str]
+
+
+def prepare_case(
+    case: str,
+    volumes: Mapping[str, Volume],
+    reference: str,
+    backend: str = "auto",
+    brain_mask: Volume | None = None,
+) -> PreparedCase:
+    """Find the brain in the reference scan and lay the other scans on it.
+
+    Parameters
+    ----------
+    case : named in errors
+    volumes : by modality, each on a grid of its own, with or without skull
+    reference : the modality that keeps its grid and its voxels
+    backend : of the brain extraction, see :func:`extract_brain`
+    brain_mask : nonzero in the brain, on the reference's grid; then no brain is looked for
+
+    Raises
+    ------
+    MMCCDError
+        If the reference is missing or its brain can't be found. Another modality that can't be laid on it is left out.
+    """
+    if reference not in volumes:
+        raise MMCCDError(f"{case} has no {reference}, onto which the other scans are laid: leave the case out.")
+    fixed = volumes[reference]
+    brain = _brain_of(case, fixed, reference, backend, brain_mask)
+    prepared, registrations, left_out = {reference: fixed}, {}, {}
+    for modality, moving in volumes.items():
+        if modality == reference:
+            continue
+        pair = f"{case}: {modality} and {reference}"
+        try:
+            found = register(fixed, moving, brain.mask, pair)
+        except MMCCDError as error:
+            left_out[modality] = str(error)
+            continue
+        registrations[modality] = found
+        if not found.convincing:
+            left_out[modality] = (
+                f"{pair} could not be laid on each other with confidence (likeness {found.likeness:.3f}, hardly better "
+                "than beside it): look whether they are of one person and show the same part of the head."
+            )
+            continue
+        same_grid = not found.moved and not moving.geometry.differences(fixed.geometry)
+        prepared[modality] = moving if same_grid else resample_onto(moving, fixed.geometry, found.transform)
+        how = f"moved by {found.shift:.1f} mm and {found.angle:.1f} degrees" if found.moved else "the headers agree"
+        logger.info("%s: %s, likeness %.3f", pair, how, found.likeness)
+    return PreparedCase(prepared, brain, registrations, left_out)
+
+
+def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
+    """The volume with 0 outside of the brain (a face can be recognised, a brain can't), below 0 where 0 is a tissue's."""
+    lowest = volume.array[brain].min(initial=0)
+    background = 0 if lowest >= 0 else np.floor(lowest) - 1
+    return Volume(np.where(brain, volume.array, np.asarray(background, dtype=volume.array.dtype)), volume.geometry)
+
+
+def _brain_of(case: str, volume: Volume, modality: str, backend: str, brain_mask: Volume | None) -> BrainExtraction:
+    if brain_mask is None:
+        return extract_brain(volume, modality, backend, f"{case}: {modality}")
+    differences = brain_mask.geometry.differences(volume.geometry)
+    if differences:
+        raise MMCCDError(
+            f"{case}: the brain mask does not lie on the grid of {modality} ({'; '.join(differences)}): resample it."
+        )
+    if not brain_mask.array.any():
+        raise MMCCDError(f"{case}: the brain mask is empty: mend it or leave it out.")
+    return BrainExtraction(brain_mask.array != 0, "given", 0.0, "")
