@@ -12,16 +12,28 @@ import pandas as pd
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, load_json, save_json
-from mmccd_auto.image_io import write_volume
-from mmccd_auto.inference.fold_models import file_sha256
+from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
 from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED
+from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.pictures import case_picture
 from mmccd_auto.training.checkpoint import software_versions
 
 SUMMARY_FILE = "summary.csv"
-ENDINGS = ("_anomaly.nii.gz", "_mask.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", ".png", ".json")
-DONE, KEPT, FAILED = "done", "kept", "failed"
+ENDINGS = (
+    "_anomaly.nii.gz",
+    "_mask.nii.gz",
+    "_scan.nii.gz",
+    "_brain.nii.gz",
+    "_signed.nii.gz",
+    "_cycle.nii.gz",
+    "_seg.dcm",
+    "_score.dcm",
+    ".png",
+    ".json",
+)
+DONE, KEPT, FAILED, SKIPPED = "done", "kept", "failed", "skipped"
 
 
 @dataclass(frozen=True)
@@ -31,9 +43,10 @@ class SummaryRow:
     Attributes
     ----------
     case : its name
-    status : "done", "kept" (was finished before) or "failed"
+    status : "done", "kept" (was finished before), "failed", or "skipped" (there is no scan of the modality)
     reason : of a failure, or why there is no mask; else empty
-    input_file : the scan
+    warnings : how the scan differs from what the model has seen
+    input_file : the scan, relative to the input folder; empty for DICOM
     brain_ml, anomalous_ml : millilitres
     max_score : largest score in the brain
     seconds : that the prediction took
@@ -42,6 +55,7 @@ class SummaryRow:
     case: str
     status: str
     reason: str = ""
+    warnings: str = ""
     input_file: str = ""
     brain_ml: float | None = None
     anomalous_ml: float | None = None
@@ -54,33 +68,50 @@ def describe_request(
     settings: InferenceSettings,
     threshold: float | None,
     threshold_source: str,
-    input_file: Path,
-    brain_mask_file: Path | None,
+    *,
+    input_file: str | None,
+    input_sha256: str,
+    brain_mask_file: str | None,
+    brain_mask_sha256: str | None,
+    brain_extraction: str | None,
     save_cycle: bool,
+    dicom: str | None,
 ) -> dict[str, Any]:
     """What decides a case's files: the first part of CASE.json, known before the prediction.
 
     Two requests that are equal give the same files, which is how ``--continue_prediction`` knows finished cases.
 
-    Raises
-    ------
-    MMCCDError
-        If a file is missing.
+    Parameters
+    ----------
+    input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
+    input_sha256 : of the content
+    brain_mask_file, brain_mask_sha256 : name and content, None where none is given
+    brain_extraction : backend that is asked for, None where a mask is given
+    save_cycle : also the signed error and the cycle
+    dicom : under whom DICOM objects are filed, None where none are written
     """
     return {
-        "input_file": str(input_file.resolve()),
-        "input_sha256": _content(input_file),
-        "brain_mask_file": None if brain_mask_file is None else str(brain_mask_file.resolve()),
-        "brain_mask_sha256": None if brain_mask_file is None else _content(brain_mask_file),
+        "input_file": input_file,
+        "input_sha256": input_sha256,
+        "brain_mask_file": brain_mask_file,
+        "brain_mask_sha256": brain_mask_sha256,
+        "brain_extraction": brain_extraction,
         **asdict(identity) | {"folds": list(identity.folds)},
         "settings": settings.to_json(),
         "threshold": threshold,
         "threshold_source": threshold_source,
         "save_cycle": save_cycle,
+        "dicom": dicom,
     }
 
 
-def write_prediction(prediction: Prediction, request: dict[str, Any], output: Path) -> dict[str, Any]:
+def write_prediction(
+    prediction: Prediction,
+    request: dict[str, Any],
+    output: Path,
+    save_scan: bool = False,
+    other_files: Sequence[str] = (),
+) -> dict[str, Any]:
     """Write all files of a case; CASE.json comes last and says that the case is complete.
 
     Parameters
@@ -88,6 +119,8 @@ def write_prediction(prediction: Prediction, request: dict[str, Any], output: Pa
     prediction : the maps
     request : of :func:`describe_request`
     output : folder
+    save_scan : also write the scan, brain only, since there is no other NIfTI file of it
+    other_files : that were written of the case before
 
     Returns
     -------
@@ -99,9 +132,14 @@ def write_prediction(prediction: Prediction, request: dict[str, Any], output: Pa
         If a map holds values that are not finite, or a file can't be written.
     """
     case = prediction.case
+    brain_scan = brain_only(Volume(prediction.scan, prediction.geometry), prediction.brain).array
     volumes = {"_anomaly.nii.gz": prediction.anomaly}
+    if save_scan:
+        volumes["_scan.nii.gz"] = brain_scan
     if prediction.mask is not None:
         volumes["_mask.nii.gz"] = prediction.mask
+    if prediction.brain_extraction != STRIPPED:
+        volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
     if request["save_cycle"]:
         volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
     for ending, array in volumes.items():
@@ -113,7 +151,7 @@ def write_prediction(prediction: Prediction, request: dict[str, Any], output: Pa
     case_picture(
         output / f"{case}.png",
         case,
-        prediction.scan,
+        brain_scan,
         prediction.anomaly,
         prediction.brain,
         prediction.geometry,
@@ -122,7 +160,7 @@ def write_prediction(prediction: Prediction, request: dict[str, Any], output: Pa
         slice_axis=request["slice_axis"],
         modality=request["input_modality"],
     )
-    files = [f"{case}{ending}" for ending in (*volumes, ".png")]
+    files = [*(f"{case}{ending}" for ending in (*volumes, ".png")), *other_files]
     record = {"case": case, **request, **_results(prediction), "files": files, "versions": software_versions()}
     save_json(record, output / f"{case}.json")
     return record
@@ -167,7 +205,8 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
         case=record["case"],
         status=status,
         reason="" if record["threshold"] is not None else f"no mask: {record['threshold_source']}",
-        input_file=record["input_file"],
+        warnings="; ".join(record["warnings"]),
+        input_file=record["input_file"] or "",
         brain_ml=record["brain_ml"],
         anomalous_ml=record["anomalous_ml"],
         max_score=record["max_score"],
@@ -186,6 +225,8 @@ def _results(prediction: Prediction) -> dict[str, Any]:
     scores = prediction.anomaly[prediction.brain]
     return {
         "normalisation": prediction.normalisation,
+        "brain_found_by": prediction.brain_extraction,
+        "warnings": list(prediction.warnings),
         "brain_ml": round(prediction.brain_ml, 4),
         "anomalous_ml": None if prediction.anomalous_ml is None else round(prediction.anomalous_ml, 4),
         "max_score": float(scores.max(initial=0)),
@@ -193,11 +234,3 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "network_evaluations": prediction.network_evaluations,
         "seconds": round(prediction.seconds, 3),
     }
-
-
-def _content(path: Path) -> str:
-    """SHA-256: another scan of the same name can have the same size."""
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check that it is a readable file.") from error

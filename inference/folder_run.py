@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.export import DONE, FAILED, SummaryRow, write_summary
+from mmccd_auto.inference.export import DONE, FAILED, SKIPPED, SummaryRow, write_summary
 from mmccd_auto.inference.inputs import InputCase
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ def run_over_cases(cases: Sequence[InputCase], work: Callable[[InputCase], Summa
                 logger.info("%s took %.0f s; about %.1f minutes for the others", row.case, row.seconds, minutes)
     finally:
         write_summary(rows, output)
+    if rows and all(row.status == SKIPPED for row in rows):
+        failed = [row.reason for row in rows]
     return RunSummary(tuple(rows), failed)
 
 
@@ -64,5 +66,8 @@ def _row(found: InputCase, work: Callable[[InputCase], SummaryRow]) -> SummaryRo
         sentence = str(error)
     except MemoryError:
         sentence = f"{found.case} needs more memory than there is: free some, or leave this case out."
+    if found.skipped:
+        logger.warning("%s", sentence)
+        return SummaryRow(found.case, SKIPPED, sentence)
     logger.error("%s", sentence)
-    return SummaryRow(found.case, FAILED, sentence, "" if found.file is None else str(found.file.resolve()))
+    return SummaryRow(found.case, FAILED, sentence, input_file="" if found.file is None else found.file.name)

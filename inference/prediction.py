@@ -28,6 +28,8 @@ class Prediction:
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale
+    brain_extraction : by what the brain was found: "given", "stripped" or a backend's name
+    warnings : sentences on how the scan differs from what the model has seen, and on its brain
     """
 
     case: str
@@ -43,6 +45,8 @@ class Prediction:
     network_evaluations: int
     seconds: float
     normalisation: dict[str, float]
+    brain_extraction: str
+    warnings: tuple[str, ...]
 
     @property
     def brain_ml(self) -> float:

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.inference.calibration import calibrated_threshold
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
-from mmccd_auto.inference.export import (
-    DONE,
-    KEPT,
-    SummaryRow,
-    describe_request,
-    finished_record,
-    remove_case_files,
-    summary_row,
-    write_prediction,
-)
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
-from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
-from mmccd_auto.inference.inputs import InputCase, discover_cases
+from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
+from mmccd_auto.inference.folder_run import RunSummary
+from mmccd_auto.inference.input_check import input_warnings
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.orientation import to_canonical
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
 from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
-logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -52,6 +43,8 @@ class Predictor:
     threshold : of the mask; None makes no mask
     threshold_source : where it comes from, or why there is none
     device : to compute on
+    fingerprint : of the training scans, with which a scan is compared; None compares with nothing
+    brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
     """
 
     def __init__(
@@ -63,6 +56,8 @@ class Predictor:
         threshold: float | None,
         threshold_source: str,
         device: torch.device,
+        fingerprint: DatasetFingerprint | None = None,
+        brain_extraction: str = "auto",
     ) -> None:
         self.identity = identity
         self.plan = plan
@@ -71,6 +66,8 @@ class Predictor:
         self.threshold = threshold
         self.threshold_source = threshold_source
         self.device = device
+        self.fingerprint = fingerprint
+        self.brain_extraction = brain_extraction
 
     @classmethod
     def from_model_folder(
@@ -85,6 +82,7 @@ class Predictor:
         threshold: float | None = None,
         device: torch.device = CPU,
         extensions: Sequence[str | Path] = (),
+        brain_extraction: str = "auto",
     ) -> Predictor:
         """Load a model.
 
@@ -97,6 +95,7 @@ class Predictor:
         threshold : of the mask; None takes the mean of the folds' calibrated ones
         device : to compute on
         extensions : folders with the user's own trainers (they are run as code)
+        brain_extraction : backend for scans with skull; "auto" takes the best that is installed
 
         Raises
         ------
@@ -124,7 +123,10 @@ class Predictor:
             folds=tuple(one.fold for one in loaded),
             weights_sha256={one.fold: one.weights_sha256 for one in loaded},
         )
-        return cls(identity, model.plan, loaded, settings, threshold, source, device)
+        fingerprint = None
+        if (model.path / FINGERPRINT_FILE).is_file():
+            fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
+        return cls(identity, model.plan, loaded, settings, threshold, source, device, fingerprint, brain_extraction)
 
     @property
     def input_modality(self) -> str:
@@ -146,7 +148,7 @@ class Predictor:
         array : [z, y, x], intensities of the input modality
         spacing : mm along x, y, z
         case : name; the noise depends on it, so the same name gives the same map
-        brain_mask : [z, y, x], nonzero in the brain; None looks for the brain of a skull-stripped scan
+        brain_mask : [z, y, x], nonzero in the brain; None looks for the brain
 
         Raises
         ------
@@ -172,15 +174,18 @@ class Predictor:
         ----------
         volume : of the input modality
         case : name; the noise depends on it, so the same name gives the same map
-        brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain of a skull-stripped scan
+        brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
 
         Raises
         ------
         MMCCDError
-            If the scan can't be used (skull on, no contrast, not finite), or the network fails.
+            If the scan can't be used (no brain found, no contrast, not finite), or the network fails.
         """
         started = time.monotonic()
         scan = Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
+        extraction = self._find_brain(scan, case) if brain_mask is None else None
+        if extraction is not None and extraction.backend != STRIPPED:
+            brain_mask = Volume(extraction.mask.astype(np.uint8), scan.geometry)
         preprocessed = preprocess_case(case, {self.input_modality: scan}, self.plan, brain_mask=brain_mask)
         maps = self._mean_maps(preprocessed)
         geometry, brain = preprocessed.geometry, preprocessed.native_brain
@@ -202,6 +207,8 @@ class Predictor:
             network_evaluations=maps.network_evaluations,
             seconds=time.monotonic() - started,
             normalisation=preprocessed.normalisation[self.input_modality],
+            brain_extraction="given" if extraction is None else extraction.backend,
+            warnings=self._warnings(scan, brain, extraction),
         )
 
     def predict_file(
@@ -213,27 +220,8 @@ class Predictor:
         brain_mask: str | Path | None = None,
         save_cycle: bool = False,
     ) -> Prediction:
-        """Predict one file and write CASE_anomaly.nii.gz, CASE_mask.nii.gz, CASE.png and CASE.json.
-
-        Parameters
-        ----------
-        path : of the scan
-        output : folder, not the scan's own
-        case : name; None takes it from the file's name
-        brain_mask : file, nonzero in the brain
-        save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
-
-        Raises
-        ------
-        MMCCDError
-            If the scan can't be predicted.
-        """
-        path, output = Path(path), Path(output)
-        _check_output(path, output)
-        (found,) = discover_cases(path, self.input_modality, self.plan.modalities).cases
-        mask = None if brain_mask is None else Path(brain_mask)
-        prediction, _ = self._predict_case(case or found.case, path, mask, output, save_cycle)
-        return prediction
+        """Predict one file and write its maps; see :func:`mmccd_auto.inference.folder_prediction.predict_file`."""
+        return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
 
     def predict_folder(
         self,
@@ -243,90 +231,28 @@ class Predictor:
         brain_masks: str | Path | None = None,
         save_cycle: bool = False,
         continue_prediction: bool = False,
+        export: ExportOptions = NIFTI_ONLY,
     ) -> RunSummary:
-        """Predict every case of a folder and write the files of each, and summary.csv.
-
-        A case that can't be predicted does not stop the others.
-
-        Parameters
-        ----------
-        source : a folder of scans (see :func:`discover_cases`) or one file
-        output : folder, another than ``source``
-        brain_masks : folder with a CASE.nii.gz for every case
-        save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
-        continue_prediction : keep the cases that were finished by the same model and settings from the same file
-
-        Raises
-        ------
-        MMCCDError
-            If there is nothing to predict, or the folders can't be used.
-        """
-        source, output = Path(source), Path(output)
+        """Predict every case of a folder, a hospital's export among them, and write the files of each, and summary.csv;
+        see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
         masks = None if brain_masks is None else Path(brain_masks)
-        _check_output(source, output)
-        if masks is not None and not masks.is_dir():
-            raise MMCCDError(f"{masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
-        listing = discover_cases(source, self.input_modality, self.plan.modalities, exclude=output)
-        for path, reason in listing.ignored:
-            logger.debug("%s is left out: %s", path, reason)
-        self._announce(source, len(listing.cases), len(listing.ignored))
-        there = sum((output / f"{found.case}.json").is_file() for found in listing.cases)
-        if there and not continue_prediction:
-            logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
+        return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export)
 
-        def work(found: InputCase) -> SummaryRow:
-            return self._case_row(found, output, masks, save_cycle, continue_prediction)
+    def _find_brain(self, scan: Volume, case: str) -> BrainExtraction | None:
+        """The brain of the scan; None for values that aren't finite, which preprocessing refuses by name."""
+        if not np.isfinite(scan.array).all():
+            return None
+        return extract_brain(scan, self.input_modality, self.brain_extraction, f"{case}: {self.input_modality}")
 
-        return run_over_cases(listing.cases, work, output)
-
-    def _announce(self, source: Path, cases: int, ignored: int) -> None:
-        others = f" ({ignored} other files are left out)" if ignored else ""
-        steps = f", {self.settings.sampling.steps} steps" if any(one.cycle.masked for one in self.folds) else ""
-        logger.info(
-            "%s: %d %s to predict%s from %s alone; fold %s, preset %s%s, on %s",
-            source,
-            cases,
-            "case" if cases == 1 else "cases",
-            others,
-            self.input_modality,
-            "+".join(self.identity.folds),
-            self.settings.preset,
-            steps,
-            self.device,
-        )
-
-    def _case_row(
-        self, found: InputCase, output: Path, masks: Path | None, save_cycle: bool, continue_prediction: bool
-    ) -> SummaryRow:
-        if found.file is None:
-            remove_case_files(output, found.case)
-            raise MMCCDError(found.error)
-        mask = None if masks is None else masks / f"{found.case}.nii.gz"
-        if continue_prediction and (mask is None or mask.is_file()):
-            record = finished_record(output, found.case, self._request(found.file, mask, save_cycle))
-            if record is not None:
-                return summary_row(record, KEPT)
-        _, record = self._predict_case(found.case, found.file, mask, output, save_cycle)
-        return summary_row(record, DONE)
-
-    def _predict_case(
-        self, case: str, path: Path, mask: Path | None, output: Path, save_cycle: bool
-    ) -> tuple[Prediction, dict[str, Any]]:
-        """Predict a file and write everything; a failure leaves none of the case's files."""
-        remove_case_files(output, case)
-        if mask is not None and not mask.is_file():
-            raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
-        request = self._request(path, mask, save_cycle)
-        volume = read_volume(path)
-        prediction = self.predict_volume(volume, case, None if mask is None else read_volume(mask, dtype=None))
-        try:
-            return prediction, write_prediction(prediction, request, output)
-        except MMCCDError:
-            remove_case_files(output, case)
-            raise
-
-    def _request(self, path: Path, mask: Path | None, save_cycle: bool) -> dict[str, Any]:
-        return describe_request(self.identity, self.settings, self.threshold, self.threshold_source, path, mask, save_cycle)
+    def _warnings(self, scan: Volume, brain: np.ndarray, extraction: BrainExtraction | None) -> tuple[str, ...]:
+        found = [extraction.warning] if extraction is not None and extraction.warning else []
+        if self.fingerprint is not None:
+            turned = to_canonical(scan)
+            mask = to_canonical(Volume(brain, scan.geometry)).array
+            found += input_warnings(
+                turned.array, mask, turned.geometry.spacing, self.plan.slice_axis, self.input_modality, self.fingerprint
+            )
+        return tuple(found)
 
     def _mean_maps(self, preprocessed: PreprocessedCase) -> SliceMaps:
         """The maps of the network's grid, averaged over the folds; slices without brain are not handed to the engine."""
@@ -360,12 +286,3 @@ class Predictor:
             mean("coverage"),
             sum(one.network_evaluations for one in maps),
         )
-
-
-def _check_output(source: Path, output: Path) -> None:
-    """CASE.json and CASE_mask.nii.gz beside the scans could replace files of the user's own."""
-    folder = source.parent if source.is_file() else source
-    if folder.resolve() == output.resolve():
-        raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")
-    if output.exists() and not output.is_dir():
-        raise MMCCDError(f"{output} is a file: give a folder for the maps.")

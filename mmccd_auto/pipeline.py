@@ -1,8 +1,9 @@
-"""What the commands do, as functions that a notebook can call too: plan and preprocess, train, predict, evaluate."""
+"""What the commands do, as functions that a notebook can call too: import, plan and preprocess, train, predict, evaluate."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -15,13 +16,15 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.files import load_json, save_json
+from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibration import calibrate_fold
+from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
 from mmccd_auto.plans.find_planner import find_planner
-from mmccd_auto.plans.fingerprint import fingerprint_dataset
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import describe_plan
 from mmccd_auto.plans.splits import SPLITS_FILE, check_structure, write_or_load_splits
@@ -31,8 +34,6 @@ from mmccd_auto.training.fold_folder import DATASET_FILE
 from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
 
 logger = logging.getLogger(__name__)
-
-FINGERPRINT_FILE = "dataset_fingerprint.json"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,35 @@ class PredictionOptions:
     batch_size: int | None = None
     threshold: float | None = None
     extensions: tuple[str, ...] = ()
+    brain_extraction: str = "auto"
+    export: ExportOptions = NIFTI_ONLY
+
+
+def import_export(
+    folders: Folders, source: str | Path, number: int, name: str, options: ImportOptions, processes: int
+) -> ImportSummary:
+    """Turn a hospital export into the raw dataset ``DatasetXXX_Name``.
+
+    Parameters
+    ----------
+    folders : raw is used
+    source : folder, zip archive or DICOMDIR
+    number, name : of the dataset
+    options : the user's wishes
+    processes : workers; 0 works in this process
+
+    Raises
+    ------
+    MMCCDError
+        If the number or name can't be used, or there is nothing to import.
+    """
+    if not 0 <= number <= 999 or re.fullmatch(r"[\w-]+", name) is None:
+        raise MMCCDError(f"-d {number} -n {name}: give a number from 0 to 999, and a name of letters, digits, _ and -.")
+    folder = folders.raw / f"Dataset{number:03d}_{name}"
+    others = [one.name for one in list_datasets(folders.raw) if one.name.startswith(f"Dataset{number:03d}_")]
+    if others and folder.name not in others:
+        raise MMCCDError(f"{folders.raw} has a dataset of number {number} already ({others[0]}): choose another number.")
+    return import_dataset(source, folder, options, processes)
 
 
 def plan_and_preprocess(
@@ -231,6 +261,8 @@ def train(
         output,
     )
     trainer.train(resume)
+    # Prediction tells by it whether a scan is what the model knows.
+    save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
     calibrate_fold(model, fold, preprocessed, device=device, extensions=options.extensions)
     return output
 
@@ -250,7 +282,7 @@ def predict(
     Parameters
     ----------
     folders : results is used, unless ``options.model`` names a model folder
-    input_path : a scan or a folder of scans
+    input_path : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
     output : folder of the maps
     options : which model, and how
     device : to compute on
@@ -277,9 +309,15 @@ def predict(
         threshold=options.threshold,
         device=device,
         extensions=options.extensions,
+        brain_extraction=options.brain_extraction,
     )
     summary = predictor.predict_folder(
-        input_path, output, brain_masks=brain_masks, save_cycle=save_cycle, continue_prediction=continue_prediction
+        input_path,
+        output,
+        brain_masks=brain_masks,
+        save_cycle=save_cycle,
+        continue_prediction=continue_prediction,
+        export=options.export,
     )
     return summary.failed
 

@@ -26,7 +26,7 @@ from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CASES_FOLDER = "dataset_fingerprint"
-VERSION = 1
+VERSION = 2
 IN_PLANE_XYZ = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 
 
@@ -40,6 +40,7 @@ class ModalityFingerprint:
     mean, standard_deviation : intensity
     noise_sigma : intensity units, see :func:`measures.noise_sigma`
     correlation_length : mm along z, y, x (LPS), see :func:`measures.correlation_length`
+    depth_profile : mean intensity from the brain's rim to its depth, see :func:`measures.depth_profile`
     skull : "stripped", or "present" where the mask was given
     """
 
@@ -48,6 +49,7 @@ class ModalityFingerprint:
     standard_deviation: float
     noise_sigma: float
     correlation_length: Triple
+    depth_profile: tuple[float, ...]
     skull: str
 
 
@@ -296,6 +298,7 @@ def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path
         correlation_length=tuple(
             measures.correlation_length(changes, brain[box], axis, edge) for axis, edge in enumerate(spacing[::-1])
         ),
+        depth_profile=measures.depth_profile(volume.array, brain, spacing),
         skull="present" if skull else "stripped",
     )
 

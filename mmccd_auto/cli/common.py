@@ -12,8 +12,10 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mmccd_auto import __version__
+from mmccd_auto.dicom.choose_series import parse_series_option
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.paths import Folders
+from mmccd_auto.preprocessing.brain_extraction import backend_names
 
 logger = logging.getLogger("mmccd_auto")
 
@@ -66,6 +68,28 @@ def add_extension_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_series_option(parser: argparse.ArgumentParser) -> None:
+    """The option --series: what stands for a modality in a DICOM export."""
+    parser.add_argument(
+        "--series",
+        nargs="+",
+        default=[],
+        type=parse_series_option,
+        metavar="MODALITY=PATTERN",
+        help="the DICOM series to use, by its number or a part of its description, as FLAIR=dark",
+    )
+
+
+def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
+    """The option --bet."""
+    parser.add_argument(
+        "--bet",
+        default="auto",
+        choices=backend_names(),
+        help="brain extraction of scans with skull; auto takes the best that is installed",
+    )
+
+
 def folders_from(options: argparse.Namespace) -> Folders:
     """The data folders that the options, the environment and the defaults give; logged, so that nobody has to guess."""
     folders = Folders.resolve(
@@ -106,6 +130,9 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
     a defect of the software and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # They tell of every attribute that they copy, unique numbers of patients' scans among them.
+    for name in ("highdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with logging_redirect_tqdm():
             return command(arguments) or 0

@@ -6,20 +6,29 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.common import (
+    add_brain_extraction_option,
     add_device_option,
     add_extension_option,
     add_folder_options,
+    add_series_option,
     choose_device,
     folders_from,
     make_parser,
     run_command,
 )
+from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.pipeline import PredictionOptions, predict
 
 
 def _command(arguments: Sequence[str] | None) -> int:
     parser = make_parser("Predict anomaly maps; only the input modality of each scan is needed.")
-    parser.add_argument("-i", dest="input", required=True, metavar="INPUT", help="a folder of NIfTI files, or one file")
+    parser.add_argument(
+        "-i",
+        dest="input",
+        required=True,
+        metavar="INPUT",
+        help="DICOM (folder, zip archive), a folder of NIfTI files, or one file",
+    )
     parser.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the maps go")
     parser.add_argument("-m", dest="model", default=None, metavar="FOLDER", help="a trained model's folder, used alone")
     parser.add_argument("-d", dest="dataset", default=None, help="the model's dataset; not needed where there is one model")
@@ -34,6 +43,12 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
     parser.add_argument("--threshold", type=float, default=None, help="of the mask, instead of the calibrated one")
     parser.add_argument("--save_cycle", action="store_true", help="also write the mean cycle and the signed error")
+    add_series_option(parser)
+    add_brain_extraction_option(parser)
+    parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="DICOM: secret for pseudonyms that last")
+    parser.add_argument("--keep-link", dest="link", default=None, metavar="FILE", help="DICOM: write who is who")
+    parser.add_argument("--dicom_seg", action="store_true", help="DICOM: also write the mask and the score as DICOM")
+    parser.add_argument("--keep_identity", action="store_true", help="file these DICOM objects with the patient, for a PACS")
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
     parser.add_argument("--overwrite", action="store_true", help="predict every case anew (the default)")
     add_device_option(parser)
@@ -57,6 +72,14 @@ def _command(arguments: Sequence[str] | None) -> int:
             batch_size=options.batch_size,
             threshold=options.threshold,
             extensions=tuple(options.extensions),
+            brain_extraction=options.bet,
+            export=ExportOptions(
+                series=dict(options.series),
+                key_file=options.pseudonym_key,
+                link_file=options.link,
+                dicom_seg=options.dicom_seg,
+                keep_identity=options.keep_identity,
+            ),
         ),
         device=choose_device(options.device),
         brain_masks=options.brain_masks,

@@ -12,6 +12,8 @@ from mmccd_auto.files import load_json
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl")
 ANOMALY_ENDING = "_anomaly.nii.gz"
 MASK_ENDING = "_mask.nii.gz"
+SCAN_ENDING = "_scan.nii.gz"
+BRAIN_ENDING = "_brain.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def find_case_files(
 ) -> tuple[list[CaseFiles], list[str]]:
     """Match labels and predictions by case name.
 
-    The scan is the ``input_file`` of CASE.json, looked up by its name in ``images`` where that is given. The brain mask is
-    CASE.nii.gz in ``brain_masks``, else the ``brain_mask_file`` of CASE.json, else None.
+    The scan is the ``input_file`` of CASE.json, looked up in ``images``; where that isn't given, in the folder ``imagesXX``
+    beside the reference ``labelsXX``. Of a DICOM series it is CASE_scan.nii.gz among the predictions. The brain mask is
+    CASE.nii.gz in ``brain_masks``, else CASE_brain.nii.gz among the predictions, else None.
 
     Returns
     -------
@@ -60,6 +63,8 @@ def find_case_files(
     labels = _volumes(reference)
     if not labels:
         raise MMCCDError(f"{reference} holds no labels: it should hold one CASE.nii.gz for each predicted case.")
+    if images is None:
+        images = _beside(reference)
     found, problems = [], []
     for case, label in sorted(labels.items()):
         try:
@@ -92,40 +97,42 @@ def _case_files(case: str, label: Path, prediction: Path, images: Path | None, b
         mask=mask if mask.is_file() else None,
         image=_find_image(case, record, record_file, images),
         modality=str(_entry(record, "input_modality", record_file)),
-        brain_mask=_find_brain_mask(case, record, record_file, brain_masks),
+        brain_mask=_find_brain_mask(case, record_file, brain_masks),
     )
 
 
+def _beside(reference: Path) -> Path | None:
+    """imagesTs for labelsTs."""
+    folder = reference.resolve()
+    images = folder.with_name(folder.name.replace("labels", "images", 1))
+    return images if images != folder and images.is_dir() else None
+
+
 def _find_image(case: str, record: Any, record_file: Path, images: Path | None) -> Path:
+    scan = record_file.parent / f"{case}{SCAN_ENDING}"
+    if scan.is_file() and isinstance(record, dict) and record.get("input_file", "") is None:
+        return scan
     named = Path(str(_entry(record, "input_file", record_file)))
-    found = _first_file(_places(named, record_file, images))
+    found = _first_file([*_places(named, images), named, record_file.parent / named])
     if found is None:
         place = named if images is None else f"{named} (looked for in {images})"
         raise MMCCDError(f"{place}, the scan of {case} that {record_file} names, does not exist: say with -i where it is.")
     return found
 
 
-def _find_brain_mask(case: str, record: dict[str, Any], record_file: Path, brain_masks: Path | None) -> Path | None:
+def _find_brain_mask(case: str, record_file: Path, brain_masks: Path | None) -> Path | None:
     if brain_masks is not None:
         given = _volumes(brain_masks).get(case)
         if given is None:
             raise MMCCDError(f"{case} has no brain mask in {brain_masks}: add {case}.nii.gz, or leave out --brain_masks.")
         return given
-    if not record.get("brain_mask_file"):
-        return None
-    named = Path(str(record["brain_mask_file"]))
-    found = _first_file(_places(named, record_file, None))
-    if found is None:
-        raise MMCCDError(
-            f"{named}, the brain mask that {record_file} names, does not exist: say with --brain_masks where it is."
-        )
-    return found
+    return _first_file([record_file.parent / f"{case}{BRAIN_ENDING}"])
 
 
-def _places(named: Path, record_file: Path, folder: Path | None) -> list[Path]:
-    """Where a file that a record names may be; in a given ``folder`` with as much of its path as exists there."""
+def _places(named: Path, folder: Path | None) -> list[Path]:
+    """Where in a folder a file that a record names may be: with as much of its path as exists there."""
     if folder is None:
-        return [named, record_file.parent / named]
+        return []
     parts = named.relative_to(named.anchor).parts
     return [folder.joinpath(*parts[start:]) for start in range(len(parts))]
 

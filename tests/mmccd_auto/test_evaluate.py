@@ -11,10 +11,11 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.evaluation.evaluate import EvaluationResult, erode, evaluate_folder, intensity_score, lesions_expected_dark
+from mmccd_auto.evaluation.evaluate import EvaluationResult, erode, evaluate_folder, intensity_score
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.modalities import lesions_expected_dark
 
 SHAPE = (12, 16, 14)
 SPACING = (1.5, 2.0, 3.0)
@@ -278,7 +279,7 @@ def test_cases_without_mask_have_ranking_figures_only(study: Study) -> None:
     assert "A: no mask" in result.warnings[0]
 
 
-@pytest.mark.parametrize("given", ["folder", "record"])
+@pytest.mark.parametrize("given", ["folder", "prediction"])
 def test_given_brain_mask_decides_what_is_judged(study: Study, tmp_path: Path, given: str) -> None:
     study.add("A")
     half = BRAIN & (GRID[2] < 7)
@@ -287,8 +288,7 @@ def test_given_brain_mask_decides_what_is_judged(study: Study, tmp_path: Path, g
     if given == "folder":
         result = study.evaluate(brain_masks=masks)
     else:
-        record = load_json(study.maps / "A.json")
-        save_json({**record, "brain_mask_file": str(masks / "A.nii.gz")}, study.maps / "A.json")
+        (masks / "A.nii.gz").rename(study.maps / "A_brain.nii.gz")
         result = study.evaluate()
     facts = result.cases["A"]
     assert facts["brain_voxels"] == half.sum()

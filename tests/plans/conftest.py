@@ -27,6 +27,7 @@ def _case(
         standard_deviation=100.0,
         noise_sigma=5.0,
         correlation_length=(correlation_length,) * 3,
+        depth_profile=(0.5, 0.6, 0.7, 0.75, 0.7),
         skull="stripped",
     )
     slices = {}

@@ -1,0 +1,296 @@
+"""A case's mask and score as DICOM objects that refer to the images of the scan: Segmentation and Parametric Map."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import pydicom
+from highdicom.color import CIELabColor
+from highdicom.pm import ParametricMap, RealWorldValueMapping
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import atomic_path
+from mmccd_auto.image_io import Volume
+from mmccd_auto.inference.dicom_source import DicomSource, read_patient, read_source
+from mmccd_auto.inference.prediction import ModelIdentity
+from mmccd_auto.training.checkpoint import software_versions
+
+NAME = "mmccd_auto"
+MASK_SERIES_NUMBER = 9001
+SCORE_SERIES_NUMBER = 9002
+LONGEST_TEXT = 64
+# The straightening of skewed grids by image_io moves a voxel by up to half of its smallest edge, too.
+LARGEST_OFFSET = 0.5
+_RED = CIELabColor(53.24, 80.09, 67.2)
+
+
+@dataclass(frozen=True)
+class DicomIdentity:
+    """Under whom an object is filed in place of the patient.
+
+    Attributes
+    ----------
+    patient_id : the case's pseudonym
+    patient_name : the pseudonym, too, where empty
+    """
+
+    patient_id: str
+    patient_name: str = ""
+
+    def __post_init__(self) -> None:
+        for text in (self.patient_id, self.patient_name):
+            if len(text) > LONGEST_TEXT or "\\" in text or not text.isprintable():
+                raise MMCCDError(
+                    f"The pseudonym {text!r} can't be written to DICOM: give at most {LONGEST_TEXT} printable characters, "
+                    "none of them a backslash."
+                )
+        if not self.patient_id.strip():
+            raise MMCCDError("The pseudonym for DICOM is empty: give the case a name.")
+
+
+def write_segmentation(
+    mask: Volume,
+    source_files: Sequence[Path],
+    path: Path,
+    identity: DicomIdentity | None,
+    model: ModelIdentity,
+    threshold: float | None = None,
+) -> None:
+    """Write a mask as a DICOM Segmentation (binary, one segment, every slice) that refers to the scan's images.
+
+    The object shares the scan's study and frame of reference and names every image that it belongs to. Equal runs give the
+    same object but for dates and times. An empty mask is written as a segment without voxels.
+
+    Parameters
+    ----------
+    mask : [z, y, x], a voxel above 0 is abnormal; on the scan's grid, its axes in any order and direction
+    source_files : the images of the scan: single-frame files in any order, or one multi-frame file
+    path : of the object
+    identity : a pseudonym; the patient's name, number, birth date, study number and all else that tells who it is are then
+        left out. None files it with the patient: the attributes in ``dicom_source.FILED_BY`` are copied from the scan
+    model : that made the mask
+    threshold : of the score, kept with the segment
+
+    Raises
+    ------
+    MMCCDError
+        If an image is missing or can't be read, the images aren't one scan, the mask lies elsewhere, or the object can't
+        be written.
+    """
+    source = read_source(source_files)
+    array = (_on_source_grid(mask, source, "mask") > 0).astype(np.uint8)
+    description = _describe(model) | ({} if threshold is None else {"threshold": f"{threshold:.6g}"})
+    segment = SegmentDescription(
+        segment_number=1,
+        segment_label="Abnormal tissue",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=NAME, family=codes.DCM.ArtificialIntelligence, version=_version(), source=NAME, parameters=description
+        ),
+        anatomic_regions=[codes.SCT.Brain],
+        display_color=_RED,
+    )
+    segmentation = Segmentation(
+        pixel_array=array,
+        segmentation_type="BINARY",
+        segment_descriptions=[segment],
+        # A slice without a finding differs from one that nobody looked at.
+        omit_empty_frames=False,
+        series_number=MASK_SERIES_NUMBER,
+        series_description=f"{NAME} anomaly mask",
+        content_label="ANOMALY_MASK",
+        content_description="Abnormal tissue, found automatically; for research",
+        **_common(source, array, "anomaly mask", identity, description),
+    )
+    _write(segmentation, identity, source_files, path)
+
+
+def write_parametric_map(
+    score: Volume,
+    source_files: Sequence[Path],
+    path: Path,
+    identity: DicomIdentity | None,
+    model: ModelIdentity,
+) -> None:
+    """Write the anomaly score as a DICOM Parametric Map (float32, no unit) that refers to the scan's images.
+
+    Parameters
+    ----------
+    score : [z, y, x]; on the scan's grid, its axes in any order and direction
+    source_files, path, identity, model : as for :func:`write_segmentation`
+
+    Raises
+    ------
+    MMCCDError
+        As :func:`write_segmentation` does, and if a score isn't finite.
+    """
+    source = read_source(source_files)
+    array = np.ascontiguousarray(_on_source_grid(score, source, "score"), dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise MMCCDError(f"{path} would hold values that are not finite: look at the scan and at the training.")
+    low, high = min(0.0, float(array.min())), float(array.max())
+    shown = float(f"{high:.4g}") if high > 0 else 1.0
+    parametric_map = ParametricMap(
+        pixel_array=array,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[
+            RealWorldValueMapping(
+                lut_label="ANOMALY_SCORE",
+                lut_explanation="Anomaly score, mean squared error of the normalised scan",
+                unit=codes.UCUM.NoUnits,
+                value_range=(low, max(1.0, high)),
+            )
+        ],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=shown / 2, window_width=shown)],
+        series_number=SCORE_SERIES_NUMBER,
+        series_description=f"{NAME} anomaly score",
+        content_label="ANOMALY_SCORE",
+        content_description="Anomaly score, higher is less like healthy tissue; for research",
+        **_common(source, array, "anomaly score", identity, _describe(model)),
+    )
+    _order_frames(parametric_map, source)
+    # The standard doesn't ask for it, but dcmqi, by which 3D Slicer reads parametric maps, crashes without it.
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [highdicom.sr.CodedConcept.from_code(codes.SCT.Brain)]
+    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    _write(parametric_map, identity, source_files, path)
+
+
+def _order_frames(parametric_map: ParametricMap, source: DicomSource) -> None:
+    """Put the frames in order along the right-handed normal (row x column); each keeps its pixels, place and references.
+
+    Any order is right by the standard, since each frame tells its place. But dcmqi, by which 3D Slicer reads parametric
+    maps, expects this one and shows the others upside down; highdicom writes the opposite.
+    """
+    groups = list(parametric_map.PerFrameFunctionalGroupsSequence)
+    first, last = (np.array(groups[end].PlanePositionSequence[0].ImagePositionPatient, dtype=float) for end in (0, -1))
+    if (last - first) @ np.cross(source.orientation[:3], source.orientation[3:]) >= 0:
+        return
+    groups.reverse()
+    for number, group in enumerate(groups, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = [number]
+    parametric_map.PerFrameFunctionalGroupsSequence = groups
+    frames = np.frombuffer(parametric_map.FloatPixelData, dtype="<f4").reshape(len(groups), -1)
+    parametric_map.FloatPixelData = frames[::-1].tobytes()
+
+
+def _on_source_grid(volume: Volume, source: DicomSource, what: str) -> np.ndarray:
+    """The array of ``volume`` as [plane, row, column] of the scan; every plane's corners must lie where its image lies."""
+    geometry = volume.geometry
+    stored = highdicom.Volume.from_components(
+        np.transpose(volume.array),
+        spacing=geometry.spacing,
+        position=geometry.origin,
+        direction=_orthonormal(np.reshape(geometry.direction, (3, 3))),
+        coordinate_system="PATIENT",
+    )
+    alignment = source.directions().T @ stored.direction
+    axes = [int(axis) for axis in np.argmax(np.abs(alignment), axis=1)]
+    elsewhere = MMCCDError(
+        f"The {what} does not lie on the grid of the DICOM images: give the images that its scan was converted from."
+    )
+    if sorted(axes) != [0, 1, 2]:
+        raise elsewhere
+    turned = stored.permute_spatial_axes(axes)
+    against = [row for row, axis in enumerate(axes) if alignment[row, axis] < 0]
+    turned = turned.flip_spatial(against) if against else turned
+    if turned.spatial_shape != source.shape:
+        raise elsewhere
+    corners, positions = source.corners()
+    offsets = turned.map_indices_to_reference(corners) - positions
+    if np.linalg.norm(offsets, axis=1).max() > LARGEST_OFFSET * min(geometry.spacing):
+        raise elsewhere
+    return turned.array
+
+
+def _orthonormal(matrix: np.ndarray) -> np.ndarray:
+    """The nearest matrix of right-angled unit vectors: headers hold rounded numbers, and highdicom refuses those."""
+    left, _, right = np.linalg.svd(matrix)
+    return left @ right
+
+
+def _common(
+    source: DicomSource, array: np.ndarray, what: str, identity: DicomIdentity | None, description: dict[str, str]
+) -> dict[str, Any]:
+    """The arguments that both kinds of object share."""
+    # A changed content needs a new number, or an archive that holds the old object refuses the new one.
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    case = ["patient"] if identity is None else ["pseudonym", identity.patient_id, identity.patient_name]
+    series = [source.images[0].SeriesInstanceUID, what, *case]
+    text = ", ".join(f"{name} {value}" for name, value in description.items())
+    return {
+        "source_images": source.images,
+        "plane_positions": source.plane_positions(),
+        "plane_orientation": source.plane_orientation(),
+        "pixel_measures": source.pixel_measures(),
+        "series_instance_uid": generate_uid(entropy_srcs=[NAME, "series", *series]),
+        "sop_instance_uid": generate_uid(entropy_srcs=[NAME, "instance", *series, content, text, _version()]),
+        "instance_number": 1,
+        "manufacturer": NAME,
+        "manufacturer_model_name": NAME,
+        "software_versions": _version(),
+        "device_serial_number": description["weights"],
+        "contributing_equipment": [
+            highdicom.ContributingEquipment(
+                manufacturer=NAME,
+                purpose_of_reference=codes.DCM.ProcessingEquipment,
+                manufacturer_model_name=NAME,
+                software_versions=_version(),
+                contribution_description=f"Trained model: {text}"[:1024],
+            )
+        ],
+    }
+
+
+def _describe(model: ModelIdentity) -> dict[str, str]:
+    weights = hashlib.sha256("".join(sorted(model.weights_sha256.values())).encode()).hexdigest()
+    return {
+        "model": model.model,
+        "dataset": model.dataset,
+        "trainer": model.trainer,
+        "plans": model.plans,
+        "configuration": model.configuration,
+        "input_modality": model.input_modality,
+        "slice_axis": model.slice_axis,
+        "folds": " ".join(model.folds),
+        "weights": weights[:16],
+    }
+
+
+def _version() -> str:
+    return software_versions()["mmccd_auto"]
+
+
+def _write(result: Dataset, identity: DicomIdentity | None, source_files: Sequence[Path], path: Path) -> None:
+    if identity is None:
+        filed_by = read_patient(source_files[0])
+    else:
+        filed_by = {"PatientID": identity.patient_id, "PatientName": identity.patient_name or identity.patient_id}
+    result.SpecificCharacterSet = "ISO_IR 192"
+    result.ContentCreatorName = ""
+    result.BodyPartExamined = "BRAIN"
+    for keyword, value in filed_by.items():
+        # An archive finds the patient by the very text of the scan, even where that is against the standard.
+        element = DataElement(tag_for_keyword(keyword), dictionary_VR(keyword), value, validation_mode=pydicom.config.IGNORE)
+        result.add(element)
+    # highdicom draws this number by chance.
+    organization = generate_uid(entropy_srcs=[NAME, "dimensions", result.SOPInstanceUID])
+    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    with atomic_path(path) as temporary:
+        result.save_as(temporary, enforce_file_format=True)

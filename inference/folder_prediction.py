@@ -1,0 +1,303 @@
+"""Prediction of files, folders and hospital exports: what is found, what is written, and what is told of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmccd_auto.dicom.convert import convert_series
+from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.importing.pseudonyms import read_key, write_link
+from mmccd_auto.importing.series_table import table_text, write_table
+from mmccd_auto.importing.source_cases import dicom_cases
+from mmccd_auto.inference.dicom_export import DicomIdentity, write_parametric_map, write_segmentation
+from mmccd_auto.inference.export import (
+    DONE,
+    KEPT,
+    SummaryRow,
+    describe_request,
+    finished_record,
+    remove_case_files,
+    summary_row,
+    write_prediction,
+)
+from mmccd_auto.inference.fold_models import file_sha256
+from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
+from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
+from mmccd_auto.inference.prediction import Prediction
+from mmccd_auto.volume_names import volume_ending, walk
+
+if TYPE_CHECKING:
+    from mmccd_auto.inference.predictor import Predictor
+
+SERIES_FILE = "series.csv"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user may ask where the input is a hospital's export.
+
+    Attributes
+    ----------
+    series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
+    key_file : secret for pseudonyms that stay the same when the export grows; None numbers the cases
+    link_file : where the table goes that leads from pseudonyms to people; None writes none
+    dicom_seg : also write a DICOM Segmentation of the mask and a Parametric Map of the score
+    keep_identity : file these with the patient, so that a PACS takes them; else they carry the pseudonym
+    """
+
+    series: Mapping[str, str] = field(default_factory=dict)
+    key_file: str | None = None
+    link_file: str | None = None
+    dicom_seg: bool = False
+    keep_identity: bool = False
+
+
+NIFTI_ONLY = ExportOptions()
+
+
+def predict_file(
+    predictor: Predictor,
+    path: Path,
+    output: Path,
+    case: str | None = None,
+    brain_mask: str | Path | None = None,
+    save_cycle: bool = False,
+) -> Prediction:
+    """Predict one file and write CASE_anomaly.nii.gz, CASE_mask.nii.gz, CASE.png and CASE.json.
+
+    Parameters
+    ----------
+    path : of the scan
+    output : folder, not the scan's own
+    case : name; None takes it from the file's name
+    brain_mask : file, nonzero in the brain
+    save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
+
+    Raises
+    ------
+    MMCCDError
+        If the scan can't be predicted.
+    """
+    _check_output(path, output)
+    (found,) = discover_cases(path, predictor.input_modality, predictor.plan.modalities).cases
+    run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
+    mask = None if brain_mask is None else Path(brain_mask)
+    prediction, _ = run.predict(InputCase(case or found.case, path), mask)
+    return prediction
+
+
+def predict_folder(
+    predictor: Predictor,
+    source: Path,
+    output: Path,
+    brain_masks: Path | None = None,
+    save_cycle: bool = False,
+    continue_prediction: bool = False,
+    export: ExportOptions = NIFTI_ONLY,
+) -> RunSummary:
+    """Predict every case of a folder and write the files of each, and summary.csv.
+
+    A case that can't be predicted does not stop the others.
+
+    Parameters
+    ----------
+    source : a folder of scans (see :func:`discover_cases`), one file, or DICOM: a folder, zip archive or DICOMDIR
+    output : folder, another than ``source``
+    brain_masks : folder with a CASE.nii.gz for every case
+    save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
+    continue_prediction : keep the cases that were finished by the same model and settings from the same scan
+    export : the user's wishes for DICOM
+
+    Raises
+    ------
+    MMCCDError
+        If there is nothing to predict, or the folders can't be used.
+    """
+    _check_output(source, output)
+    if brain_masks is not None and not brain_masks.is_dir():
+        raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
+    with tempfile.TemporaryDirectory(prefix="mmccd-predict-") as workspace:
+        listing = _discover(predictor, source, output, export, Path(workspace))
+        if listing.ignored:
+            logger.info("%d other volumes are left out, such as: %s", len(listing.ignored), listing.ignored[0][1])
+        _announce(predictor, listing)
+        there = sum((output / f"{found.case}.json").is_file() for found in listing.cases)
+        if there and not continue_prediction:
+            logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
+        root = source if source.is_dir() else source.parent
+        run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
+
+        def work(found: InputCase) -> SummaryRow:
+            return run.row(found, continue_prediction)
+
+        return run_over_cases(listing.cases, work, output)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same for all cases of a run."""
+
+    predictor: Predictor
+    root: Path
+    output: Path
+    masks: Path | None
+    save_cycle: bool
+    export: ExportOptions
+    workspace: Path
+
+    def row(self, found: InputCase, continue_prediction: bool) -> SummaryRow:
+        """Predict a case, or keep it, and give its line of summary.csv."""
+        if found.error is not None:
+            remove_case_files(self.output, found.case)
+            raise MMCCDError(found.error)
+        mask = None if self.masks is None else self.masks / f"{found.case}.nii.gz"
+        if continue_prediction and (mask is None or mask.is_file()):
+            record = finished_record(self.output, found.case, self._request(found, mask))
+            if record is not None:
+                return summary_row(record, KEPT)
+        _, record = self.predict(found, mask)
+        return summary_row(record, DONE)
+
+    def predict(self, found: InputCase, mask: Path | None) -> tuple[Prediction, dict[str, Any]]:
+        """Predict a case and write everything; a failure leaves none of the case's files."""
+        case = found.case
+        remove_case_files(self.output, case)
+        if mask is not None and not mask.is_file():
+            raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
+        request = self._request(found, mask)
+        try:
+            volume = self._load(found)
+            given = None if mask is None else read_volume(mask, dtype=None)
+            prediction = self.predictor.predict_volume(volume, case, given)
+            for warning in prediction.warnings:
+                logger.warning("%s: %s", case, warning)
+            extra = self._write_dicom(found, prediction)
+            return prediction, write_prediction(prediction, request, self.output, found.series is not None, extra)
+        except MMCCDError as error:
+            remove_case_files(self.output, case)
+            if found.series is not None and case not in str(error):
+                raise MMCCDError(f"{case}: {error}") from error
+            raise
+
+    def _load(self, found: InputCase) -> Volume:
+        return read_volume(found.file) if found.series is None else convert_series(found.series, self.workspace).volume
+
+    def _request(self, found: InputCase, mask: Path | None) -> dict[str, Any]:
+        predictor = self.predictor
+        if found.series is None:
+            name, content = _relative(found.file, self.root), _content([found.file])
+        else:
+            # Folders and files of an export may be called by the patient's name.
+            name, content = None, _content(sorted(found.series.files))
+        return describe_request(
+            predictor.identity,
+            predictor.settings,
+            predictor.threshold,
+            predictor.threshold_source,
+            input_file=name,
+            input_sha256=content,
+            brain_mask_file=None if mask is None else mask.name,
+            brain_mask_sha256=None if mask is None else _content([mask]),
+            brain_extraction=None if mask is not None else predictor.brain_extraction,
+            save_cycle=self.save_cycle,
+            dicom=self._dicom_kind(found),
+        )
+
+    def _dicom_kind(self, found: InputCase) -> str | None:
+        if found.series is None or not self.export.dicom_seg:
+            return None
+        return "filed with the patient" if self.export.keep_identity else "under the pseudonym"
+
+    def _write_dicom(self, found: InputCase, prediction: Prediction) -> list[str]:
+        """The names of the DICOM objects that were written; none where they are not asked for or the scan isn't DICOM."""
+        if self._dicom_kind(found) is None:
+            return []
+        identity = None if self.export.keep_identity else DicomIdentity(found.case, found.case)
+        files, model = found.series.files, self.predictor.identity
+        names = []
+        if prediction.mask is not None:
+            names.append(f"{found.case}_seg.dcm")
+            mask = Volume(prediction.mask, prediction.geometry)
+            write_segmentation(mask, files, self.output / names[-1], identity, model, prediction.threshold)
+        names.append(f"{found.case}_score.dcm")
+        score = Volume(prediction.anomaly, prediction.geometry)
+        write_parametric_map(score, files, self.output / names[-1], identity, model)
+        return names
+
+
+def _discover(predictor: Predictor, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
+    """The cases of NIfTI files, and those of DICOM files beside them."""
+    modality, modalities = predictor.input_modality, predictor.plan.modalities
+    if not source.exists() or (source.is_file() and volume_ending(source.name)):
+        return discover_cases(source, modality, modalities)
+    export = read_export(source, workspace)
+    volumes = source.is_dir() and any(volume_ending(path.name) for path in walk(source, output))
+    if not export.studies and (volumes or not (export.is_dicom or export.problems)):
+        return discover_cases(source, modality, modalities, exclude=output)
+    listing = dicom_cases(
+        export, [modality], options.series, None if options.key_file is None else read_key(options.key_file)
+    )
+    for note in listing.notes:
+        logger.warning("%s", note)
+    logger.info("%s", table_text(listing.table))
+    write_table(listing.table, output / SERIES_FILE)
+    if options.link_file is not None:
+        write_link(listing.studies, listing.names, options.link_file)
+    cases = [
+        InputCase(one.case, None, one.error, one.scans.get(modality), skipped=not one.scans and not options.series)
+        for one in listing.cases
+    ]
+    if not volumes:
+        return InputListing(tuple(cases), ())
+    beside = discover_cases(source, modality, modalities, exclude=output)
+    return InputListing((*cases, *beside.cases), beside.ignored)
+
+
+def _announce(predictor: Predictor, listing: InputListing) -> None:
+    steps = f", {predictor.settings.sampling.steps} steps" if any(one.cycle.masked for one in predictor.folds) else ""
+    cases = len(listing.cases)
+    logger.info(
+        "%d %s to predict from %s alone; fold %s, preset %s%s, on %s",
+        cases,
+        "case" if cases == 1 else "cases",
+        predictor.input_modality,
+        "+".join(predictor.identity.folds),
+        predictor.settings.preset,
+        steps,
+        predictor.device,
+    )
+
+
+def _check_output(source: Path, output: Path) -> None:
+    """CASE.json and CASE_mask.nii.gz beside the scans could replace files of the user's own."""
+    folder = source.parent if source.is_file() else source
+    if folder.resolve() == output.resolve():
+        raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")
+    if output.exists() and not output.is_dir():
+        raise MMCCDError(f"{output} is a file: give a folder for the maps.")
+
+
+def _relative(file: Path, root: Path) -> str:
+    """The file below the input folder; folders above it are nobody's business."""
+    try:
+        return file.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return file.name
+
+
+def _content(files: Sequence[Path]) -> str:
+    """SHA-256 of a file, or of several one after the other: another scan of the same name can have the same size."""
+    try:
+        sums = [file_sha256(file) for file in files]
+    except OSError as error:
+        raise MMCCDError(f"A file can't be opened ({error.strerror or error}): check that it is readable.") from error
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Whether a scan is what the model was trained on, by the fingerprint of its training scans."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
+from mmccd_auto.plans.measures import PERCENTILES, depth_profile
+
+SMALLEST_SPREAD = 0.06
+"""Training scans of one scanner are alike; another scanner may differ by this much (of the range from P2 to P90)."""
+
+UNLIKE = 4.0
+CLEARLY_CLOSER = 1.5
+SPACING_FACTOR = 1.5
+BRAIN_VOLUME_FACTOR = 1.25
+
+
+def input_warnings(
+    array: np.ndarray,
+    brain: np.ndarray,
+    spacing: tuple[float, float, float],
+    slice_axis: str,
+    modality: str,
+    fingerprint: DatasetFingerprint,
+) -> list[str]:
+    """Compare a scan with the training scans.
+
+    Parameters
+    ----------
+    array : [z, y, x] in LPS, intensities
+    brain : bool [z, y, x], not empty
+    spacing : mm along x, y, z in LPS
+    slice_axis : along which the model cuts slices
+    modality : that the model examines
+    fingerprint : of the model's dataset
+
+    Returns
+    -------
+    a sentence for each way in which the scan lies outside of what the model has seen; empty for a usual scan
+    """
+    cases = list(fingerprint.cases.values())
+    found = [_contrast_warning(array, brain, spacing, modality, fingerprint)]
+    found += _spacing_warnings(spacing, slice_axis, cases)
+    found.append(_volume_warning(float(np.count_nonzero(brain) * np.prod(spacing) / 1000), cases))
+    return [sentence for sentence in found if sentence]
+
+
+def modality_distances(
+    array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], fingerprint: DatasetFingerprint
+) -> dict[str, float]:
+    """How unlike the training scans of each modality a scan is: root mean square of its features' deviations, in units of
+    their spread; about 1 for a usual scan. Percentiles and the depth profile are free of the scanner's scale."""
+    own = _features_of(array, brain, spacing)
+    distances = {}
+    for modality in fingerprint.modalities:
+        known = [_features(case.modalities[modality]) for case in fingerprint.cases.values() if modality in case.modalities]
+        if known:
+            spread = np.maximum(np.std(known, axis=0), SMALLEST_SPREAD)
+            distances[modality] = float(np.sqrt(np.mean(((own - np.mean(known, axis=0)) / spread) ** 2)))
+    return distances
+
+
+def _contrast_warning(
+    array: np.ndarray,
+    brain: np.ndarray,
+    spacing: tuple[float, float, float],
+    modality: str,
+    fingerprint: DatasetFingerprint,
+) -> str:
+    distances = modality_distances(array, brain, spacing, fingerprint)
+    if modality not in distances:
+        return ""
+    closest = min(distances, key=distances.__getitem__)
+    if closest != modality and distances[modality] > CLEARLY_CLOSER * distances[closest]:
+        return f"this looks like a {closest}, the model expects {modality}"
+    if distances[modality] > UNLIKE:
+        return f"the contrast is unlike that of the {modality} scans that the model was trained on"
+    return ""
+
+
+def _spacing_warnings(spacing: tuple[float, float, float], slice_axis: str, cases: list[CaseFingerprint]) -> list[str]:
+    across = {"sagittal": 0, "coronal": 1, "axial": 2}[slice_axis]
+    found = []
+    for what, axes in (("slices", [across]), ("pixels", [axis for axis in range(3) if axis != across])):
+        own = max(spacing[axis] for axis in axes)
+        known = [max(case.spacing[axis] for axis in axes) for case in cases]
+        if not min(known) / SPACING_FACTOR <= own <= max(known) * SPACING_FACTOR:
+            found.append(
+                f"the {what} are {own:.2g} mm apart, in training they were {_range(min(known), max(known), '.2g')} mm apart"
+            )
+    return found
+
+
+def _volume_warning(volume: float, cases: list[CaseFingerprint]) -> str:
+    known = [case.brain_volume for case in cases]
+    if min(known) / BRAIN_VOLUME_FACTOR <= volume <= max(known) * BRAIN_VOLUME_FACTOR:
+        return ""
+    return (
+        f"the brain takes {volume:.0f} ml, in training it took {_range(min(known), max(known), '.0f')} ml: look whether the "
+        "brain was found rightly and is in the scan as a whole"
+    )
+
+
+def _range(low: float, high: float, style: str) -> str:
+    low, high = format(low, style), format(high, style)
+    return low if low == high else f"{low} to {high}"
+
+
+def _features(fingerprint: ModalityFingerprint) -> np.ndarray:
+    values = fingerprint.percentiles
+    low, high = values["2"], values["90"]
+    scaled = [(value - low) / max(high - low, 1e-12) for key, value in values.items() if key not in ("0.5", "2", "90")]
+    return np.array([*scaled, *fingerprint.depth_profile])
+
+
+def _features_of(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    found = np.percentile(array[brain], PERCENTILES)
+    scale = dict(zip((f"{key:g}" for key in PERCENTILES), found.tolist(), strict=True))
+    low, high = scale["2"], scale["90"]
+    scaled = [(value - low) / max(high - low, 1e-12) for key, value in scale.items() if key not in ("0.5", "2", "90")]
+    return np.array([*scaled, *depth_profile(array, brain, spacing)])

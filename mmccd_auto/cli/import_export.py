@@ -1,0 +1,66 @@
+"""mmccd_import -i EXPORT -d 7 -n MyHospital: a hospital export becomes a raw dataset."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import (
+    add_brain_extraction_option,
+    add_folder_options,
+    add_processes_option,
+    add_series_option,
+    folders_from,
+    make_parser,
+    run_command,
+)
+from mmccd_auto.importing.import_dataset import ImportOptions
+from mmccd_auto.pipeline import import_export
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    parser = make_parser("Turn a hospital export (DICOM or NIfTI, skull on, any grids) into a raw dataset.")
+    parser.add_argument("-i", dest="input", required=True, metavar="EXPORT", help="folder, zip archive or DICOMDIR")
+    parser.add_argument("-d", dest="number", type=int, required=True, metavar="NUMBER", help="of the new dataset")
+    parser.add_argument("-n", dest="name", required=True, metavar="NAME", help="of the new dataset")
+    parser.add_argument(
+        "--modalities", nargs="+", default=["FLAIR", "T1", "T2"], metavar="MODALITY", help="to import, in this order"
+    )
+    parser.add_argument("--reference", default=None, help="modality that keeps its grid; default FLAIR, else T2, T1C, T1")
+    add_series_option(parser)
+    add_brain_extraction_option(parser)
+    parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="secret for pseudonyms that last")
+    parser.add_argument("--keep-link", dest="link", default=None, metavar="FILE", help="write who is behind which pseudonym")
+    parser.add_argument("--keep_head", action="store_true", help="leave skull and face in the images")
+    parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
+    add_processes_option(parser)
+    add_folder_options(parser, "raw")
+    options = parser.parse_args(arguments)
+    summary = import_export(
+        folders_from(options),
+        options.input,
+        options.number,
+        options.name,
+        ImportOptions(
+            modalities=tuple(options.modalities),
+            reference=options.reference,
+            series=dict(options.series),
+            backend=options.bet,
+            key_file=options.pseudonym_key,
+            link_file=options.link,
+            keep_head=options.keep_head,
+            overwrite=options.overwrite,
+        ),
+        options.processes,
+    )
+    for message in summary.notes:
+        print(f"note: {message}", file=sys.stderr)
+    for message in summary.failed:
+        print(f"error: {message}", file=sys.stderr)
+    print(f"imported {len(summary.imported)} cases: {summary.dataset}")
+    return 1 if summary.failed or not summary.imported else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

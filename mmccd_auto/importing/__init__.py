@@ -1,0 +1,1 @@
+"""Hospital exports, DICOM or NIfTI, turned into raw datasets."""

@@ -1,0 +1,65 @@
+"""Scans that aren't what the model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmccd_auto.datasets import load_dataset
+from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.inference.input_check import input_warnings
+from mmccd_auto.orientation import to_canonical
+from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.plans.fingerprint import DatasetFingerprint, fingerprint_dataset
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DatasetFingerprint]:
+    folder = tmp_path_factory.mktemp("home")
+    raw = write_phantom_dataset(folder, training_subjects=5, test_subjects=2, resolution=4)
+    return raw, fingerprint_dataset(load_dataset(raw), folder / "dataset_fingerprint.json", 0)
+
+
+def scan_of(raw: Path, channel: int) -> Volume:
+    return to_canonical(read_volume(raw / "imagesTs" / f"test_00_{channel:04d}.nii.gz"))
+
+
+def warnings_of(volume: Volume, fingerprint: DatasetFingerprint, **others: object) -> list[str]:
+    options = {"spacing": volume.geometry.spacing, "slice_axis": "axial", "modality": "FLAIR", **others}
+    return input_warnings(volume.array, volume.array > 0, fingerprint=fingerprint, **options)
+
+
+def test_a_scan_of_the_kind_that_was_trained_on_gives_no_warning(home) -> None:
+    raw, fingerprint = home
+    for channel, modality in enumerate(("FLAIR", "T1", "T2")):
+        assert warnings_of(scan_of(raw, channel), fingerprint, modality=modality) == []
+
+
+@pytest.mark.parametrize(("channel", "modality"), [(1, "T1"), (2, "T2")])
+def test_another_modality_is_named_whatever_its_scale(home, channel: int, modality: str) -> None:
+    raw, fingerprint = home
+    volume = scan_of(raw, channel)
+    for factor in (1.0, 137.0):
+        scaled = Volume(volume.array * np.float32(factor), volume.geometry)
+        assert warnings_of(scaled, fingerprint) == [f"this looks like a {modality}, the model expects FLAIR"]
+
+
+def test_noise_is_unlike_everything(home) -> None:
+    raw, fingerprint = home
+    volume = scan_of(raw, 0)
+    noise = np.random.default_rng(0).exponential(1, volume.array.shape) ** 3 + 1
+    noisy = Volume(np.where(volume.array > 0, noise, 0).astype(np.float32), volume.geometry)
+    assert any("unlike" in warning or "looks like" in warning for warning in warnings_of(noisy, fingerprint))
+
+
+def test_spacing_and_volume_outside_of_the_training_scans_are_told(home) -> None:
+    raw, fingerprint = home
+    volume = scan_of(raw, 0)
+    x, y, z = volume.geometry.spacing
+    thick = warnings_of(volume, fingerprint, spacing=(x, y, 3 * z))
+    assert any(warning.startswith("the slices are") for warning in thick)
+    assert any(warning.startswith("the brain takes") for warning in thick)
+    fine = warnings_of(volume, fingerprint, spacing=(x / 4, y / 4, z))
+    assert any(warning.startswith("the pixels are") for warning in fine)
