@@ -13,8 +13,9 @@ import torch
 
 from mmccd_auto.datasets import Dataset, find_dataset, list_datasets, load_dataset
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import evaluate_folder
-from mmccd_auto.evaluation.table import method_table
+from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibration import calibrate_fold
@@ -354,17 +355,34 @@ def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
 
 def evaluate(
     reference: str | Path,
-    prediction: str | Path,
+    prediction: str | Path | Sequence[str | Path],
     images: str | Path | None = None,
     brain_masks: str | Path | None = None,
     output: str | Path | None = None,
     processes: int = 0,
     erosion_mm: float = 0.0,
+    names: Sequence[str] | None = None,
 ) -> str:
-    """Judge predicted maps against labels, beside the intensity baseline; arguments and errors as in
-    :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`. Returns a table to read."""
-    result = evaluate_folder(reference, prediction, images, brain_masks, output, processes, erosion_mm)
-    return method_table(result.methods, result.prevalence)
+    """Judge predicted maps against labels, beside the intensity baseline; returns a table to read.
+
+    Parameters
+    ----------
+    prediction : a folder; or several, which are then compared on the same voxels
+    names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
+    others : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+
+    Raises
+    ------
+    MMCCDError
+        As :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`, :func:`mmccd_auto.evaluation.compare.name_predictions`
+        and :func:`mmccd_auto.evaluation.compare.compare_folders` do.
+    """
+    folders = [prediction] if isinstance(prediction, str | Path) else list(prediction)
+    if len(folders) == 1 and names is None:
+        result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm)
+        return method_table(result.methods, result.prevalence)
+    methods = name_predictions(folders, names)
+    return comparison_table(compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm))
 
 
 def _verify(dataset: Dataset, processes: int) -> None:

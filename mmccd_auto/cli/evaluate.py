@@ -1,4 +1,4 @@
-"""mmccd_evaluate -ref LABELS -pred OUT: figures of the maps and of the intensity baseline."""
+"""mmccd_evaluate -ref LABELS -pred OUT [OUT ...]: figures of the maps, of one model or several, and of the intensity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from mmccd_auto.pipeline import evaluate
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Compare predicted maps with reference labels, beside the intensity of the scan itself.")
     parser.add_argument("-ref", dest="reference", required=True, metavar="FOLDER", help="CASE.nii.gz, abnormal voxels not 0")
-    parser.add_argument("-pred", dest="prediction", required=True, metavar="FOLDER", help="what mmccd_predict wrote")
+    parser.add_argument(
+        "-pred",
+        dest="predictions",
+        nargs="+",
+        required=True,
+        metavar="FOLDER",
+        help="what mmccd_predict wrote; several folders of the same cases are compared",
+    )
+    parser.add_argument(
+        "--names", nargs="+", default=None, metavar="NAME", help="what to call these folders; else by their own names"
+    )
     parser.add_argument("-i", dest="images", default=None, metavar="FOLDER", help="the scans, where they have moved since")
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
     parser.add_argument("--erosion", type=float, default=0.0, metavar="MM", help="leave out this rim of the brain")
@@ -21,12 +31,13 @@ def _command(arguments: Sequence[str] | None) -> None:
     options = parser.parse_args(arguments)
     table = evaluate(
         reference=options.reference,
-        prediction=options.prediction,
+        prediction=options.predictions,
         images=options.images,
         brain_masks=options.brain_masks,
         erosion_mm=options.erosion,
         output=options.output,
         processes=options.processes,
+        names=options.names,
     )
     print(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,30 @@ def find_case_files(
     MMCCDError
         If a folder is missing or holds no volumes, or if any case lacks a file: one error with a line for each case.
     """
-    for folder in (reference, prediction, images, brain_masks):
+    cases, unmatched = find_compared_files(reference, {"": prediction}, images, brain_masks)
+    return [files[""] for files in cases.values()], unmatched[""]
+
+
+def find_compared_files(
+    reference: Path, predictions: Mapping[str, Path], images: Path | None = None, brain_masks: Path | None = None
+) -> tuple[dict[str, dict[str, CaseFiles]], dict[str, list[str]]]:
+    """Match labels and the predictions of several methods, each in its own folder, as :func:`find_case_files` does.
+
+    Parameters
+    ----------
+    reference, images, brain_masks : as there
+    predictions : method -> folder
+
+    Returns
+    -------
+    case -> method -> files, in order of the cases' names; method -> its predictions that have no reference
+
+    Raises
+    ------
+    MMCCDError
+        As there; a case must be complete in every folder.
+    """
+    for folder in (reference, *predictions.values(), images, brain_masks):
         if folder is not None and not folder.is_dir():
             raise MMCCDError(f"{folder} is not a folder.")
     labels = _volumes(reference)
@@ -65,22 +89,28 @@ def find_case_files(
         raise MMCCDError(f"{reference} holds no labels: it should hold one CASE.nii.gz for each predicted case.")
     if images is None:
         images = _beside(reference)
-    found, problems = [], []
-    for case, label in sorted(labels.items()):
-        try:
-            found.append(_case_files(case, label, prediction, images, brain_masks))
-        except MMCCDError as error:
-            problems.append(str(error))
+    found: dict[str, dict[str, CaseFiles]] = {case: {} for case in sorted(labels)}
+    problems: dict[str, list[str]] = {}
+    for case, of_methods in found.items():
+        for method, folder in predictions.items():
+            try:
+                of_methods[method] = _case_files(case, labels[case], folder, images, brain_masks)
+            except MMCCDError as error:
+                problems.setdefault(case, []).append(str(error))
     raise_together(problems, len(labels))
-    predicted = {case.removesuffix("_anomaly") for case in _volumes(prediction) if case.endswith("_anomaly")}
-    return found, sorted(predicted - labels.keys())
+    return found, {method: sorted(_predicted(folder) - labels.keys()) for method, folder in predictions.items()}
 
 
-def raise_together(problems: list[str], cases: int) -> None:
-    """Raise one MMCCDError that tells all ``problems``, one a line; do nothing where there are none."""
+def raise_together(problems: Mapping[str, Sequence[str]], cases: int) -> None:
+    """Raise one MMCCDError that tells all ``problems`` (case -> sentences), one a line; do nothing where there are none."""
     if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
+        told = dict.fromkeys(problem for of_case in problems.values() for problem in of_case)
+        lines = "\n".join(f"  - {problem}" for problem in told)
         raise MMCCDError(f"{len(problems)} of {cases} cases can't be evaluated, so there are no figures:\n{lines}")
+
+
+def _predicted(folder: Path) -> set[str]:
+    return {case.removesuffix("_anomaly") for case in _volumes(folder) if case.endswith("_anomaly")}
 
 
 def _case_files(case: str, label: Path, prediction: Path, images: Path | None, brain_masks: Path | None) -> CaseFiles:

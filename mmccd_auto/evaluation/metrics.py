@@ -187,6 +187,15 @@ def overlap_figures(counts: OverlapCounts) -> dict[str, float | None]:
     }
 
 
+def dice_of_oracle(dice: float | None, best_dice: float | None) -> float | None:
+    """The Dice of a mask as a share of the best Dice over all thresholds: how much of what the map can do its mask does.
+
+    At 1 no other threshold would have done better; a mask that is more than a threshold may exceed 1. None where either is
+    undefined or the best Dice is 0.
+    """
+    return None if dice is None or not best_dice else dice / best_dice
+
+
 @dataclass(frozen=True)
 class CaseSummary:
     """Figures over cases; each over the cases in which the figure is defined.
@@ -226,6 +235,36 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float] | None:
     means = values[generator.integers(0, len(values), (BOOTSTRAP_RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much one method exceeds another over the cases in which both have the figure.
+
+    Attributes
+    ----------
+    mean : of the differences, None where there is no such case
+    interval : bounds of the bootstrap interval of the mean, None with fewer than two cases
+    cases : number of these cases
+    """
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    cases: int
+
+
+def paired_difference(first: Sequence[float | None], other: Sequence[float | None]) -> PairedDifference:
+    """The mean over cases of ``first - other``, with its bootstrap interval over cases (see :func:`bootstrap_interval`).
+
+    Cases are resampled, so that each resample holds the same cases of both methods: what makes a case hard for both cancels.
+
+    Parameters
+    ----------
+    first, other : a figure of the same cases in the same order; None where it is undefined
+    """
+    pairs = [pair for pair in zip(first, other, strict=True) if None not in pair]
+    values = np.array([one - another for one, another in pairs], dtype=float)
+    return PairedDifference(float(values.mean()) if pairs else None, bootstrap_interval(values), len(pairs))
 
 
 def _ratio(part: int, whole: int) -> float | None:

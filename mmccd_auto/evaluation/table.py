@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmccd_auto.evaluation.evaluate import MethodResult
+from mmccd_auto.evaluation.compare import DIFFERENCE_FIGURES, ComparisonResult
+from mmccd_auto.evaluation.metrics import PairedDifference
+from mmccd_auto.evaluation.results import MethodResult
 
 LABELS = {
     "auprc": "AUPRC",
     "auroc": "AUROC",
     "best_dice": "best Dice (oracle)",
     "dice": "Dice",
+    "dice_of_oracle": "Dice / best Dice",
     "jaccard": "Jaccard",
     "sensitivity": "sensitivity",
     "precision": "precision",
@@ -23,6 +26,9 @@ LABELS = {
 
 POOLED_LABELS = LABELS | {"false_positive_ml": "false positive, total [ml]"}
 UNDEFINED = "-"
+
+FEW_CASES = 10
+"""Where an interval rests on fewer, the table of a comparison says that it is too narrow."""
 
 
 def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
@@ -48,6 +54,30 @@ def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
     return "\n\n".join(_section(title, list(methods), rows) for title, rows in sections)
 
 
+def comparison_table(result: ComparisonResult) -> str:
+    """The table of :func:`method_table`, and below it how much the first method exceeds each of the others.
+
+    The differences are means over the cases in which both methods have the figure, with the 95 % interval; their title
+    gives the number of cases, and a difference that rests on fewer is followed by their number.
+    """
+    cases = len(result.cases)
+    count = f"{cases} case{'' if cases == 1 else 's'}"
+    interval = "" if cases == 1 else " [95 % interval]"
+    rows = {
+        LABELS[figure]: [_difference(differences[figure], cases) for differences in result.differences.values()]
+        for figure in DIFFERENCE_FIGURES
+    }
+    title = f"{next(iter(result.methods))} minus other, mean over {count}{interval}"
+    parts = [method_table(result.methods, result.prevalence), _section(title, list(result.differences), rows)]
+    resting_on = [one.cases for of_other in result.differences.values() for one in of_other.values() if one.interval]
+    if resting_on and min(resting_on) < FEW_CASES:
+        parts.append(
+            f"Intervals over fewer than {FEW_CASES} cases are too narrow: they say how much these cases differ, not what "
+            "others would show."
+        )
+    return "\n\n".join(parts)
+
+
 def _section(title: str, methods: list[str], rows: dict[str, list[str]]) -> str:
     rows = {label: cells for label, cells in rows.items() if any(cell != UNDEFINED for cell in cells)}
     first = max(len(label) for label in [*POOLED_LABELS.values(), title])
@@ -61,15 +91,29 @@ def _line(label: str, cells: list[str], first: int, widths: list[int]) -> str:
 
 
 def _mean(method: MethodResult, figure: str) -> str:
-    interval = method.interval.get(figure)
-    mean = _number(method.mean.get(figure))
-    if interval is not None:
-        mean += f" [{_number(interval[0])}, {_number(interval[1])}]"
-    defined = method.defined_cases.get(figure, 0)
-    return mean if defined in (0, len(method.cases)) else f"{mean} (n={defined})"
+    return _over_cases(
+        _number(method.mean.get(figure)),
+        [_number(bound) for bound in method.interval.get(figure) or ()],
+        method.defined_cases.get(figure, 0),
+        len(method.cases),
+    )
+
+
+def _difference(difference: PairedDifference, cases: int) -> str:
+    bounds = [_signed(bound) for bound in difference.interval or ()]
+    return _over_cases(_signed(difference.mean), bounds, difference.cases, cases)
+
+
+def _over_cases(mean: str, bounds: list[str], defined: int, cases: int) -> str:
+    text = f"{mean} [{', '.join(bounds)}]" if bounds else mean
+    return text if defined in (0, cases) else f"{text} (n={defined})"
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return UNDEFINED
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:+.4f}"

@@ -11,7 +11,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.evaluation.evaluate import EvaluationResult, erode, evaluate_folder, intensity_score
+from mmccd_auto.evaluation.baselines import intensity_score
+from mmccd_auto.evaluation.evaluate import evaluate_folder
+from mmccd_auto.evaluation.judging import erode
+from mmccd_auto.evaluation.results import EvaluationResult
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, write_volume
@@ -77,6 +80,9 @@ def test_figures_of_a_constructed_case(study: Study) -> None:
     assert figures["auroc"] == pytest.approx(roc_auc_score(LESION[BRAIN], score[BRAIN]))
     both = np.sum(shifted & LESION)
     assert figures["dice"] == pytest.approx(2 * both / (shifted.sum() + LESION.sum()))
+    selected = [BRAIN & (score >= threshold) for threshold in score[LESION]]
+    best = max(2 * np.sum(chosen & LESION) / (chosen.sum() + LESION.sum()) for chosen in selected)
+    assert figures["dice_of_oracle"] == pytest.approx(figures["dice"] / best)
     assert figures["jaccard"] == pytest.approx(both / np.sum(shifted | LESION))
     assert figures["sensitivity"] == pytest.approx(both / LESION.sum())
     assert figures["precision"] == pytest.approx(both / shifted.sum())
@@ -106,6 +112,7 @@ def test_pooled_figures_are_those_of_all_voxels_and_of_summed_counts(study: Stud
     assert result.pooled["auroc"] == pytest.approx(roc_auc_score(abnormal, score))
     mask = score > 0.8
     assert result.pooled["dice"] == pytest.approx(2 * np.sum(mask & abnormal) / (mask.sum() + abnormal.sum()))
+    assert result.pooled["dice_of_oracle"] == pytest.approx(result.pooled["dice"] / result.pooled["best_dice"])
     assert result.pooled["masked_share"] == pytest.approx(mask.mean())
     assert result.pooled["false_positive_ml"] == pytest.approx(np.sum(mask & ~abnormal) * 9 / 1000)
     assert result.mean["auprc"] == pytest.approx(np.mean([result.cases[case]["auprc"] for case in "AB"]))
@@ -145,10 +152,10 @@ def test_empty_reference_and_empty_mask_have_defined_figures(study: Study) -> No
     study.add("missed", reference=LESION, mask=NOTHING)
     result = study.evaluate()
     cases = result.methods["anomaly_map"].cases
-    names = ("dice", "jaccard", "sensitivity", "precision", "assd_mm", "hd95_mm")
-    assert [cases["both_empty"][name] for name in names] == [1.0, 1.0, None, None, 0.0, 0.0]
-    assert [cases["false_alarm"][name] for name in names] == [0.0, 0.0, None, 0.0, None, None]
-    assert [cases["missed"][name] for name in names] == [0.0, 0.0, 0.0, None, None, None]
+    names = ("dice", "dice_of_oracle", "jaccard", "sensitivity", "precision", "assd_mm", "hd95_mm")
+    assert [cases["both_empty"][name] for name in names] == [1.0, None, 1.0, None, None, 0.0, 0.0]
+    assert [cases["false_alarm"][name] for name in names] == [0.0, None, 0.0, None, 0.0, None, None]
+    assert [cases["missed"][name] for name in names] == [0.0, 0.0, 0.0, 0.0, None, None, None]
     assert cases["false_alarm"]["false_positive_ml"] == pytest.approx(LESION.sum() * 9 / 1000)
     assert result.methods["anomaly_map"].defined_cases["hd95_mm"] == 1
 
@@ -171,6 +178,8 @@ def test_json_file_holds_the_result_without_nan(study: Study, tmp_path: Path) ->
     assert set(content["methods"]) == {"anomaly_map", "intensity"}
     assert {"cases", "pooled", "mean", "median", "interval", "defined_cases"} == set(content["methods"]["anomaly_map"])
     assert content["methods"]["anomaly_map"]["cases"]["B"]["auroc"] is None
+    assert content["methods"]["anomaly_map"]["pooled"]["dice"] == 1
+    assert content["methods"]["anomaly_map"]["pooled"]["dice_of_oracle"] is None
 
 
 def test_worker_processes_give_the_same_figures(study: Study) -> None:

@@ -1,0 +1,251 @@
+"""Several methods on the same voxels of the same cases, beside the intensity of the scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation.baselines import INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
+from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files
+from mmccd_auto.evaluation.judging import (
+    CaseEvaluation,
+    Grid,
+    JudgedMethod,
+    JudgedVoxels,
+    brain_of,
+    check_erosion,
+    choose_voxels,
+    finite,
+    judge_cases,
+    judge_prediction,
+    judge_score,
+    scan_facts,
+)
+from mmccd_auto.evaluation.metrics import PairedDifference, paired_difference
+from mmccd_auto.evaluation.results import (
+    EvaluationResult,
+    MethodResult,
+    brain_warnings,
+    judged_prevalence,
+    mask_warnings,
+    method_result,
+    settings_of,
+    unmatched_warnings,
+)
+from mmccd_auto.image_io import Volume
+from mmccd_auto.smoothing import smooth_inside
+
+DIFFERENCE_FIGURES = ("auprc", "best_dice", "dice")
+
+NOT_COMMON_SHARE = 0.01
+"""Warn where more than this share of the voxels that any folder takes for brain is brain in some folders only."""
+
+
+@dataclass(frozen=True)
+class ComparisonResult(EvaluationResult):
+    """An evaluation of several folders.
+
+    Attributes
+    ----------
+    differences : other method -> figure -> first method less the other, over cases
+    """
+
+    differences: dict[str, dict[str, PairedDifference]]
+
+
+def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None = None) -> dict[str, Path]:
+    """Method -> folder, in the given order; without ``names`` a method is called like its folder.
+
+    Raises
+    ------
+    MMCCDError
+        If names are too few, too many, empty, given twice or those of a baseline.
+    """
+    paths = [Path(folder) for folder in folders]
+    chosen = [path.resolve().name for path in paths] if names is None else list(names)
+    if len(chosen) != len(paths):
+        raise MMCCDError(f"--names gives {len(chosen)} names for {len(paths)} folders of -pred: give one for each.")
+    for name, path in zip(chosen, paths, strict=True):
+        if not name:
+            raise MMCCDError(f"{path} has an empty name: give each folder of -pred a name with --names.")
+        if chosen.count(name) > 1:
+            listed = ", ".join(str(path) for path, other in zip(paths, chosen, strict=True) if other == name)
+            raise MMCCDError(f"{listed} have one name, {name!r}: tell the folders apart with --names.")
+        if f"{name} ".startswith((f"{INTENSITY} ", f"{SMOOTHED_INTENSITY} ")):
+            raise MMCCDError(f"{path} has the name of a baseline, {name!r}: give it another with --names.")
+    return dict(zip(chosen, paths, strict=True))
+
+
+def compare_folders(
+    reference: Path,
+    predictions: Mapping[str, Path],
+    images: Path | None = None,
+    brain_masks: Path | None = None,
+    output: Path | None = None,
+    processes: int = 0,
+    erosion_mm: float = 0.0,
+) -> ComparisonResult:
+    """Judge several folders of predictions on the same voxels of the same cases.
+
+    The brain of a case is what all folders take for brain; the other voxels are counted, and warned about where they are
+    many. Beside the methods stand the intensity of the scan and its smoothed intensity; where the folders were predicted
+    from different modalities, once for each modality.
+
+    Parameters
+    ----------
+    reference : folder of CASE.nii.gz labels, nonzero = abnormal
+    predictions : method -> folder that ``mmccd_predict`` wrote; see :func:`name_predictions`
+    images, brain_masks, output, processes, erosion_mm : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+
+    Raises
+    ------
+    MMCCDError
+        If any case with a reference can't be judged in any folder: one error that tells all of them. If there is no folder,
+        or the folders hold different modalities, and not the same ones in every case.
+    """
+    reference, predictions = Path(reference), {name: Path(folder) for name, folder in predictions.items()}
+    images, brain_masks = (None if folder is None else Path(folder) for folder in (images, brain_masks))
+    check_erosion(erosion_mm)
+    if not predictions:
+        raise MMCCDError("No folder of predictions was given: name one or more with -pred.")
+    cases, unmatched = find_compared_files(reference, predictions, images, brain_masks)
+    by_modality = _modalities_differ(cases)
+    work = [(case, (files, by_modality, erosion_mm)) for case, files in cases.items()]
+    evaluations = judge_cases(compare_case, work, processes)
+    methods = {method: method_result(method, evaluations) for method in evaluations[0].methods}
+    compared = {
+        "predictions": {name: str(folder) for name, folder in predictions.items()},
+        "first": next(iter(predictions)),
+        "smoothing_mm": SMOOTHING_MM,
+    }
+    result = ComparisonResult(
+        methods=methods,
+        prevalence=judged_prevalence(evaluations),
+        cases={evaluation.case: evaluation.facts for evaluation in evaluations},
+        settings=settings_of(reference, compared, images, brain_masks, erosion_mm),
+        warnings=tuple(_warnings(evaluations, unmatched, predictions)),
+        differences=_differences(methods),
+    )
+    result.publish(output)
+    return result
+
+
+def compare_case(predictions: Mapping[str, CaseFiles], by_modality: bool = False, erosion_mm: float = 0.0) -> CaseEvaluation:
+    """Judge one case of every method, inside the brain that all of them have.
+
+    Parameters
+    ----------
+    predictions : method -> files, all of one case and one reference
+    by_modality : the baselines' names end with the modality
+    erosion_mm : see :func:`mmccd_auto.evaluation.judging.erode`
+
+    Raises
+    ------
+    MMCCDError
+        If a file can't be read, lies on another grid than the first method's map, or holds values that can't be judged;
+        if the folders were predicted from different scans of one modality.
+    """
+    first = next(iter(predictions.values()))
+    grid = Grid.of(first.anomaly)
+    scans = {path: grid.read(path) for path in dict.fromkeys(files.image for files in predictions.values())}
+    common, anywhere = _brains(predictions, scans, grid)
+    voxels = choose_voxels(first.case, grid, first.reference, common, erosion_mm)
+    methods: dict[str, JudgedMethod] = {name: judge_prediction(files, voxels) for name, files in predictions.items()}
+    for modality, path in _scan_of_each_modality(predictions, scans, common).items():
+        ending = f" {modality}" if by_modality else ""
+        methods |= _baselines(scans[path].array, path, modality, ending, voxels)
+    facts = {
+        **voxels.facts(),
+        "brain_voxels_of_all": int(np.count_nonzero(common)),
+        "brain_voxels_of_any": int(np.count_nonzero(anywhere)),
+        "methods": {name: {**scan_facts(files), **methods[name].facts} for name, files in predictions.items()},
+    }
+    return CaseEvaluation(first.case, facts, methods)
+
+
+def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """What all methods, and what any method takes for brain; bool [z, y, x]."""
+    common = np.ones(tuple(reversed(grid.geometry.size)), dtype=bool)
+    anywhere = ~common
+    # Methods that take their brain from one file have one brain: there is no need to find it again.
+    for files in {one.brain_mask or one.image: one for one in predictions.values()}.values():
+        brain = brain_of(files, scans[files.image], grid)
+        common &= brain
+        anywhere |= brain
+    return common, anywhere
+
+
+def _scan_of_each_modality(
+    predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], brain: np.ndarray
+) -> dict[str, Path]:
+    """Modality -> scan, in the order of the methods."""
+    found: dict[str, Path] = {}
+    for files in predictions.values():
+        path = found.setdefault(files.modality, files.image)
+        if path != files.image and not np.array_equal(scans[path].array[brain], scans[files.image].array[brain]):
+            raise MMCCDError(
+                f"{path} and {files.image} are both the {files.modality} of {files.case} but differ inside the brain: "
+                "compare predictions of the same scans."
+            )
+    return found
+
+
+def _baselines(image: np.ndarray, path: Path, modality: str, ending: str, voxels: JudgedVoxels) -> dict[str, JudgedMethod]:
+    score = intensity_score(finite(image, path), voxels.whole_brain, modality, str(path))
+    smoothed = smooth_inside(score, voxels.whole_brain, voxels.grid.geometry.spacing, SMOOTHING_MM)
+    return {
+        f"{INTENSITY}{ending}": judge_score(score, voxels),
+        f"{SMOOTHED_INTENSITY}{ending}": judge_score(smoothed, voxels),
+    }
+
+
+def _modalities_differ(cases: Mapping[str, Mapping[str, CaseFiles]]) -> bool:
+    """Whether the methods' scans are of different modalities; then each modality must be there in each case."""
+    found = {case: sorted({one.modality for one in files.values()}) for case, files in cases.items()}
+    if all(len(modalities) == 1 for modalities in found.values()):
+        return False
+    first = next(iter(found))
+    for case, modalities in found.items():
+        if modalities != found[first]:
+            raise MMCCDError(
+                f"The folders were predicted from {', '.join(found[first])} in {first} but from {', '.join(modalities)} in "
+                f"{case}: compare folders that hold one modality each."
+            )
+    return True
+
+
+def _differences(methods: Mapping[str, MethodResult]) -> dict[str, dict[str, PairedDifference]]:
+    (_, first), *others = methods.items()
+    return {
+        name: {
+            figure: paired_difference(_of_cases(first, figure), _of_cases(other, figure)) for figure in DIFFERENCE_FIGURES
+        }
+        for name, other in others
+    }
+
+
+def _of_cases(method: MethodResult, figure: str) -> list[float | None]:
+    return [figures[figure] for figures in method.cases.values()]
+
+
+def _warnings(
+    evaluations: Sequence[CaseEvaluation], unmatched: Mapping[str, Sequence[str]], predictions: Mapping[str, Path]
+) -> list[str]:
+    found: list[str] = []
+    for name, folder in predictions.items():
+        found += unmatched_warnings(unmatched[name], folder)
+        found += mask_warnings(name, evaluations, f" by {name}")
+    found += brain_warnings(evaluations)
+    for evaluation in evaluations:
+        anywhere = evaluation.facts["brain_voxels_of_any"]
+        left_out = anywhere - evaluation.facts["brain_voxels_of_all"]
+        if left_out > NOT_COMMON_SHARE * anywhere:
+            found.append(
+                f"{evaluation.case}: {left_out} of {anywhere} brain voxels are brain in some folders only and are not "
+                "judged; give one brain mask for all with --brain_masks."
+            )
+    return found

@@ -1,0 +1,266 @@
+"""One case judged inside its brain: which voxels count, the figures of each method there, the counts that pooling needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from mmccd_auto.brain_mask import find_brain
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation import metrics
+from mmccd_auto.evaluation.case_files import CaseFiles, raise_together
+from mmccd_auto.evaluation.metrics import OverlapCounts, ScoreCounts
+from mmccd_auto.evaluation.surface_distances import distance_figures
+from mmccd_auto.executor import run_cases
+from mmccd_auto.image_io import Geometry, Volume, read_geometry, read_volume
+from mmccd_auto.modalities import lesions_expected_dark
+
+RANKING_FIGURES = ("auprc", "auroc", "best_dice")
+MASK_FIGURES = (
+    "dice",
+    "dice_of_oracle",
+    "jaccard",
+    "sensitivity",
+    "precision",
+    "assd_mm",
+    "hd95_mm",
+    "false_positive_ml",
+    "masked_share",
+)
+FIGURES = RANKING_FIGURES + MASK_FIGURES
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid that all files of a case must lie on.
+
+    Attributes
+    ----------
+    geometry : of that grid
+    file : whose grid it is, named in errors
+    """
+
+    geometry: Geometry
+    file: Path
+
+    @classmethod
+    def of(cls, file: Path) -> Grid:
+        """The grid of a file; raises like :func:`mmccd_auto.image_io.read_geometry`."""
+        return cls(read_geometry(file), file)
+
+    def read(self, path: Path) -> Volume:
+        """Read a volume.
+
+        Raises
+        ------
+        MMCCDError
+            If it can't be read or lies on another grid.
+        """
+        volume = read_volume(path)
+        differences = volume.geometry.differences(self.geometry)
+        if differences:
+            raise MMCCDError(
+                f"{path} and {self.file} are not on one grid ({'; '.join(differences)}): give the files of one scan."
+            )
+        return volume
+
+
+@dataclass(frozen=True)
+class JudgedVoxels:
+    """Where scores are judged, and against what.
+
+    Attributes
+    ----------
+    abnormal : bool [z, y, x], the reference
+    whole_brain : bool [z, y, x]
+    brain : bool [z, y, x], the voxels that are judged: the brain without its eroded rim
+    grid : of all of them
+    """
+
+    abnormal: np.ndarray
+    whole_brain: np.ndarray
+    brain: np.ndarray
+    grid: Grid
+
+    def facts(self) -> dict[str, Any]:
+        """Counts of voxels that hold for all methods."""
+        judged, voxels = int(np.count_nonzero(self.abnormal & self.brain)), int(np.count_nonzero(self.brain))
+        return {
+            "brain_voxels": voxels,
+            "reference_voxels": judged,
+            "prevalence": judged / voxels,
+            "reference_voxels_outside_brain": int(np.count_nonzero(self.abnormal & ~self.whole_brain)),
+            "reference_voxels_eroded": int(np.count_nonzero(self.abnormal & self.whole_brain & ~self.brain)),
+        }
+
+
+@dataclass(frozen=True)
+class JudgedMethod:
+    """One method in one case.
+
+    Attributes
+    ----------
+    figures : figure -> value or None
+    scores : counts, rounded for pooling
+    overlap : of the mask; None where there is no mask
+    facts : voxel counts of the mask; empty for a baseline
+    """
+
+    figures: dict[str, float | None]
+    scores: ScoreCounts
+    overlap: OverlapCounts | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CaseEvaluation:
+    """One case.
+
+    Attributes
+    ----------
+    facts : voxel counts and the like
+    methods : method -> what was found
+    """
+
+    case: str
+    facts: dict[str, Any]
+    methods: dict[str, JudgedMethod]
+
+
+def judge_cases(
+    function: Callable[..., CaseEvaluation], work: Sequence[tuple[str, tuple]], processes: int
+) -> list[CaseEvaluation]:
+    """Judge cases side by side, each as a whole in one process; arguments as of :func:`mmccd_auto.executor.run_cases`.
+
+    Raises
+    ------
+    MMCCDError
+        If any case can't be judged: one error with a line for each.
+    """
+    outcomes = run_cases(function, work, processes, "evaluating")
+    raise_together(
+        {outcome.case: [f"{outcome.case}: {outcome.error}"] for outcome in outcomes if outcome.error is not None}, len(work)
+    )
+    return [outcome.result for outcome in outcomes]
+
+
+def choose_voxels(case: str, grid: Grid, reference: Path, whole_brain: np.ndarray, erosion_mm: float = 0.0) -> JudgedVoxels:
+    """Read the reference of a case and say which voxels are judged.
+
+    Parameters
+    ----------
+    case : named in errors
+    grid : of the case
+    reference : labels, nonzero = abnormal
+    whole_brain : bool [z, y, x]
+    erosion_mm : see :func:`erode`
+
+    Raises
+    ------
+    MMCCDError
+        If the reference can't be read or judged, or no brain voxel is left.
+    """
+    brain = erode(whole_brain, grid.geometry.spacing, erosion_mm)
+    if not brain.any():
+        raise MMCCDError(f"{case} has no brain voxel left to judge: check its brain mask and the erosion.")
+    return JudgedVoxels(finite(grid.read(reference).array, reference) != 0, whole_brain, brain, grid)
+
+
+def judge_score(score: np.ndarray, voxels: JudgedVoxels) -> JudgedMethod:
+    """Judge a score [z, y, x] that has no mask; finite inside the brain."""
+    counts = metrics.count_scores(score[voxels.brain], voxels.abnormal[voxels.brain])
+    return JudgedMethod(
+        figures={**metrics.ranking_figures(counts), **dict.fromkeys(MASK_FIGURES)},
+        scores=counts.limited(),
+        overlap=None,
+        facts={},
+    )
+
+
+def judge_prediction(files: CaseFiles, voxels: JudgedVoxels) -> JudgedMethod:
+    """Judge a predicted map, and its mask where there is one.
+
+    Raises
+    ------
+    MMCCDError
+        If a file can't be read, lies on another grid, or holds values that can't be judged.
+    """
+    anomaly = voxels.grid.read(files.anomaly).array
+    finite(anomaly[voxels.brain], files.anomaly)
+    ranked = judge_score(anomaly, voxels)
+    if files.mask is None:
+        facts = dict.fromkeys(("masked_voxels", "masked_voxels_outside_brain"))
+        return JudgedMethod(ranked.figures, ranked.scores, None, facts)
+    mask = voxels.grid.read(files.mask).array != 0
+    overlap = metrics.count_overlap(mask[voxels.brain], voxels.abnormal[voxels.brain])
+    figures = ranked.figures | _mask_figures(mask, voxels, overlap)
+    figures["dice_of_oracle"] = metrics.dice_of_oracle(figures["dice"], figures["best_dice"])
+    facts = {
+        "masked_voxels": int(np.count_nonzero(mask & voxels.brain)),
+        "masked_voxels_outside_brain": int(np.count_nonzero(mask & ~voxels.whole_brain)),
+    }
+    return JudgedMethod(figures, ranked.scores, overlap, facts)
+
+
+def scan_facts(files: CaseFiles) -> dict[str, Any]:
+    """The modality of the scan, and which sign the intensity baseline takes there."""
+    return {
+        "modality": files.modality,
+        "intensity_sign": "dark" if lesions_expected_dark(files.modality) else "bright",
+    }
+
+
+def brain_of(files: CaseFiles, image: Volume, grid: Grid) -> np.ndarray:
+    """The brain mask of a case: its file, else found in the scan; bool [z, y, x].
+
+    Raises
+    ------
+    MMCCDError
+        If the file lies on another grid, or the scan still has its skull.
+    """
+    if files.brain_mask is None:
+        return find_brain(image.array, image.geometry.spacing, str(files.image))
+    return grid.read(files.brain_mask).array != 0
+
+
+def erode(brain: np.ndarray, spacing: tuple[float, float, float], millimetres: float) -> np.ndarray:
+    """The voxels of ``brain`` [z, y, x] farther than ``millimetres`` from the nearest voxel outside (a 3D ball).
+
+    ``spacing`` in mm along x, y, z. The border of the volume isn't a border of the brain.
+    """
+    if millimetres == 0 or brain.all():
+        return brain
+    return ndimage.distance_transform_edt(brain, sampling=tuple(reversed(spacing))) > millimetres
+
+
+def check_erosion(millimetres: float) -> None:
+    """Raise an MMCCDError where an erosion isn't 0 or more."""
+    if not millimetres >= 0:
+        raise MMCCDError(f"An erosion of {millimetres} mm is impossible: give 0 or more.")
+
+
+def finite(values: np.ndarray, path: Path) -> np.ndarray:
+    """The values themselves.
+
+    Raises
+    ------
+    MMCCDError
+        If one of them is NaN or infinite.
+    """
+    if not np.all(np.isfinite(values)):
+        raise MMCCDError(f"{path} holds NaN or infinite values: make it anew.")
+    return values
+
+
+def _mask_figures(mask: np.ndarray, voxels: JudgedVoxels, overlap: OverlapCounts) -> dict[str, float | None]:
+    geometry = voxels.grid.geometry
+    return {
+        **metrics.overlap_figures(overlap),
+        **distance_figures(mask & voxels.brain, voxels.abnormal & voxels.brain, geometry.spacing),
+        "false_positive_ml": overlap.false_positive * geometry.voxel_volume / 1000,
+    }
