@@ -104,8 +104,8 @@ def anomaly_maps(
 
 
 def evaluations_per_item(cycle: Cycle, settings: InferenceSettings) -> int:
-    """Network evaluations for one strip (masked cycles: the diffusion steps and the backward network) or slice (else 2)."""
-    return settings.sampling.steps + 1 if cycle.masked else 2
+    """Network evaluations for one strip (masked cycles) or slice (else)."""
+    return cycle.evaluations(settings.sampling)
 
 
 def _fits(work: _Work, batch: list[_Item]) -> bool:

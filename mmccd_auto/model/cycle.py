@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.noise import standard_normal
-from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule, Spacing
+from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
+from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
 from mmccd_auto.model.strip_masks import keep_mask, random_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
 
 INITIAL_DRAW = 0
 CONDITION_DRAW = 1
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How the forward model is sampled.
-
-    Attributes
-    ----------
-    steps : network evaluations per strip, 1..T
-    spacing : of the timesteps, see :meth:`DiffusionSchedule.timesteps`
-    share_initial_noise : all strips of a slice begin with the same y_T (as in the paper), else each with its own
-    redraw_condition_noise : the noise inside the strip is drawn anew at every step (as in the paper), else kept
-    """
-
-    steps: int
-    spacing: Spacing
-    share_initial_noise: bool
-    redraw_condition_noise: bool
+PICTURE_STEPS = 10
 
 
 def mask_condition(x: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
@@ -44,7 +28,7 @@ def mask_condition(x: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
     return torch.where(keep > 0, x, noise)
 
 
-class Cycle(nn.Module, ABC):
+class Cycle(Reconstructor):
     """Two networks, x -> y and y -> x, and how they are trained and used together.
 
     Parameters
@@ -56,22 +40,20 @@ class Cycle(nn.Module, ABC):
 
     Attributes
     ----------
-    name : by which checkpoints and CYCLES know the method
-    masked : whether the reconstruction depends on what ``keep`` hides
+    schedule : of the forward model
     forward_network, backward_network : the two U-Nets, trained side by side, sharing nothing
     """
 
-    name: ClassVar[str]
-    masked: ClassVar[bool]
+    translates = True
+    picture_titles: ClassVar[tuple[str, str, str]] = ("{input}, as seen", "{translation}, generated", "{input}, cycled")
     forward_network: UNet
     backward_network: UNet
 
     def __init__(
         self, network: NetworkPlan, diffusion: DiffusionPlan, strip_width: int, patch_size: tuple[int, int]
     ) -> None:
-        super().__init__()
+        super().__init__(network, diffusion, strip_width, patch_size)
         self.schedule = DiffusionSchedule(diffusion)
-        self.strip_width = strip_width
         self.forward_network = self.make_forward_network(network, patch_size)
         self.backward_network = UNet(network, patch_size, input_channels=1, time_conditioning=False)
 
@@ -101,21 +83,20 @@ class Cycle(nn.Module, ABC):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """The cycle x -> y -> x^, without gradient where the caller says so (``torch.inference_mode``).
-
-        Parameters
-        ----------
-        x : [N, 1, H, W], one entry per (slice, strip)
-        keep : [N, 1, H, W], 0 inside the strip, see :func:`keep_mask`
-        sampling : of the forward model
-        strip_keys : int64 [N], noise keys of (case, slice, strip)
-        slice_keys : int64 [N], noise keys of (case, slice)
-
-        Returns
-        -------
-        x^ [N, 1, H, W]; it doesn't depend on how the entries are put into batches
-        """
+        """The cycle x -> y -> x^; arguments and result as in :meth:`Reconstructor.reconstruct`."""
         return self.backward_network(self.translate(x, keep, sampling, strip_keys, slice_keys))
+
+    def evaluations(self, sampling: SamplingSettings) -> int:
+        """Both networks: the forward one at every diffusion step where the cycle is masked, else once."""
+        return sampling.steps + 1 if self.masked else 2
+
+    def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the forward network is shown of x, the y it makes of that in few steps, and x^."""
+        steps = min(PICTURE_STEPS, self.schedule.num_timesteps)
+        sampling = SamplingSettings(steps, "trailing", share_initial_noise=False, redraw_condition_noise=False)
+        generated = self.translate(x, keep, sampling, keys, keys)
+        shown = torch.where(keep > 0, x, torch.nan) if self.masked else x
+        return shown, generated, self.backward_network(generated)
 
 
 class MaskedModalityCycle(Cycle):
@@ -176,11 +157,14 @@ class CyclicUNet(Cycle):
         return self.forward_network(x)
 
 
-CYCLES: dict[str, type[Cycle]] = {cycle.name: cycle for cycle in (MaskedModalityCycle, CyclicUNet)}
+CYCLES: dict[str, type[Reconstructor]] = {
+    method.name: method for method in (MaskedModalityCycle, CyclicUNet, DenoisingAutoencoder)
+}
+"""The package's methods by name; those that aren't cycles, too."""
 
 
-def build_cycle(method: str, plan: Plan) -> Cycle:
-    """The untrained cycle of a plan.
+def build_cycle(method: str, plan: Plan) -> Reconstructor:
+    """The untrained networks of a method.
 
     Parameters
     ----------

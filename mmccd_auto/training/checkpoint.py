@@ -30,7 +30,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    method : name of the cycle, "mmccd" or "cyclic_unet"
+    method : name of the cycle or other reconstructor, "mmccd", "cyclic_unet" or "dae"
     trainer : class name
     plan : with the training settings that were really used
     configuration : the modality cycle, "FLAIR-T1"

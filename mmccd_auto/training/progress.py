@@ -16,6 +16,7 @@ from matplotlib.ticker import LogFormatter
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
+from mmccd_auto.model.cycle import Cycle
 
 LOG_FILE = "training_log.jsonl"
 PICTURE_FILE = "progress.png"
@@ -55,23 +56,25 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Example:
-    """One slice through the cycle, each image [H, W].
+    """One slice on its way through the networks, each image [H, W].
 
     Attributes
     ----------
     modalities : (input, translation)
-    shown : the input as the forward network sees it, the hidden strip as NaN
-    input, translation : the real pair
-    generated : the translation that the forward network made
-    cycled : the input again, from ``generated``
+    shown : the input as the first network sees it, the hidden strip as NaN
+    input, translation : the real pair; the translation is None for methods that do without it
+    generated : what is between: the translation that the forward network made, for a cycle
+    cycled : the reconstruction of the input
+    titles : of ``shown``, ``generated`` and ``cycled``; {input} and {translation} stand for the names of the modalities
     """
 
     modalities: tuple[str, str]
     shown: np.ndarray
     input: np.ndarray
-    translation: np.ndarray
+    translation: np.ndarray | None
     generated: np.ndarray
     cycled: np.ndarray
+    titles: tuple[str, str, str] = Cycle.picture_titles
 
 
 class TrainingLog:
@@ -122,7 +125,7 @@ class TrainingLog:
 
 
 def draw_progress(records: list[dict[str, Any]], example: Example | None, title: str, path: Path) -> None:
-    """Write progress.png: the losses over the iterations, and one slice through the cycle on fixed scales.
+    """Write progress.png: the losses over the iterations, and one slice through the networks on fixed scales.
 
     Parameters
     ----------
@@ -176,14 +179,16 @@ def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:
 def _draw_example(figure: Any, example: Example) -> None:
     name, other = example.modalities
     error = np.square(example.input - example.cycled)
-    panels = [
-        (f"{name}, as seen", example.shown, "gray", INTENSITY_RANGE),
-        (f"{name}, real", example.input, "gray", INTENSITY_RANGE),
-        (f"{other}, real", example.translation, "gray", INTENSITY_RANGE),
-        (f"{other}, generated", example.generated, "gray", INTENSITY_RANGE),
-        (f"{name}, cycled", example.cycled, "gray", INTENSITY_RANGE),
-        (f"squared error, {ERROR_RANGE[0]:g}..{ERROR_RANGE[1]:g}", error, "inferno", ERROR_RANGE),
+    shown, generated, cycled = (title.format(input=name, translation=other) for title in example.titles)
+    images = [
+        (shown, example.shown),
+        (f"{name}, real", example.input),
+        (f"{other}, real", example.translation),
+        (generated, example.generated),
+        (cycled, example.cycled),
     ]
+    panels = [(title, image, "gray", INTENSITY_RANGE) for title, image in images if image is not None]
+    panels.append((f"squared error, {ERROR_RANGE[0]:g}..{ERROR_RANGE[1]:g}", error, "inferno", ERROR_RANGE))
     for axes, (title, image, colours, (low, high)) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axes.imshow(image, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
         axes.set_facecolor("#0072b2")

@@ -1,4 +1,4 @@
-"""The training of a cycle: both networks in one loop, on the same batches."""
+"""The training of a method: all its networks in one loop, on the same batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.model.cycle import Cycle
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
 from mmccd_auto.training.augmentation import default_augmentation
@@ -66,7 +66,7 @@ class TrainingState:
     epoch, step : epochs and optimiser steps that are done
     """
 
-    cycle: Cycle
+    cycle: Reconstructor
     ema: ExponentialMovingAverage
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
@@ -76,7 +76,7 @@ class TrainingState:
 
 
 class Trainer:
-    """Trains one fold of one configuration. A variant is a subclass that names its cycle or overrides one of the methods
+    """Trains one fold of one configuration. A variant is a subclass that names its method or overrides one of the methods
     from :meth:`build_cycle` to :meth:`on_epoch_end`.
 
     The same plan, fold, seed and device give the same training, whatever the number of workers, and also when it was
@@ -101,7 +101,7 @@ class Trainer:
         If the configuration, the fold or the data can't be trained on.
     """
 
-    cycle_class: ClassVar[type[Cycle]]
+    cycle_class: ClassVar[type[Reconstructor]]
     picture_interval: ClassVar[float] = 20.0
     """Seconds that pass at least between two drawings of progress.png, besides that of the last epoch; infinite: none."""
 
@@ -149,16 +149,16 @@ class Trainer:
         """Cases whose slices the validation loss is computed on."""
         return self.data.validation_cases
 
-    def build_cycle(self) -> Cycle:
+    def build_cycle(self) -> Reconstructor:
         """The untrained cycle. It must be one that ``cycle_class`` makes from the plan, or prediction can't build it."""
         return self.cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
 
-    def training_losses(self, cycle: Cycle, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def training_losses(self, cycle: Reconstructor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
         return cycle.training_losses(x, y)
 
-    def make_optimizer(self, cycle: Cycle) -> Optimizer:
-        """AdamW over both networks: it works weight by weight, so this is the same as one for each."""
+    def make_optimizer(self, cycle: Reconstructor) -> Optimizer:
+        """AdamW over all networks: it works weight by weight, so this is the same as one for each."""
         return AdamW(cycle.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
 
     def learning_rate(self, epoch: int) -> float:
@@ -302,7 +302,7 @@ class Trainer:
         )
 
     def _step(self, state: TrainingState, batch: Batch) -> dict[str, Tensor]:
-        """One optimiser step of both networks; the losses stay on the device, so that it needn't be waited for."""
+        """One optimiser step of all networks; the losses stay on the device, so that it needn't be waited for."""
         x, y = torch.from_numpy(batch["data"]).to(self.device).split(1, dim=1)
         state.cycle.train()
         state.optimizer.zero_grad(set_to_none=True)
@@ -324,7 +324,7 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
 
-    def validate(self, cycle: Cycle, images: Tensor) -> dict[str, float]:
+    def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
         """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
         with self.autocast():
             return mean_losses(

@@ -1,4 +1,4 @@
-"""The trainers of the package: the method and its deterministic baseline."""
+"""The trainers of the package: the method and its baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from mmccd_auto.model.cycle import Cycle, CyclicUNet, MaskedModalityCycle
+from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
+from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.trainer import Trainer
 
@@ -14,20 +16,29 @@ from mmccd_auto.training.trainer import Trainer
 class MMCCDTrainer(Trainer):
     """Masked modality cycle with conditional diffusion (Liang et al., 2023)."""
 
-    cycle_class: ClassVar[type[Cycle]] = MaskedModalityCycle
+    cycle_class: ClassVar[type[Reconstructor]] = MaskedModalityCycle
 
 
 class CyclicUNetTrainer(Trainer):
     """The paper's baseline: both directions by a deterministic U-Net, without masks."""
 
-    cycle_class: ClassVar[type[Cycle]] = CyclicUNet
+    cycle_class: ClassVar[type[Reconstructor]] = CyclicUNet
+
+
+class DAETrainer(Trainer):
+    """Denoising autoencoder (Kascenas et al., 2022): learns from the input modality alone, one network evaluation a slice.
+
+    Its slices are those that the cycles are trained on, so that the methods can be compared.
+    """
+
+    cycle_class: ClassVar[type[Reconstructor]] = DenoisingAutoencoder
 
 
 class _Short(Trainer):
     """What makes a training of an hour or less worth its while.
 
     The published optimiser settings (AdamW at a constant 1e-4, 100 000 iterations) assume days on a GPU. In a few thousand
-    iterations they leave both networks half-trained, so these variants use small batches, for more steps per hour, and a
+    iterations they leave the networks half-trained, so these variants use small batches, for more steps per hour, and a
     learning rate that begins ten times higher and falls to nothing by half a cosine.
     """
 
@@ -49,3 +60,7 @@ class MMCCDTrainerShort(_Short, MMCCDTrainer):
 
 class CyclicUNetTrainerShort(_Short, CyclicUNetTrainer):
     """Cyclic U-Net for a training of an hour or less, on a CPU for instance."""
+
+
+class DAETrainerShort(_Short, DAETrainer):
+    """The denoising autoencoder for a training of an hour or less, on a CPU for instance."""

@@ -1,4 +1,4 @@
-"""How a training is watched: losses on always the same draws, and one slice through the cycle."""
+"""How a training is watched: losses on always the same draws, and one slice on its way through the networks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmccd_auto.model.cycle import Cycle, SamplingSettings
 from mmccd_auto.model.noise import combine_keys
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import COLUMNS, Strip, keep_mask
 from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.training.progress import Example
-
-EXAMPLE_STEPS = 10
 
 
 @torch.no_grad()
@@ -41,8 +39,8 @@ def mean_losses(
 
 
 @torch.no_grad()
-def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], slice_axis: str, seed: int) -> Example:
-    """Send the slice with most brain through the cycle, with one strip of columns hidden in the middle of the brain.
+def example_of(cycle: Reconstructor, images: Tensor, modalities: tuple[str, str], slice_axis: str, seed: int) -> Example:
+    """Reconstruct the slice with most brain; a masked cycle has one strip of columns hidden in the middle of the brain.
 
     The images are turned for the eye: anterior is at the top of axial slices, superior at the top of the others.
 
@@ -61,13 +59,17 @@ def example_of(cycle: Cycle, images: Tensor, modalities: tuple[str, str], slice_
     middle = int(columns.float().mean()) if len(columns) else x.shape[3] // 2
     shape = (x.shape[2], x.shape[3])
     keep = keep_mask([Strip(COLUMNS, middle - cycle.strip_width // 2)], shape, cycle.strip_width, images.device)
-    steps = min(EXAMPLE_STEPS, cycle.schedule.num_timesteps)
-    sampling = SamplingSettings(steps, "trailing", share_initial_noise=False, redraw_condition_noise=False)
     keys = torch.tensor([combine_keys(seed)], device=images.device)
-    generated = cycle.translate(x, keep, sampling, keys, keys)
-    cycled = cycle.backward_network(generated)
-    shown = torch.where(keep > 0, x, torch.nan) if cycle.masked else x
-    return Example(modalities, *(_as_image(one, slice_axis) for one in (shown, x, y, generated, cycled)))
+    shown, between, reconstruction = (_as_image(one, slice_axis) for one in cycle.illustrate(x, keep, keys))
+    return Example(
+        modalities=modalities,
+        shown=shown,
+        input=_as_image(x, slice_axis),
+        translation=_as_image(y, slice_axis) if cycle.translates else None,
+        generated=between,
+        cycled=reconstruction,
+        titles=cycle.picture_titles,
+    )
 
 
 def _as_image(image: Tensor, slice_axis: str) -> np.ndarray:

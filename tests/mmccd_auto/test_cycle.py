@@ -19,6 +19,7 @@ from mmccd_auto.model.cycle import (
 from mmccd_auto.model.noise import combine_keys, standard_normal
 from mmccd_auto.model.schedule import CLEAN
 from mmccd_auto.model.strip_masks import COLUMNS, ROWS, Strip, keep_mask
+from mmccd_auto.plans.plan import DiffusionPlan
 
 SHAPE, WIDTH = (32, 32), 8
 STRIPS = [
@@ -30,6 +31,7 @@ STRIPS = [
     Strip(COLUMNS, 30),
     Strip(ROWS, 31),
 ]
+WITH_TWO_NETWORKS = ["mmccd", "cyclic_unet"]
 SETTINGS = SamplingSettings(steps=4, spacing="trailing", share_initial_noise=True, redraw_condition_noise=True)
 
 
@@ -79,9 +81,16 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize("method", list(CYCLES))
 def test_build_cycle_gives_the_named_method(tiny_plan, method):
+    built = build_cycle(method, tiny_plan)
+    assert isinstance(built, CYCLES[method])
+    assert built.name == method
+    assert built.strip_width == tiny_plan.strip_width
+
+
+@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
+def test_a_cycle_has_two_networks_and_a_schedule(tiny_plan, method):
     cycle = build_cycle(method, tiny_plan)
-    assert cycle.name == method
-    assert cycle.strip_width == tiny_plan.strip_width
+    assert isinstance(cycle, Cycle)
     assert cycle.schedule.num_timesteps == tiny_plan.diffusion.timesteps
     names = {name.split(".")[0] for name, _ in cycle.named_parameters()}
     assert names == {"forward_network", "backward_network"}
@@ -92,7 +101,7 @@ def test_an_unknown_method_is_refused(tiny_plan):
         build_cycle("gan", tiny_plan)
 
 
-@pytest.mark.parametrize("method", list(CYCLES))
+@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
 def test_untrained_losses_are_the_mean_squares_of_the_targets(tiny_plan, method):
     """A fresh network answers 0, over the whole slice."""
     x, y = torch.randn(4, 1, *SHAPE), torch.randn(4, 1, *SHAPE) + 1
@@ -102,7 +111,7 @@ def test_untrained_losses_are_the_mean_squares_of_the_targets(tiny_plan, method)
     torch.testing.assert_close(losses["backward"], x.square().mean())
 
 
-@pytest.mark.parametrize("method", list(CYCLES))
+@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
 def test_each_loss_trains_its_own_network_only(tiny_plan, method):
     cycle = randomised(build_cycle(method, tiny_plan))
     for name, own, other in (
@@ -218,6 +227,32 @@ def test_reconstruction_is_the_backward_network_of_the_translation(cycle):
     with torch.inference_mode():
         expected = cycle.backward_network(cycle.translate(*arguments))
         assert torch.equal(cycle.reconstruct(*arguments), expected)
+
+
+@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
+def test_evaluations_are_the_calls_of_both_networks(tiny_plan, method):
+    cycle, calls = build_cycle(method, tiny_plan), []
+    for network in (cycle.forward_network, cycle.backward_network):
+        network.register_forward_hook(lambda *_: calls.append(1))
+    x, keep, strip_keys, slice_keys = batch(1)
+    with torch.inference_mode():
+        cycle.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys)
+    assert cycle.evaluations(SETTINGS) == len(calls) == {"mmccd": 5, "cyclic_unet": 2}[method]
+
+
+@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
+def test_the_illustration_is_what_is_seen_its_translation_and_the_cycle(tiny_plan, method):
+    """In ten steps, or as many as there are."""
+    cycle = randomised(build_cycle(method, replace(tiny_plan, diffusion=DiffusionPlan(6, 1e-4, 0.001))))
+    x, keep, strip_keys, _ = batch(2)
+    with torch.inference_mode():
+        shown, generated, cycled = cycle.illustrate(x, keep, strip_keys)
+        sampling = SamplingSettings(6, "trailing", share_initial_noise=False, redraw_condition_noise=False)
+        assert torch.equal(generated, cycle.translate(x, keep, sampling, strip_keys, strip_keys))
+        assert torch.equal(cycled, cycle.backward_network(generated))
+    hidden = shown.isnan()
+    assert torch.equal(hidden, (keep == 0) if cycle.masked else torch.zeros_like(hidden))
+    assert torch.equal(shown[~hidden], x[~hidden])
 
 
 def test_cyclic_unet_ignores_the_mask(tiny_plan):
