@@ -1,241 +1,221 @@
-"""The threshold of the masks, from healthy slices alone: no labels are needed, and it is the same for every scan."""
+"""Scores that mean the same in every case: units, thresholds and lesion sizes from healthy slices alone, without labels."""
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
-from mmccd_auto.inference.engine import anomaly_maps
-from mmccd_auto.inference.fold_models import FoldModel, load_fold
-from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.plans.plan import dataclass_from_json
-from mmccd_auto.plans.splits import SPLITS_FILE, cases_of_fold
-from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE
-from mmccd_auto.training.model_folder import ModelFolder, fold_folder
+from mmccd_auto.files import load_json
+from mmccd_auto.inference.exceedance import exceeded_shares, histogram, threshold_for
+from mmccd_auto.inference.healthy_error import HealthyError, Place, fit_healthy_error, place_of, weighted_quantile
+from mmccd_auto.inference.masks import component_volumes
+from mmccd_auto.inference.scores import SCORES, adjacent_runs, combine, signed_scores
+from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.validation_maps import CaseMaps
+from mmccd_auto.plans.plan import ScorePlan, dataclass_from_json
 
-QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999)
-VALIDATION_SLICES, TRAINING_SLICES = "healthy validation slices", "healthy training slices"
-logger = logging.getLogger(__name__)
+UNIT_RATE = 0.01
+RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""False-positive rates for which false components are measured."""
+TOP_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class HealthySubject:
+    """How one healthy subject's slices score.
+
+    Attributes
+    ----------
+    subject : whom they show
+    slices, pixels : that were scored
+    histograms : by score, counts of pixels in classes of calibrated units, see mmccd_auto.inference.exceedance
+    largest_component_mm3 : by false-positive rate ("0.005"), of the mask of the combined score; 0 where nothing is masked
+    case_score : see :func:`case_score`
+    """
+
+    subject: str
+    slices: int
+    pixels: int
+    histograms: dict[str, tuple[int, ...]]
+    largest_component_mm3: dict[str, float]
+    case_score: float
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """calibration.json: how a fold scores healthy brain.
+    """calibration.json: what healthy tissue scores.
 
     Attributes
     ----------
     settings : by which the maps were made
+    score : how errors became scores
     source : "healthy validation slices" or "healthy training slices"
-    cases, slices, pixels : that were scored
-    quantiles : of the score in the brain, by their probability
-    false_positive_rate : share of healthy brain that the threshold lets through
-    threshold : a voxel is marked where its score is above it
-    weights_sha256 : of the checkpoint
+    weights_sha256 : of the checkpoint of each fold whose slices are in here
+    healthy_error : by place
+    units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it
+    subjects : one entry each; every subject counts the same
     """
 
     settings: dict[str, Any]
+    score: ScorePlan
     source: str
-    cases: tuple[str, ...]
-    slices: int
-    pixels: int
-    quantiles: dict[str, float]
-    false_positive_rate: float
-    threshold: float
-    weights_sha256: str
+    weights_sha256: dict[str, str]
+    healthy_error: HealthyError
+    units: dict[str, float]
+    subjects: tuple[HealthySubject, ...]
+
+    def threshold(self, rate: float, score: str = "combined") -> float:
+        """The score, in calibrated units, that the share ``rate`` of healthy pixels exceeds."""
+        check_rate(rate)
+        return threshold_for(rate, exceeded_shares([subject.histograms[score] for subject in self.subjects]))
+
+    def pixels_above(self, rate: float) -> float:
+        """On how many false-positive pixels a threshold for ``rate`` rests."""
+        return rate * sum(subject.pixels for subject in self.subjects)
+
+    def least_lesion_mm3(self, rate: float) -> float:
+        """The volume that the largest false component of a mask exceeds in half of the healthy subjects."""
+        rates = RATES[::-1]
+        volumes = [np.median([one.largest_component_mm3[f"{rate:g}"] for one in self.subjects]) for rate in rates]
+        return float(np.interp(math.log(rate), np.log(rates), volumes))
+
+    def healthy_percentile(self, score: float) -> float:
+        """The share of healthy subjects, in percent, whose case score is below ``score``."""
+        return 100 * float(np.mean([subject.case_score < score for subject in self.subjects]))
 
     def differences(self, settings: InferenceSettings) -> list[str]:
         """In what settings differ from the calibrated ones (the preset's name aside): "NAME VALUE against VALUE"."""
-        now = settings.to_json()
         return [
             f"{name} {value} against {self.settings.get(name)}"
-            for name, value in now.items()
+            for name, value in settings.to_json().items()
             if name != "preset" and value != self.settings.get(name)
         ]
 
 
-def load_calibration(model_folder: Path, fold: str) -> Calibration | None:
-    """calibration.json of a fold; None where there is none."""
-    path = fold_folder(model_folder, fold) / CALIBRATION_FILE
-    return dataclass_from_json(Calibration, load_json(path), str(path)) if path.is_file() else None
-
-
-def calibrate_fold(
-    model_folder: Path,
-    fold: int | str,
-    preprocessed: Path,
-    *,
-    device: torch.device,
-    max_slices: int = 48,
-    false_positive_rate: float = 0.005,
-    extensions: Sequence[str | Path] = (),
-) -> Path:
-    """Score healthy slices that the fold was not trained on, and derive the mask's threshold: a quantile of these scores.
-
-    Where there are no such slices (fold ``all``, or no healthy validation slice) training slices are taken instead.
-
-    Parameters
-    ----------
-    model_folder : TRAINER__PLANS__CONFIGURATION
-    fold : 0..4 or "all"
-    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
-    device : where to compute
-    max_slices : at most so many slices, spread evenly over the cases and over the height of the brain
-    false_positive_rate : share of healthy brain that is let through, above 0 and below 1
-    extensions : folders with the user's own trainers
-
-    Returns
-    -------
-    path of fold_K/calibration.json
+def load_calibration(path: Path) -> Calibration | None:
+    """Read calibration.json; None where there is none.
 
     Raises
     ------
     MMCCDError
-        If the fold isn't trained, or there is no healthy slice at all.
+        If the file isn't one of this version; the message names the entry.
     """
-    if not 0 < false_positive_rate < 1:
-        raise MMCCDError(f"false_positive_rate {false_positive_rate} must lie between 0 and 1.")
-    model = ModelFolder(Path(model_folder))
-    loaded = load_fold(model, str(fold), device, extensions)
-    settings = make_settings(model.plan, model.configuration)
-    modality = model.plan.configuration(model.configuration).input_modality
-    records, source = _records(Path(preprocessed), loaded.fold, modality)
-    chosen = choose_healthy_slices(records, max_slices)
-    scores = _healthy_scores(model, loaded, Path(preprocessed), records, chosen, settings, device)
-    calibration = Calibration(
-        settings=settings.to_json(),
-        source=source,
-        cases=tuple(chosen),
-        slices=sum(len(indices) for indices in chosen.values()),
-        pixels=len(scores),
-        quantiles={str(q): float(value) for q, value in zip(QUANTILES, np.quantile(scores, QUANTILES), strict=True)},
-        false_positive_rate=false_positive_rate,
-        threshold=float(np.quantile(scores, 1 - false_positive_rate)),
-        weights_sha256=loaded.weights_sha256,
-    )
-    path = model.fold(loaded.fold) / CALIBRATION_FILE
-    save_json(asdict(calibration), path)
-    logger.info(
-        "%s: threshold %.4g, from %d %s of %d cases", path, calibration.threshold, calibration.slices, source, len(chosen)
-    )
-    return path
+    return dataclass_from_json(Calibration, load_json(path), str(path)) if path.is_file() else None
 
 
-def calibrated_threshold(
-    model: ModelFolder, folds: Sequence[FoldModel], settings: InferenceSettings
-) -> tuple[float | None, str]:
-    """The mask's threshold for maps made with ``settings``.
-
-    Calibrations that belong to other weights than the loaded ones (after more training, for instance) are left out.
-
-    Returns
-    -------
-    the mean of the folds' thresholds, None where no fold is calibrated; and in words where it comes from
-    """
-    found: dict[str, Calibration] = {}
-    for one in folds:
-        calibration = load_calibration(model.path, one.fold)
-        if calibration is not None and calibration.weights_sha256 == one.weights_sha256:
-            found[one.fold] = calibration
-        elif calibration is not None:
-            logger.warning("fold %s: calibration.json belongs to other weights and is not used.", one.fold)
-    if not found:
-        reason = f"no calibration of fold {', '.join(one.fold for one in folds)}"
-        logger.warning("%s: %s, so maps are written without masks; --threshold gives one.", model.path, reason)
-        return None, reason
-    sources = sorted({calibration.source for calibration in found.values()})
-    source = f"calibrated on {' and '.join(sources)} of fold {', '.join(found)}"
-    differences = list(dict.fromkeys(text for calibration in found.values() for text in calibration.differences(settings)))
-    if differences:
-        source += f", with other settings ({'; '.join(differences)})"
-        logger.warning("the threshold was %s: it may not fit these maps.", source)
-    return float(np.mean([calibration.threshold for calibration in found.values()])), source
-
-
-def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:
-    """Healthy slices by case, as equally many of each case as there are, spread evenly over the height.
+def fit_calibration(
+    cases: Sequence[CaseMaps],
+    score: ScorePlan,
+    settings: dict[str, Any],
+    source: str,
+    weights_sha256: Mapping[str, str],
+) -> Calibration:
+    """Calibrate on healthy slices; every subject counts the same.
 
     Parameters
     ----------
-    records : by case
-    max_slices : altogether; where there are more cases than that, cases are taken evenly from their list
+    cases : at least one, with brain in their slices
+    score : how errors become scores
+    settings, source, weights_sha256 : see :class:`Calibration`
     """
-    healthy = {case: [item.index for item in record.slices if item.healthy] for case, record in sorted(records.items())}
-    healthy = {case: indices for case, indices in healthy.items() if indices}
-    cases = [list(healthy)[place] for place in _spread(len(healthy), max_slices)]
-    quota = dict.fromkeys(cases, 0)
-    left = min(max_slices, sum(len(healthy[case]) for case in cases))
-    while left:
-        for case in cases:
-            if left and quota[case] < len(healthy[case]):
-                quota[case] += 1
-                left -= 1
-    return {case: [healthy[case][place] for place in _spread(len(healthy[case]), quota[case])] for case in cases}
+    healthy_error = _fit_error(cases)
+    raw = [_raw_scores(case, healthy_error, score) for case in cases]
+    units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
+    units["combined"] = _unit(cases, [combine(_divided(one, units), score) for one in raw])
+    scaled = [_in_units(one, units, score) for one in raw]
+    subjects = _by_subject(cases, scaled)
+    return Calibration(dict(settings), score, source, dict(weights_sha256), healthy_error, units, subjects)
 
 
-def _spread(length: int, count: int) -> list[int]:
-    """``count`` places of ``length``, in the middles of equal parts."""
-    count = min(count, length)
-    return [int((part + 0.5) * length / count) for part in range(count)]
+def scores_in_units(case: CaseMaps, calibration: Calibration) -> dict[str, np.ndarray]:
+    """All SCORES of the slices of a case in calibrated units, float32 [S, H, W] each; 0 outside the brain."""
+    raw = _raw_scores(case, calibration.healthy_error, calibration.score)
+    return _in_units(raw, calibration.units, calibration.score)
 
 
-def _records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, CaseRecord], str]:
-    """The cases to calibrate on, and what they are to the fold."""
-    records = {case: record for case, record in load_case_records(preprocessed).items() if modality in record.modalities}
-    splits = preprocessed.parent / SPLITS_FILE
-    split = cases_of_fold(load_json(splits) if splits.is_file() else [], list(records), fold)
-    sides = {side: {case: records[case] for case in split[side] if case in records} for side in ("val", "train")}
-    if fold != "all" and _have_healthy(sides["val"]):
-        return sides["val"], VALIDATION_SLICES
-    if not _have_healthy(sides["train"]):
-        raise MMCCDError(
-            f"{preprocessed}: fold {fold} has no healthy slice with {modality} to calibrate on: preprocess the dataset "
-            "again."
+def case_score(values: np.ndarray) -> float:
+    """How anomalous a whole case is: the mean of the highest 1 % of ``values``, the scores of all its brain pixels."""
+    count = max(1, round(TOP_SHARE * len(values)))
+    return float(np.partition(values, len(values) - count)[-count:].mean())
+
+
+def check_rate(rate: float) -> None:
+    """Raise :class:`MMCCDError` where ``rate`` can't be a false-positive rate."""
+    if not 0 < rate < 1:
+        raise MMCCDError(f"a false-positive rate of {rate} is impossible: give a share above 0 and below 1, such as 0.005.")
+
+
+def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
+    by_subject: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for case in cases:
+        place = place_of(case.maps.cycle, case.brain, case.spacing[1])
+        pixels = tuple(array[case.brain] for array in (case.maps.signed, place.intensity, place.distance))
+        by_subject.setdefault(case.subject, []).append(pixels)
+    merged = [tuple(np.concatenate(part) for part in zip(*one, strict=True)) for one in by_subject.values()]
+    return fit_healthy_error([one[0] for one in merged], [Place(*one[1:]) for one in merged])
+
+
+def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -> dict[str, np.ndarray]:
+    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score.smoothing_mm)
+    return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
+
+
+def _divided(raw: Mapping[str, np.ndarray], units: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {name: values / np.float32(units[name]) for name, values in raw.items()}
+
+
+def _in_units(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
+    scaled = _divided(raw, units)
+    scaled["combined"] = combine(scaled, score) / np.float32(units["combined"])
+    return {name: scaled[name] for name in SCORES}
+
+
+def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
+    """The value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
+    pixels: dict[str, int] = {}
+    for case in cases:
+        pixels[case.subject] = pixels.get(case.subject, 0) + int(case.brain.sum())
+    scores = np.concatenate([one[case.brain] for one, case in zip(values, cases, strict=True)])
+    weights = np.concatenate([np.full(int(case.brain.sum()), 1 / pixels[case.subject]) for case in cases])
+    # A cycle without any error would make a unit of 0.
+    return max(weighted_quantile(scores, weights, 1 - UNIT_RATE), 1e-6)
+
+
+def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndarray]]) -> tuple[HealthySubject, ...]:
+    members: dict[str, list[int]] = {}
+    for number, case in enumerate(cases):
+        members.setdefault(case.subject, []).append(number)
+
+    def pixels(subject: str, name: str) -> np.ndarray:
+        return np.concatenate([scaled[number][name][cases[number].brain] for number in members[subject]])
+
+    histograms = {one: {name: histogram(pixels(one, name)) for name in SCORES} for one in members}
+    shares = exceeded_shares([one["combined"] for one in histograms.values()])
+    thresholds = {f"{rate:g}": threshold_for(rate, shares) for rate in RATES}
+    return tuple(
+        HealthySubject(
+            subject=subject,
+            slices=sum(len(cases[number].indices) for number in numbers),
+            pixels=sum(int(cases[number].brain.sum()) for number in numbers),
+            histograms=histograms[subject],
+            largest_component_mm3={
+                rate: max(_largest_component(cases[number], scaled[number]["combined"], threshold) for number in numbers)
+                for rate, threshold in thresholds.items()
+            },
+            case_score=case_score(pixels(subject, "combined")),
         )
-    logger.warning(
-        "fold %s has no healthy slices that it was not trained on: its threshold comes from training slices, and may be too "
-        "low for new scans.",
-        fold,
+        for subject, numbers in members.items()
     )
-    return sides["train"], TRAINING_SLICES
 
 
-def _have_healthy(records: Mapping[str, CaseRecord]) -> bool:
-    return any(item.healthy for record in records.values() for item in record.slices)
-
-
-def _healthy_scores(
-    model: ModelFolder,
-    loaded: FoldModel,
-    preprocessed: Path,
-    records: Mapping[str, CaseRecord],
-    chosen: Mapping[str, list[int]],
-    settings: InferenceSettings,
-    device: torch.device,
-) -> np.ndarray:
-    """The scores of all brain pixels of the chosen slices, float32 [pixels]."""
-    modality = model.plan.configuration(model.configuration).input_modality
-    scores = []
-    for number, (case, indices) in enumerate(chosen.items(), start=1):
-        image, brain, _ = read_slices(preprocessed, records[case], indices)
-        maps = anomaly_maps(
-            loaded.cycle,
-            image[records[case].modalities.index(modality)],
-            brain,
-            settings,
-            case,
-            device,
-            model.plan.patch_size,
-            slice_indices=indices,
-            description=f"calibration, case {number}/{len(chosen)}",
-        )
-        scores.append(maps.squared[brain])
-    return np.concatenate(scores)
+def _largest_component(case: CaseMaps, score: np.ndarray, threshold: float) -> float:
+    """mm3; slices that aren't neighbours don't touch."""
+    volume = float(np.prod(case.spacing))
+    mask = (score > threshold) & case.brain
+    return max((*component_volumes(mask[run], volume)[:1].tolist(), 0.0)[0] for run in adjacent_runs(case.indices))

@@ -13,7 +13,9 @@ import pandas as pd
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, load_json, save_json
 from mmccd_auto.image_io import Volume, write_volume
+from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
+from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
@@ -26,6 +28,8 @@ ENDINGS = (
     "_mask.nii.gz",
     "_scan.nii.gz",
     "_brain.nii.gz",
+    "_brighter.nii.gz",
+    "_darker.nii.gz",
     "_signed.nii.gz",
     "_cycle.nii.gz",
     "_seg.dcm",
@@ -48,6 +52,9 @@ class SummaryRow:
     warnings : how the scan differs from what the model has seen
     input_file : the scan, relative to the input folder; empty for DICOM
     brain_ml, anomalous_ml : millilitres
+    lesions : connected parts of the mask
+    case_score : mean of the highest 1 % of scores
+    healthy_percentile : share of healthy subjects, in percent, whose case score is lower
     max_score : largest score in the brain
     seconds : that the prediction took
     """
@@ -59,6 +66,9 @@ class SummaryRow:
     input_file: str = ""
     brain_ml: float | None = None
     anomalous_ml: float | None = None
+    lesions: int | None = None
+    case_score: float | None = None
+    healthy_percentile: float | None = None
     max_score: float | None = None
     seconds: float | None = None
 
@@ -66,8 +76,7 @@ class SummaryRow:
 def describe_request(
     identity: ModelIdentity,
     settings: InferenceSettings,
-    threshold: float | None,
-    threshold_source: str,
+    scoring: Scoring,
     *,
     input_file: str | None,
     input_sha256: str,
@@ -87,7 +96,7 @@ def describe_request(
     input_sha256 : of the content
     brain_mask_file, brain_mask_sha256 : name and content, None where none is given
     brain_extraction : backend that is asked for, None where a mask is given
-    save_cycle : also the signed error and the cycle
+    save_cycle : also the two halves of the score, the signed error and the cycle
     dicom : under whom DICOM objects are filed, None where none are written
     """
     return {
@@ -98,8 +107,7 @@ def describe_request(
         "brain_extraction": brain_extraction,
         **asdict(identity) | {"folds": list(identity.folds)},
         "settings": settings.to_json(),
-        "threshold": threshold,
-        "threshold_source": threshold_source,
+        **scoring.to_json(),
         "save_cycle": save_cycle,
         "dicom": dicom,
     }
@@ -141,6 +149,8 @@ def write_prediction(
     if prediction.brain_extraction != STRIPPED:
         volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
     if request["save_cycle"]:
+        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
+        volumes |= {ending: array for ending, array in halves.items() if array is not None}
         volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
     for ending, array in volumes.items():
         # ITK would write NaN as 0 without a word.
@@ -157,6 +167,7 @@ def write_prediction(
         prediction.geometry,
         mask=prediction.mask,
         threshold=prediction.threshold,
+        calibrated=prediction.calibrated,
         slice_axis=request["slice_axis"],
         modality=request["input_modality"],
     )
@@ -209,6 +220,9 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
         input_file=record["input_file"] or "",
         brain_ml=record["brain_ml"],
         anomalous_ml=record["anomalous_ml"],
+        lesions=record["lesions"],
+        case_score=record["case_score"],
+        healthy_percentile=record["healthy_percentile"],
         max_score=record["max_score"],
         seconds=record["seconds"],
     )
@@ -229,6 +243,9 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "warnings": list(prediction.warnings),
         "brain_ml": round(prediction.brain_ml, 4),
         "anomalous_ml": None if prediction.anomalous_ml is None else round(prediction.anomalous_ml, 4),
+        "lesions": None if prediction.mask is None else len(component_volumes(prediction.mask, 1.0)),
+        "case_score": round(prediction.case_score, 6),
+        "healthy_percentile": prediction.healthy_percentile,
         "max_score": float(scores.max(initial=0)),
         "score_percentile_99": float(np.percentile(scores, 99)) if len(scores) else 0.0,
         "network_evaluations": prediction.network_evaluations,

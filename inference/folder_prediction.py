@@ -80,7 +80,7 @@ def predict_file(
     output : folder, not the scan's own
     case : name; None takes it from the file's name
     brain_mask : file, nonzero in the brain
-    save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
+    save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
 
     Raises
     ------
@@ -113,7 +113,7 @@ def predict_folder(
     source : a folder of scans (see :func:`discover_cases`), one file, or DICOM: a folder, zip archive or DICOMDIR
     output : folder, another than ``source``
     brain_masks : folder with a CASE.nii.gz for every case
-    save_cycle : also write CASE_signed.nii.gz and CASE_cycle.nii.gz
+    save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
     continue_prediction : keep the cases that were finished by the same model and settings from the same scan
     export : the user's wishes for DICOM
 
@@ -201,8 +201,7 @@ class _Run:
         return describe_request(
             predictor.identity,
             predictor.settings,
-            predictor.threshold,
-            predictor.threshold_source,
+            predictor.scoring,
             input_file=name,
             input_sha256=content,
             brain_mask_file=None if mask is None else mask.name,

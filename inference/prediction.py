@@ -17,14 +17,17 @@ class Prediction:
     ----------
     case : its name
     scan : float32 [z, y, x], the scan as it was given
-    anomaly : float32 [z, y, x], the score: mean squared error of the normalised scan, >= 0, and 0 outside the brain
+    anomaly : float32 [z, y, x], the score, >= 0, and 0 outside the brain
+    brighter, darker : float32 [z, y, x], its two halves in calibrated units; None where the model isn't calibrated
     signed : float32 [z, y, x], mean error; above 0 where the scan is brighter than its cycle; 0 outside the brain
     cycle : float32 [z, y, x], mean cycle on the scale of the normalised scan, -3 outside the brain
     brain : bool [z, y, x]
-    mask : uint8 [z, y, x], 1 where the score is above the threshold; None where there is no threshold
+    mask : uint8 [z, y, x], 1 in lesions: connected voxels above the threshold; None where there is no threshold
     geometry : of all these arrays, exactly the scan's
     threshold : None where the model isn't calibrated and none was given
-    threshold_source : where the threshold comes from, or why there is none
+    calibrated : 1.0 is the score that healthy tissue exceeds in 1 % of its voxels; else the score is the squared error
+    case_score : mean of the highest 1 % of scores
+    healthy_percentile : share of healthy subjects, in percent, whose case score is lower; None where it isn't known
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale
@@ -35,13 +38,17 @@ class Prediction:
     case: str
     scan: np.ndarray
     anomaly: np.ndarray
+    brighter: np.ndarray | None
+    darker: np.ndarray | None
     signed: np.ndarray
     cycle: np.ndarray
     brain: np.ndarray
     mask: np.ndarray | None
     geometry: Geometry
     threshold: float | None
-    threshold_source: str
+    calibrated: bool
+    case_score: float
+    healthy_percentile: float | None
     network_evaluations: int
     seconds: float
     normalisation: dict[str, float]

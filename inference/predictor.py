@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,17 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.inference.calibration import calibrated_threshold
+from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.input_check import input_warnings
+from mmccd_auto.inference.masks import lesion_mask
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
+from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.validation_maps import CaseMaps
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -40,8 +42,7 @@ class Predictor:
     plan : of the model
     folds : whose maps are averaged, on ``device``
     settings : steps, strips, batch size, seed
-    threshold : of the mask; None makes no mask
-    threshold_source : where it comes from, or why there is none
+    scoring : how errors become the score and the mask
     device : to compute on
     fingerprint : of the training scans, with which a scan is compared; None compares with nothing
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
@@ -53,8 +54,7 @@ class Predictor:
         plan: Plan,
         folds: Sequence[FoldModel],
         settings: InferenceSettings,
-        threshold: float | None,
-        threshold_source: str,
+        scoring: Scoring,
         device: torch.device,
         fingerprint: DatasetFingerprint | None = None,
         brain_extraction: str = "auto",
@@ -63,8 +63,7 @@ class Predictor:
         self.plan = plan
         self.folds = tuple(folds)
         self.settings = settings
-        self.threshold = threshold
-        self.threshold_source = threshold_source
+        self.scoring = scoring
         self.device = device
         self.fingerprint = fingerprint
         self.brain_extraction = brain_extraction
@@ -79,7 +78,10 @@ class Predictor:
         sampling_steps: int | None = None,
         strip_stride: int | None = None,
         batch_size: int | None = None,
+        score: str | None = None,
+        false_positive_rate: float | None = None,
         threshold: float | None = None,
+        least_lesion_mm3: float | None = None,
         device: torch.device = CPU,
         extensions: Sequence[str | Path] = (),
         brain_extraction: str = "auto",
@@ -92,7 +94,8 @@ class Predictor:
         folds : whose maps are averaged; None takes every finished one
         preset : "plan", "fast" or "paper", see :func:`make_settings`
         sampling_steps, strip_stride, batch_size : instead of the preset's
-        threshold : of the mask; None takes the mean of the folds' calibrated ones
+        score, false_positive_rate, threshold, least_lesion_mm3 : see
+            :class:`mmccd_auto.inference.scoring.ScoreOptions`
         device : to compute on
         extensions : folders with the user's own trainers (they are run as code)
         brain_extraction : backend for scans with skull; "auto" takes the best that is installed
@@ -104,13 +107,9 @@ class Predictor:
         """
         model = ModelFolder(Path(path))
         settings = make_settings(model.plan, model.configuration, preset, sampling_steps, strip_stride, batch_size)
-        if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
-            raise MMCCDError(f"the threshold {threshold} is no score: give a number that is 0 or larger.")
+        wishes = ScoreOptions(score, false_positive_rate, threshold, least_lesion_mm3)
         loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
-        if threshold is None:
-            threshold, source = calibrated_threshold(model, loaded, settings)
-        else:
-            source = "given by the user"
+        scoring = choose_scoring(model, loaded, settings, wishes)
         configuration = model.plan.configuration(model.configuration)
         identity = ModelIdentity(
             model=model.path.resolve().name,
@@ -126,7 +125,7 @@ class Predictor:
         fingerprint = None
         if (model.path / FINGERPRINT_FILE).is_file():
             fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
-        return cls(identity, model.plan, loaded, settings, threshold, source, device, fingerprint, brain_extraction)
+        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction)
 
     @property
     def input_modality(self) -> str:
@@ -187,23 +186,32 @@ class Predictor:
         if extraction is not None and extraction.backend != STRIPPED:
             brain_mask = Volume(extraction.mask.astype(np.uint8), scan.geometry)
         preprocessed = preprocess_case(case, {self.input_modality: scan}, self.plan, brain_mask=brain_mask)
-        maps = self._mean_maps(preprocessed)
+        maps, scores = self._mean_maps(preprocessed)
         geometry, brain = preprocessed.geometry, preprocessed.native_brain
-        anomaly, signed, cycle = (
-            to_scan_grid(values, geometry, brain) for values in (maps.squared, maps.signed, maps.cycle)
-        )
-        mask = None if self.threshold is None else ((anomaly > self.threshold) & brain).astype(np.uint8)
+        scoring = self.scoring
+        found = {name: to_scan_grid(values, geometry, brain) for name, values in scores.items()}
+        anomaly = found[scoring.score]
+        mask = None
+        if scoring.threshold is not None:
+            mask = lesion_mask(
+                anomaly, brain, scoring.threshold, scoring.least_lesion_mm3, volume.geometry.voxel_volume
+            ).astype(np.uint8)
+        top = case_score(scores[scoring.score][preprocessed.brain])
         return Prediction(
             case=case,
             scan=scan.array,
             anomaly=anomaly,
-            signed=signed,
-            cycle=np.where(brain, cycle, np.float32(BACKGROUND)),
+            brighter=found.get("brighter"),
+            darker=found.get("darker"),
+            signed=to_scan_grid(maps.signed, geometry, brain),
+            cycle=np.where(brain, to_scan_grid(maps.cycle, geometry, brain), np.float32(BACKGROUND)),
             brain=brain,
             mask=mask,
             geometry=volume.geometry,
-            threshold=self.threshold,
-            threshold_source=self.threshold_source,
+            threshold=scoring.threshold,
+            calibrated=scoring.calibrated,
+            case_score=top,
+            healthy_percentile=scoring.healthy_percentile(top),
             network_evaluations=maps.network_evaluations,
             seconds=time.monotonic() - started,
             normalisation=preprocessed.normalisation[self.input_modality],
@@ -254,35 +262,40 @@ class Predictor:
             )
         return tuple(found)
 
-    def _mean_maps(self, preprocessed: PreprocessedCase) -> SliceMaps:
-        """The maps of the network's grid, averaged over the folds; slices without brain are not handed to the engine."""
+    def _mean_maps(self, preprocessed: PreprocessedCase) -> tuple[SliceMaps, dict[str, np.ndarray]]:
+        """Maps and scores on the network's grid, averaged over the folds; slices without brain get no work."""
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
-        image, brain = preprocessed.image[0, indices], preprocessed.brain[indices]
-        several = len(self.folds) > 1
-        maps = [
-            anomaly_maps(
-                one.cycle,
-                image,
-                brain,
-                self.settings,
-                preprocessed.case,
-                self.device,
-                self.plan.patch_size,
-                slice_indices=indices,
-                description=f"{preprocessed.case}, fold {one.fold}" if several else preprocessed.case,
+        brain = preprocessed.brain[indices]
+        maps = [self._fold_maps(one, preprocessed, indices) for one in self.folds]
+        spacing = preprocessed.geometry.slice_spacing
+        scores = [
+            self.scoring.scores(
+                fold.fold, CaseMaps(preprocessed.case, preprocessed.case, tuple(indices), spacing, one, brain)
             )
-            for one in self.folds
+            for fold, one in zip(self.folds, maps, strict=True)
         ]
 
-        def mean(name: str) -> np.ndarray:
+        def mean(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.zeros(preprocessed.brain.shape, dtype=np.float32)
-            whole[indices] = np.mean([getattr(one, name) for one in maps], axis=0)
+            whole[indices] = np.mean(arrays, axis=0)
             return whole
 
-        return SliceMaps(
-            mean("squared"),
-            mean("signed"),
-            mean("cycle"),
-            mean("coverage"),
-            sum(one.network_evaluations for one in maps),
+        fields = {name: mean([getattr(one, name) for one in maps]) for name in ("squared", "signed", "cycle", "coverage")}
+        evaluations = sum(one.network_evaluations for one in maps)
+        return SliceMaps(**fields, network_evaluations=evaluations), {
+            name: mean([one[name] for one in scores]) for name in scores[0]
+        }
+
+    def _fold_maps(self, fold: FoldModel, preprocessed: PreprocessedCase, indices: list[int]) -> SliceMaps:
+        several = len(self.folds) > 1
+        return anomaly_maps(
+            fold.cycle,
+            preprocessed.image[0, indices],
+            preprocessed.brain[indices],
+            self.settings,
+            preprocessed.case,
+            self.device,
+            self.plan.patch_size,
+            slice_indices=indices,
+            description=f"{preprocessed.case}, fold {fold.fold}" if several else preprocessed.case,
         )

@@ -18,7 +18,7 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
-from mmccd_auto.inference.calibration import calibrate_fold
+from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.integrity import verify_dataset
@@ -76,7 +76,10 @@ class PredictionOptions:
     sampling_steps: int | None = None
     strip_stride: int | None = None
     batch_size: int | None = None
+    score: str | None = None
+    false_positive_rate: float | None = None
     threshold: float | None = None
+    least_lesion_mm3: float | None = None
     extensions: tuple[str, ...] = ()
     brain_extraction: str = "auto"
     export: ExportOptions = NIFTI_ONLY
@@ -264,7 +267,7 @@ def train(
     trainer.train(resume)
     # Prediction tells by it whether a scan is what the model knows.
     save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
-    calibrate_fold(model, fold, preprocessed, device=device, extensions=options.extensions)
+    calibrate_model(model, preprocessed, [str(fold)], device=device, extensions=options.extensions)
     return output
 
 
@@ -288,7 +291,7 @@ def predict(
     options : which model, and how
     device : to compute on
     brain_masks : folder of CASE.nii.gz
-    save_cycle : also write the mean cycle and the signed error
+    save_cycle : also write the mean cycle, the signed error and the two halves of the score
     continue_prediction : keep what is finished
 
     Returns
@@ -307,7 +310,10 @@ def predict(
         sampling_steps=options.sampling_steps,
         strip_stride=options.strip_stride,
         batch_size=options.batch_size,
+        score=options.score,
+        false_positive_rate=options.false_positive_rate,
         threshold=options.threshold,
+        least_lesion_mm3=options.least_lesion_mm3,
         device=device,
         extensions=options.extensions,
         brain_extraction=options.brain_extraction,

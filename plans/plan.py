@@ -77,6 +77,22 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True)
+class ScorePlan:
+    """How the cycle's errors become a score.
+
+    Attributes
+    ----------
+    lesion_sign : "brighter" or "darker": how most lesions differ from healthy tissue in the input modality
+    other_weight : of errors of the other sign, 0..1
+    smoothing_mm : standard deviation of the Gaussian, in 3D
+    """
+
+    lesion_sign: str = "brighter"
+    other_weight: float = 0.5
+    smoothing_mm: float = 3.0
+
+
+@dataclass(frozen=True)
 class ConfigurationPlan:
     """One modality cycle.
 
@@ -86,12 +102,14 @@ class ConfigurationPlan:
     translation_modality : what the forward model makes of it
     sampling_steps : network evaluations of the forward model per strip
     strip_stride : px between the starts of two strips
+    score : how errors become a score
     """
 
     input_modality: str
     translation_modality: str
     sampling_steps: int
     strip_stride: int
+    score: ScorePlan = ScorePlan()
 
 
 @dataclass(frozen=True)
@@ -271,4 +289,16 @@ def _problems(plan: Plan) -> list[str]:
             found.append(f"configuration {name}: strip_stride must be within 1 and strip_width")
         if not 1 <= configuration.sampling_steps <= plan.diffusion.timesteps:
             found.append(f"configuration {name}: sampling_steps must be within 1 and {plan.diffusion.timesteps}")
+        found += [f"configuration {name}: {problem}" for problem in _score_problems(configuration.score)]
+    return found
+
+
+def _score_problems(score: ScorePlan) -> list[str]:
+    found = []
+    if score.lesion_sign not in ("brighter", "darker"):
+        found.append(f"score.lesion_sign {score.lesion_sign} must be brighter or darker")
+    if not 0 <= score.other_weight <= 1:
+        found.append("score.other_weight must be within 0 and 1")
+    if not 0 <= score.smoothing_mm <= 50:
+        found.append("score.smoothing_mm must be within 0 and 50")
     return found

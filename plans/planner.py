@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
-from mmccd_auto.plans.plan import ConfigurationPlan, CostPlan, DiffusionPlan, NetworkPlan, Plan, TrainingPlan
+from mmccd_auto.plans.plan import ConfigurationPlan, CostPlan, DiffusionPlan, NetworkPlan, Plan, ScorePlan, TrainingPlan
 from mmccd_auto.plans.rules import LADDER, RESOLUTIONS, Rung
 
 Patch = tuple[int, int]
@@ -129,7 +130,8 @@ class MMCCDPlanner:
             rung, reason = self.decide_rung(grid, wanted[name][0], speed, rungs)
             why[f"configurations.{name}.sampling_steps"] = f"{reason}; {wanted[name][1]}"
             why[f"configurations.{name}.strip_stride"] = f"{width} px / {width // stride}: see strip_width"
-            configurations[name] = ConfigurationPlan(*pair, rung.steps, stride)
+            score = keep(f"configurations.{name}.score", self.decide_score(pair))
+            configurations[name] = ConfigurationPlan(*pair, rung.steps, stride, score)
             costs[name] = keep(f"cost.{name}", self.estimate_cost(grid, width, configurations[name], speed))
         return Plan(
             plans_name=keep("plans_name", self.decide_plans_name(slice_axis, spacing)),
@@ -300,6 +302,17 @@ class MMCCDPlanner:
         return steps, (
             f"a strip is {ratio:.1f} correlation lengths of {pair[1]} ({length:.1f} mm) wide, which asks for {steps} steps "
             f"(at least {self.steps_per_correlation_length} per correlation length)"
+        )
+
+    def decide_score(self, pair: tuple[str, str]) -> tuple[ScorePlan, str]:
+        """Which sign of the error counts in full, how much the other one, and how far it is smoothed."""
+        modality = pair[0]
+        dark = lesions_expected_dark(modality)
+        plan = ScorePlan("darker" if dark else "brighter")
+        return plan, (
+            f"most lesions are {'darker' if dark else 'brighter'} than healthy tissue on {modality}; what is the other way "
+            f"round (cysts, necrosis, bleeding) counts x {plan.other_weight:g}; a Gaussian of {plan.smoothing_mm:g} mm "
+            "suppresses single pixels, and lesions that matter are larger"
         )
 
     def decide_rung(

@@ -10,7 +10,13 @@ import numpy as np
 from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.orientation import from_canonical, from_slice_axis_first, slice_axis_first, to_canonical
+from mmccd_auto.orientation import (
+    SLICE_AXIS_POSITION,
+    from_canonical,
+    from_slice_axis_first,
+    slice_axis_first,
+    to_canonical,
+)
 from mmccd_auto.plans.plan import Plan, dataclass_from_json
 from mmccd_auto.preprocessing.normalisation import normalise
 from mmccd_auto.preprocessing.resampling import resample_back, resample_image, resample_label, resample_mask, target_grid
@@ -34,6 +40,12 @@ class CaseGeometry:
     canonical: Geometry
     slice_axis: str
     grid: Geometry
+
+    @property
+    def slice_spacing(self) -> tuple[float, float, float]:
+        """mm between the slices, rows and columns of the network's grid."""
+        steps = list(self.grid.spacing[::-1])
+        return (steps.pop(SLICE_AXIS_POSITION[self.slice_axis]), *steps)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""

@@ -17,6 +17,8 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.inference.folder_prediction import ExportOptions
+from mmccd_auto.inference.scores import SCORES
+from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
 from mmccd_auto.pipeline import PredictionOptions, predict
 
 
@@ -41,8 +43,15 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--strip_stride", type=int, default=None, metavar="PX", help="instead of the preset's")
     parser.add_argument("--batch_size", type=int, default=None, help="strips per network evaluation; the map stays the same")
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
-    parser.add_argument("--threshold", type=float, default=None, help="of the mask, instead of the calibrated one")
-    parser.add_argument("--save_cycle", action="store_true", help="also write the mean cycle and the signed error")
+    parser.add_argument(
+        "--score", default=None, choices=SCORES, help=f"default: {DEFAULT_SCORE}; squared is the published one"
+    )
+    parser.add_argument(
+        "--fpr", type=float, default=None, metavar="SHARE", help=f"of healthy tissue in the mask (default {DEFAULT_RATE})"
+    )
+    parser.add_argument("--threshold", type=float, default=None, help="of the mask, instead of one by --fpr")
+    parser.add_argument("--min_lesion", type=float, default=None, metavar="MM3", help="instead of the calibrated volume")
+    parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
     add_series_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="DICOM: secret for pseudonyms that last")
@@ -70,7 +79,10 @@ def _command(arguments: Sequence[str] | None) -> int:
             sampling_steps=options.sampling_steps,
             strip_stride=options.strip_stride,
             batch_size=options.batch_size,
+            score=options.score,
+            false_positive_rate=options.fpr,
             threshold=options.threshold,
+            least_lesion_mm3=options.min_lesion,
             extensions=tuple(options.extensions),
             brain_extraction=options.bet,
             export=ExportOptions(

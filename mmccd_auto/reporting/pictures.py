@@ -49,6 +49,7 @@ def case_picture(
     threshold: float | None = None,
     slice_axis: str = "axial",
     modality: str = "scan",
+    calibrated: bool = False,
 ) -> None:
     """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
 
@@ -66,6 +67,7 @@ def case_picture(
     threshold : of the mask; None draws on a scale of 0 to 4 (squared error of the normalised scan)
     slice_axis : "axial", "coronal" or "sagittal"
     modality : name for the title
+    calibrated : the score is in units of which healthy tissue exceeds 1 in 1 % of its voxels
     """
     slices = _for_display(scan, anomaly, brain, mask, geometry, slice_axis)
     chosen = choose_slices(slices.score, slices.brain, slices.spacing[0], threshold)
@@ -87,7 +89,7 @@ def case_picture(
         if line == 0:
             for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
                 one.set_title(title, color=INK, fontsize=10)
-    _colour_bar(figure, limit, threshold, top)
+    _colour_bar(figure, limit, threshold, top, calibrated)
     figure.text(
         0.06, 1 - 0.32 / figure.get_figheight(), _title(case, slices, threshold), color=INK, fontsize=11, va="center"
     )
@@ -198,13 +200,14 @@ def _draw_row(
         axes[0].text(place, 0.5, side, transform=axes[0].transAxes, color=INK, fontsize=9, ha=alignment, va="center")
 
 
-def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: float) -> None:
+def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: float, calibrated: bool) -> None:
     height = min(0.5 * top, 3.0 / figure.get_figheight())
     axes = figure.add_axes((0.89, top - height, 0.018, height))
     bar = figure.colorbar(ScalarMappable(Normalize(0, limit), COLOUR_MAP), cax=axes, extend="max")
     bar.outline.set_visible(False)
     axes.tick_params(colors=INK, labelsize=8)
-    bar.set_label("anomaly score (same scale for every case)", color=INK, fontsize=8)
+    meaning = "1 % of healthy tissue exceeds 1" if calibrated else "same scale for every case"
+    bar.set_label(f"anomaly score ({meaning})", color=INK, fontsize=8)
     if threshold is not None:
         axes.axhline(threshold, color=OUTLINE, linewidth=1.5)
 

@@ -1,9 +1,9 @@
-"""The threshold from healthy slices, and how the predictor uses it."""
+"""Units, thresholds and lesion sizes from healthy slices, and how the predictor uses them."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,26 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Volume
-from mmccd_auto.inference.calibration import calibrate_fold, choose_healthy_slices
-from mmccd_auto.inference.engine import anomaly_maps
+from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.calibration import (
+    Calibration,
+    case_score,
+    fit_calibration,
+    load_calibration,
+    scores_in_units,
+)
+from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.validation_maps import (
+    CaseMaps,
+    choose_healthy_slices,
+    load_validation_maps,
+    load_validation_record,
+)
+from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import CaseRecord, SliceRecord, load_case_records, read_slices, write_case
 from mmccd_auto.training.model_folder import ModelFolder
@@ -34,7 +49,7 @@ def plan(tiny_plan):
 
 @pytest.fixture
 def preprocessed(tmp_path: Path, plan, make_scan) -> Path:
-    """Four preprocessed cases; d has no FLAIR, and in b an abnormality is marked. Fold 0 validates on a and b."""
+    """Four preprocessed cases; d has no FLAIR, and in b an abnormality is marked. Fold 0 validates on a and b, 2 on c."""
     folder = tmp_path / "preprocessed" / plan.dataset_name / plan.plans_name
     for seed, case in enumerate("abcd"):
         scan = make_scan(seed)
@@ -46,7 +61,11 @@ def preprocessed(tmp_path: Path, plan, make_scan) -> Path:
         volumes = {"T1": scan} if case == "d" else {"FLAIR": scan, "T1": scan}
         write_case(folder, preprocess_case(case, volumes, plan, label=label))
     save_json(
-        [{"train": ["c", "d"], "val": ["a", "b"]}, {"train": ["a", "b", "c"], "val": ["d"]}],
+        [
+            {"train": ["c", "d"], "val": ["a", "b"]},
+            {"train": ["a", "b", "c"], "val": ["d"]},
+            {"train": ["a", "b", "d"], "val": ["c"]},
+        ],
         folder.parent / "splits_final.json",
     )
     return folder
@@ -57,6 +76,25 @@ def record(case: str, count: int, healthy: int) -> CaseRecord:
     return CaseRecord(case, case, ("FLAIR",), False, slices, None, {}, {}, {})
 
 
+def simulated(case: str, seed: int, spread: float = 1.0, subject: str | None = None, slices: int = 12) -> CaseMaps:
+    """Errors of a known distribution: darker ones three times as large as brighter ones, twice as large near the edge."""
+    random = np.random.default_rng(seed)
+    brain = np.zeros((slices, 40, 40), dtype=bool)
+    brain[:, 4:36, 4:36] = True
+    near = np.zeros_like(brain)
+    near[:, 4:36, 4:36] = True
+    near[:, 7:33, 7:33] = False
+    error = random.standard_normal(brain.shape).astype(np.float32) * spread * np.where(near, 2, 1)
+    error = np.where(brain, np.where(error < 0, 3 * error, error), 0).astype(np.float32)
+    cycle = np.where(brain, random.uniform(-3, 3, brain.shape), 0).astype(np.float32)
+    maps = SliceMaps(error**2, error, cycle, brain.astype(np.float32), 0)
+    return CaseMaps(case, subject or case, tuple(range(10, 10 + slices)), (2.0, 2.0, 2.0), maps, brain)
+
+
+def fitted(cases: list[CaseMaps], score: ScorePlan | None = None) -> Calibration:
+    return fit_calibration(cases, score or ScorePlan(), {}, "healthy validation slices", {"0": "a"})
+
+
 @pytest.mark.parametrize(
     ("healthy", "limit", "expected"),
     [
@@ -64,84 +102,249 @@ def record(case: str, count: int, healthy: int) -> CaseRecord:
         ({"a": 2, "b": 9}, 6, {"a": [0, 1], "b": [1, 3, 5, 7]}),
         ({"a": 4, "b": 0}, 48, {"a": [0, 1, 2, 3]}),
         ({"a": 3, "b": 3, "c": 3, "d": 3}, 2, {"b": [1], "d": [1]}),
+        ({"a": 40}, 8, {"a": [8, 9, 10, 11, 28, 29, 30, 31]}),
     ],
 )
-def test_slices_are_spread_over_cases_and_heights(healthy, limit, expected):
-    records = {case: record(case, 12, count) for case, count in healthy.items()}
+def test_slices_are_spread_over_cases_and_long_runs_stay_together(healthy, limit, expected):
+    records = {case: record(case, 50, count) for case, count in healthy.items()}
     assert choose_healthy_slices(records, limit) == expected
 
 
-def test_the_threshold_is_the_quantile_of_the_healthy_scores(model_folder, plan, preprocessed):
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("rate", [0.05, 0.01, 0.005, 0.001])
+def test_the_promised_share_of_healthy_pixels_exceeds_the_threshold(score, rate):
+    # Without smoothing, so that pixels are independent and enough to count on.
+    calibration = fitted([simulated("a", 1, slices=80), simulated("b", 2, slices=40)], ScorePlan(smoothing_mm=0.0))
+    new = simulated("c", 3, slices=100)
+    scores = scores_in_units(new, calibration)[score]
+    share = np.mean(scores[new.brain] > calibration.threshold(rate, score))
+    assert share == pytest.approx(rate, rel=0.3)
+
+
+def test_one_in_a_hundred_healthy_pixels_scores_above_1_whatever_the_sign():
+    cases = [simulated("a", 1), simulated("b", 2)]
+    calibration = fitted(cases)
+    for score in SCORES:
+        shares = [np.mean(scores_in_units(case, calibration)[score][case.brain] > 1) for case in cases]
+        assert np.mean(shares) == pytest.approx(0.01, rel=0.02)
+
+
+def test_errors_are_measured_against_what_is_usual_at_their_place():
+    calibration = fitted([simulated("a", 1, slices=40)])
+    table = calibration.healthy_error
+    brighter, darker = np.array(table.brighter), np.array(table.darker)
+    # The 95th percentile of max(e, 0) of a standard normal e is 1.645; the rim has pixels of twice the error.
+    assert np.median(brighter[:, -1]) == pytest.approx(1.645, rel=0.1)
+    assert np.median(darker[:, -1]) == pytest.approx(3 * 1.645, rel=0.1)
+    assert (brighter[:, 0] > 1.5 * brighter[:, -1]).all()
+
+
+def test_every_subject_counts_the_same_however_many_slices_it_has():
+    quiet, noisy = simulated("a", 1, slices=60), simulated("b", 2, spread=3.0, slices=6)
+    together = fitted([quiet, noisy])
+    halves = [simulated("b", 2, spread=3.0, slices=6), replace(quiet, subject="a")]
+    assert together.units == pytest.approx(fitted(halves).units)
+    shares = [np.mean(scores_in_units(one, together)["combined"][one.brain] > 1) for one in (quiet, noisy)]
+    assert np.mean(shares) == pytest.approx(0.01, rel=0.05)
+    assert shares[0] < 0.002 < 0.01 < shares[1]
+
+
+def test_two_cases_of_a_subject_are_one_subject():
+    both = [simulated("a1", 1, subject="a"), simulated("a2", 2, subject="a")]
+    (subject,) = fitted(both).subjects
+    assert (subject.subject, subject.slices) == ("a", 24)
+    assert sum(subject.histograms["combined"]) == subject.pixels == sum(int(case.brain.sum()) for case in both)
+
+
+@pytest.mark.parametrize(("sign", "expected"), [("brighter", "brighter"), ("darker", "darker")])
+def test_the_expected_sign_counts_in_full_and_the_other_less(sign, expected):
+    calibration = fitted([simulated("a", 1), simulated("b", 2)], ScorePlan(sign, 0.5, 0.0))
+    case = simulated("c", 3)
+    scores = scores_in_units(case, calibration)
+    other = {"brighter": "darker", "darker": "brighter"}[expected]
+    combined = np.maximum(scores[expected], 0.5 * scores[other]) / calibration.units["combined"]
+    np.testing.assert_allclose(scores["combined"], combined, rtol=1e-5)
+
+
+def test_case_scores_and_their_percentile():
+    calibration = fitted([simulated(name, seed) for seed, name in enumerate("abcd")])
+    values = np.linspace(0, 1, 1000)
+    assert case_score(values) == pytest.approx(values[-10:].mean())
+    assert calibration.healthy_percentile(-1) == 0
+    assert calibration.healthy_percentile(1e6) == 100
+    scores = sorted(subject.case_score for subject in calibration.subjects)
+    assert calibration.healthy_percentile((scores[1] + scores[2]) / 2) == 50
+
+
+def test_the_least_lesion_is_the_median_of_the_largest_false_components():
+    cases = [simulated(name, seed, slices=60) for seed, name in enumerate("abc")]
+    for case, edge in zip(cases, (2, 3, 4), strict=True):
+        case.maps.signed[2 : 2 + edge, 15 : 15 + edge, 15 : 15 + edge] = 40
+    calibration = fitted(cases, ScorePlan(smoothing_mm=0.0))
+    least = {rate: calibration.least_lesion_mm3(rate) for rate in (0.001, 0.005, 0.05)}
+    # The blob of 3 x 3 x 3 voxels of 8 mm3, and what of the noise touches it.
+    assert 27 * 8 <= least[0.001] <= 30 * 8
+    assert least[0.001] <= least[0.005] <= least[0.05]
+
+
+def test_slices_that_are_no_neighbours_are_no_component():
+    case = simulated("a", 0, slices=60)
+    case.maps.signed[4:6, 15:19, 15:19] = 40
+    apart = replace(case, indices=(*range(5), *range(20, 75)))
+    together, separate = (fitted([one], ScorePlan(smoothing_mm=0.0)).least_lesion_mm3(0.001) for one in (case, apart))
+    assert 32 * 8 <= together <= 34 * 8
+    assert 16 * 8 <= separate <= 18 * 8
+
+
+def test_calibration_survives_json(tmp_path):
+    calibration = fitted([simulated("a", 1)])
+    save_json(asdict(calibration), tmp_path / "calibration.json")
+    assert load_calibration(tmp_path / "calibration.json") == calibration
+    assert load_calibration(tmp_path / "none.json") is None
+
+
+def test_a_cycle_without_error_gives_finite_scores():
+    case = simulated("a", 0)
+    perfect = replace(case, maps=replace(case.maps, squared=0 * case.maps.squared, signed=0 * case.maps.signed))
+    scores = scores_in_units(perfect, fitted([perfect]))
+    assert all(np.isfinite(values).all() and not values.any() for values in scores.values())
+
+
+def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, plan, preprocessed):
     model = ModelFolder(model_folder(plan=plan))
-    path = calibrate_fold(model.path, 0, preprocessed, device=CPU, max_slices=100, false_positive_rate=0.02)
-    assert path == model.path / "fold_0" / "calibration.json"
-    cycle, settings, scores, slices = load_fold(model, "0", CPU).cycle, make_settings(plan), [], 0
+    calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=100)
+    made = load_validation_record(model, "0")
+    assert list(made.cases) == ["a", "b"]
     records = load_case_records(preprocessed)
-    for case in ("a", "b"):
-        indices = [item.index for item in records[case].slices if item.healthy]
-        slices += len(indices)
-        image, brain, anomaly = read_slices(preprocessed, records[case], indices)
+    loaded, settings = load_fold(model, "0", CPU), make_settings(plan)
+    for case in load_validation_maps(model, "0", made):
+        healthy = [item.index for item in records[case.case].slices if item.healthy]
+        assert list(case.indices) == healthy
+        image, brain, anomaly = read_slices(preprocessed, records[case.case], healthy)
         assert not anomaly.any()
-        maps = anomaly_maps(cycle, image[0], brain, settings, case, CPU, plan.patch_size, slice_indices=indices)
-        scores.append(maps.squared[brain])
-    scores = np.concatenate(scores)
-    assert len([item for item in records["b"].slices if item.healthy]) < len(records["b"].slices)
-    content = load_json(path)
-    assert content["threshold"] == pytest.approx(np.quantile(scores, 0.98))
-    assert content["quantiles"]["0.999"] == pytest.approx(np.quantile(scores, 0.999))
-    assert (content["slices"], content["pixels"], content["cases"]) == (slices, scores.size, ["a", "b"])
-    assert content["source"] == "healthy validation slices"
+        maps = anomaly_maps(loaded.cycle, image[0], brain, settings, case.case, CPU, plan.patch_size, slice_indices=healthy)
+        np.testing.assert_array_equal(case.brain, brain)
+        for name in ("signed", "squared", "cycle"):
+            np.testing.assert_allclose(getattr(case.maps, name), getattr(maps, name), rtol=2e-3, atol=2e-3)
+    assert len(healthy) < len(records["b"].slices)
+    content = load_json(model.path / "fold_0" / "calibration.json")
+    assert content["source"] == calibration.source == "healthy validation slices"
+    assert [subject["subject"] for subject in content["subjects"]] == ["a", "b"]
     assert content["settings"] == settings.to_json()
 
 
 def test_the_mask_of_a_calibration_case_lets_about_the_asked_share_through(model_folder, plan, preprocessed, make_scan):
     folder = model_folder(plan=plan)
-    calibrate_fold(folder, 0, preprocessed, device=CPU, false_positive_rate=0.02)
-    predictor = Predictor.from_model_folder(folder)
-    assert predictor.threshold == load_json(folder / "fold_0" / "calibration.json")["threshold"]
-    assert predictor.threshold_source == "calibrated on healthy validation slices of fold 0"
+    calibration = calibrate_model(folder, preprocessed, device=CPU)
+    predictor = Predictor.from_model_folder(folder, false_positive_rate=0.02, least_lesion_mm3=0)
+    assert predictor.scoring.threshold == calibration.threshold(0.02)
+    assert predictor.scoring.source == "calibrated on healthy validation slices of 2 subject(s)"
     prediction = predictor.predict_volume(make_scan(0), "a")
+    assert prediction.calibrated
     assert 0.002 < prediction.mask.sum() / prediction.brain.sum() < 0.06
+    np.testing.assert_array_equal(prediction.mask, (prediction.anomaly > predictor.scoring.threshold) & prediction.brain)
+    assert prediction.healthy_percentile in (0, 50, 100)
+
+
+def test_small_components_leave_the_mask(model_folder, plan, preprocessed, make_scan):
+    folder = model_folder(plan=plan)
+    calibrate_model(folder, preprocessed, device=CPU)
+    everything = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=0)
+    nothing = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
+    default = Predictor.from_model_folder(folder, false_positive_rate=0.05)
+    masks = [one.predict_volume(make_scan(0), "a").mask for one in (everything, default, nothing)]
+    assert masks[0].any()
+    assert not masks[2].any()
+    assert (masks[1] <= masks[0]).all()
+    assert default.scoring.least_lesion_mm3 > 0
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_any_score_can_be_asked_for(model_folder, plan, preprocessed, make_scan, score):
+    folder = model_folder(plan=plan)
+    calibrate_model(folder, preprocessed, device=CPU)
+    prediction = Predictor.from_model_folder(folder, score=score).predict_volume(make_scan(0), "a")
+    combined = Predictor.from_model_folder(folder).predict_volume(make_scan(0), "a")
+    halves = {"brighter": combined.brighter, "darker": combined.darker, "combined": combined.anomaly}
+    if score in halves:
+        np.testing.assert_array_equal(prediction.anomaly, halves[score])
+    assert prediction.anomaly.min() == 0 < prediction.anomaly.max()
+    assert prediction.mask is not None
 
 
 @pytest.mark.parametrize(("fold", "cases"), [("all", ["a", "b", "c"]), ("1", ["a", "b", "c"])])
 def test_without_unseen_slices_training_slices_are_taken_and_said(model_folder, plan, preprocessed, caplog, fold, cases):
     folder = model_folder(folds=(fold,), plan=plan)
     with caplog.at_level(logging.WARNING):
-        path = calibrate_fold(folder, fold, preprocessed, device=CPU, max_slices=6)
-    assert load_json(path)["source"] == "healthy training slices"
-    assert load_json(path)["cases"] == cases
+        calibration = calibrate_model(folder, preprocessed, device=CPU, max_slices=6)
+    assert calibration.source == "healthy training slices"
+    assert [subject.subject for subject in calibration.subjects] == cases
     assert any("training slices" in text for text in caplog.messages)
-    assert "training slices" in Predictor.from_model_folder(folder).threshold_source
+    assert "training slices" in Predictor.from_model_folder(folder).scoring.source
 
 
-def test_thresholds_of_folds_are_averaged_and_other_settings_are_said(model_folder, plan, preprocessed, caplog):
-    folder = model_folder(folds=("0", "1"), plan=plan)
-    paths = [calibrate_fold(folder, fold, preprocessed, device=CPU, max_slices=4) for fold in (0, 1)]
-    thresholds = [load_json(path)["threshold"] for path in paths]
-    both = Predictor.from_model_folder(folder, sampling_steps=3)
-    assert both.threshold == pytest.approx(np.mean(thresholds))
-    assert "steps 3 against 1" in both.threshold_source
+def test_few_subjects_are_said(model_folder, plan, preprocessed, caplog):
+    with caplog.at_level(logging.WARNING):
+        calibrate_model(model_folder(plan=plan), preprocessed, device=CPU, max_slices=6)
+    assert any("only 2 healthy subject(s)" in text for text in caplog.messages)
+
+
+def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, plan, preprocessed):
+    folder = model_folder(folds=("0", "1", "2", "all"), plan=plan)
+    first = calibrate_model(folder, preprocessed, ["0"], device=CPU)
+    assert [subject.subject for subject in first.subjects] == ["a", "b"]
+    # Folds 1 and "all" have no held-out slices; what they were trained on doesn't count where others have some.
+    pooled = calibrate_model(folder, preprocessed, ["1", "2", "all"], device=CPU)
+    assert [subject.subject for subject in pooled.subjects] == ["a", "b", "c"]
+    assert set(pooled.weights_sha256) == {"0", "2"}
+    contents = [load_json(folder / f"fold_{fold}" / "calibration.json") for fold in "02"]
+    assert contents[0] == contents[1]
+
+
+def test_other_settings_than_the_calibrated_ones_are_said(model_folder, plan, preprocessed, caplog):
+    folder = model_folder(plan=plan)
+    calibrate_model(folder, preprocessed, device=CPU, max_slices=4)
+    changed = Predictor.from_model_folder(folder, sampling_steps=3)
+    assert "steps 3 against 1" in changed.scoring.source
     assert any("may not fit" in text for text in caplog.messages)
-    assert "against" not in Predictor.from_model_folder(folder, batch_size=5).threshold_source
-    assert Predictor.from_model_folder(folder, threshold=0.25).threshold == 0.25
+    assert "against" not in Predictor.from_model_folder(folder, batch_size=5).scoring.source
+    assert Predictor.from_model_folder(folder, threshold=0.25).scoring.threshold == 0.25
 
 
 def test_a_calibration_of_other_weights_is_not_used(model_folder, plan, preprocessed):
     folder = model_folder(plan=plan)
-    path = calibrate_fold(folder, 0, preprocessed, device=CPU, max_slices=2)
-    save_json({**load_json(path), "weights_sha256": "0" * 64}, path)
-    assert Predictor.from_model_folder(folder).threshold is None
+    calibrate_model(folder, preprocessed, device=CPU, max_slices=2)
+    path = folder / "fold_0" / "calibration.json"
+    save_json({**load_json(path), "weights_sha256": {"0": "0" * 64}}, path)
+    predictor = Predictor.from_model_folder(folder)
+    assert (predictor.scoring.threshold, predictor.scoring.score) == (None, "squared")
+    with pytest.raises(MMCCDError, match="mmccd_calibrate"):
+        Predictor.from_model_folder(folder, false_positive_rate=0.01)
+    with pytest.raises(MMCCDError, match="the score darker needs a calibration"):
+        Predictor.from_model_folder(folder, score="darker")
 
 
 def test_whole_slices_are_calibrated_for_the_cyclic_unet(model_folder, plan, preprocessed):
-    path = calibrate_fold(model_folder("cyclic_unet", plan=plan), 0, preprocessed, device=CPU, max_slices=4)
-    assert load_json(path)["threshold"] > 0
+    calibration = calibrate_model(model_folder("cyclic_unet", plan=plan), preprocessed, device=CPU, max_slices=4)
+    assert min(calibration.units.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"score": "best"}, "no score best"),
+        ({"false_positive_rate": 1.0}, "false-positive rate of 1.0"),
+        ({"false_positive_rate": 0.01, "threshold": 1.0}, "not both"),
+        ({"threshold": float("nan")}, "no score"),
+        ({"least_lesion_mm3": -1.0}, "least lesion volume"),
+    ],
+)
+def test_impossible_wishes_are_one_sentence(model_folder, options, message):
+    with pytest.raises(MMCCDError, match=message):
+        Predictor.from_model_folder(model_folder(), **options)
 
 
 def test_nothing_to_calibrate_on_is_one_sentence(model_folder, plan, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MMCCDError, match="no healthy slice"):
-        calibrate_fold(model_folder(folds=("all",), plan=plan), "all", tmp_path / "empty", device=CPU)
-    with pytest.raises(MMCCDError, match="false_positive_rate"):
-        calibrate_fold(tmp_path, 0, tmp_path, device=CPU, false_positive_rate=1.0)
+        calibrate_model(model_folder(folds=("all",), plan=plan), tmp_path / "empty", device=CPU)

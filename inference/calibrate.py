@@ -1,0 +1,135 @@
+"""Calibration of a model folder: every trained fold is calibrated on the held-out healthy slices of all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import save_json
+from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
+from mmccd_auto.inference.fold_models import FoldModel, choose_folds, file_sha256
+from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.validation_maps import (
+    HELD_OUT,
+    MAX_SLICES,
+    CaseMaps,
+    ValidationRecord,
+    load_validation_maps,
+    load_validation_record,
+    make_validation_maps,
+)
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
+from mmccd_auto.training.fold_folder import CALIBRATION_FILE
+from mmccd_auto.training.model_folder import ModelFolder
+
+FEW_SUBJECTS = 3
+logger = logging.getLogger(__name__)
+
+
+def calibrate_model(
+    model_folder: str | Path,
+    preprocessed: str | Path,
+    folds: Sequence[str] | None = None,
+    *,
+    device: torch.device,
+    max_slices: int = MAX_SLICES,
+    settings: InferenceSettings | None = None,
+    extensions: Sequence[str | Path] = (),
+) -> Calibration:
+    """Send held-out healthy slices of ``folds`` through their cycles, then calibrate every fold that has such maps.
+
+    Folds are trainings of one kind, and each subject was held out by one of them. So all of them say what a new healthy
+    scan scores, and calibrating on all their subjects together is steadier than on the few of each fold.
+
+    Parameters
+    ----------
+    model_folder : TRAINER__PLANS__CONFIGURATION
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
+    folds : whose maps are made anew; None makes those of every finished fold
+    device : where to compute
+    max_slices : of one fold
+    settings : of the inference; None takes the model's own
+    extensions : folders with the user's own trainers
+
+    Returns
+    -------
+    what is written into fold_K/calibration.json of each of them
+
+    Raises
+    ------
+    MMCCDError
+        If a fold isn't trained, or there is no healthy slice at all.
+    """
+    model = ModelFolder(Path(model_folder))
+    settings = settings or make_settings(model.plan, model.configuration)
+    for fold in choose_folds(model, folds):
+        make_validation_maps(model, fold, Path(preprocessed), settings, device, max_slices, extensions)
+    members = _members(model, settings)
+    cases = [case for fold, record in members.items() for case in load_validation_maps(model, fold, record)]
+    source = next(iter(members.values())).source
+    calibration = fit_calibration(
+        _once_each(cases),
+        model.plan.configuration(model.configuration).score,
+        settings.to_json(),
+        source,
+        {fold: record.weights_sha256 for fold, record in members.items()},
+    )
+    for fold in members:
+        save_json(asdict(calibration), model.fold(fold) / CALIBRATION_FILE)
+    _tell(model, calibration)
+    return calibration
+
+
+def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
+    """The calibration of a loaded fold; None where there is none, or it belongs to other weights (which is said)."""
+    calibration = load_calibration(model.fold(fold.fold) / CALIBRATION_FILE)
+    if calibration is not None and calibration.weights_sha256.get(fold.fold) != fold.weights_sha256:
+        logger.warning("fold %s: calibration.json belongs to other weights and is not used; mmccd_calibrate.", fold.fold)
+        return None
+    return calibration
+
+
+def _members(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
+    """The folds whose maps are there and fit: made by these settings and by the weights that are there now.
+
+    Held-out slices count alone, where any fold has them.
+    """
+    found = {}
+    for fold in model.folds():
+        record = load_validation_record(model, fold)
+        if record is None or record.settings != settings.to_json():
+            continue
+        if record.weights_sha256 == file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
+            found[fold] = record
+    held_out = {fold: record for fold, record in found.items() if record.source == HELD_OUT}
+    if not found:
+        raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
+    return held_out or found
+
+
+def _once_each(cases: Sequence[CaseMaps]) -> list[CaseMaps]:
+    """Every case once: where folds were trained on splits of other times, one may be in two of them."""
+    return list({case.case: case for case in cases}.values())
+
+
+def _tell(model: ModelFolder, calibration: Calibration) -> None:
+    subjects = len(calibration.subjects)
+    logger.info(
+        "%s: calibrated on %d %s of %d subject(s), folds %s",
+        model.path,
+        sum(subject.slices for subject in calibration.subjects),
+        calibration.source,
+        subjects,
+        ", ".join(calibration.weights_sha256),
+    )
+    if subjects < FEW_SUBJECTS:
+        logger.warning(
+            "only %d healthy subject(s) to calibrate on: scans of others may have several times the promised false alarms. "
+            "Train more folds, or add healthy scans.",
+            subjects,
+        )

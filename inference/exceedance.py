@@ -1,0 +1,46 @@
+"""Which share of healthy pixels exceeds a score: histograms of healthy subjects, and thresholds from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+EDGES = tuple(float(f"{0.02 * 1.06**step:.6g}") for step in range(160))
+"""Between the classes of a histogram, in calibrated units: from 0.02 to more than 200 in steps of 6 %."""
+LEAST_SHARE = 1e-9
+
+
+def histogram(values: np.ndarray) -> tuple[int, ...]:
+    """How many of ``values`` lie in each of the len(EDGES) + 1 classes; a class holds its upper edge."""
+    return tuple(np.bincount(np.searchsorted(EDGES, values), minlength=len(EDGES) + 1).tolist())
+
+
+def exceeded_shares(histograms: Sequence[Sequence[int]]) -> np.ndarray:
+    """For each of EDGES the share of values above it: the mean over ``histograms``, whose sizes don't matter."""
+    counts = np.array(histograms, dtype=np.float64)
+    return (1 - np.cumsum(counts, axis=1)[:, :-1] / counts.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def threshold_for(rate: float, shares: np.ndarray) -> float:
+    """The score that the share ``rate`` of values exceeds, by logarithmic interpolation between EDGES.
+
+    Parameters
+    ----------
+    rate : above 0 and below 1
+    shares : of :func:`exceeded_shares`
+
+    Returns
+    -------
+    at least the first and at most the last of EDGES
+    """
+    reached = np.flatnonzero(shares <= rate)
+    if not len(reached):
+        return EDGES[-1]
+    place = int(reached[0])
+    if place == 0:
+        return EDGES[0]
+    high, low = float(shares[place - 1]), max(float(shares[place]), LEAST_SHARE)
+    way = math.log(high / rate) / math.log(high / low)
+    return EDGES[place - 1] * (EDGES[place] / EDGES[place - 1]) ** min(1.0, way)

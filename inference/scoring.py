@@ -1,0 +1,174 @@
+"""Which score is written, in which units, and where the mask's threshold comes from."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.calibrate import calibration_of
+from mmccd_auto.inference.calibration import Calibration, check_rate, scores_in_units
+from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.scores import SCORES
+from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.validation_maps import CaseMaps
+from mmccd_auto.training.model_folder import ModelFolder
+
+DEFAULT_SCORE = "combined"
+UNCALIBRATED_SCORE = "squared"
+DEFAULT_RATE = 0.005
+LEAST_PIXELS_ABOVE = 20
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What a user asks for; None takes what is calibrated.
+
+    Attributes
+    ----------
+    score : one of SCORES
+    false_positive_rate : share of healthy tissue in the mask, which chooses its threshold
+    threshold : instead of one by a rate, in the unit of the score
+    least_lesion_mm3 : smaller components of the mask are removed
+
+    Raises
+    ------
+    MMCCDError
+        If a value is out of range.
+    """
+
+    score: str | None = None
+    false_positive_rate: float | None = None
+    threshold: float | None = None
+    least_lesion_mm3: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.score is not None and self.score not in SCORES:
+            raise MMCCDError(f"there is no score {self.score}: choose one of {', '.join(SCORES)}.")
+        if self.false_positive_rate is not None:
+            check_rate(self.false_positive_rate)
+            if self.threshold is not None:
+                raise MMCCDError("give either a false-positive rate or a threshold, not both.")
+        if self.threshold is not None and not _is_amount(self.threshold):
+            raise MMCCDError(f"the threshold {self.threshold} is no score: give a number that is 0 or larger.")
+        if self.least_lesion_mm3 is not None and not _is_amount(self.least_lesion_mm3):
+            raise MMCCDError(f"the least lesion volume {self.least_lesion_mm3} is impossible: give mm3, 0 or more.")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the errors of a model's folds become the score and the mask that are written.
+
+    Attributes
+    ----------
+    score : one of SCORES
+    calibrations : by fold; empty where the score is the uncalibrated squared error
+    false_positive_rate : share of healthy tissue that the threshold lets through; None where it was not chosen by one
+    threshold : a voxel is marked where its score is above it; None makes no mask
+    least_lesion_mm3 : smaller components of the mask are removed
+    source : where the threshold comes from, or why there is none
+    """
+
+    score: str
+    calibrations: Mapping[str, Calibration]
+    false_positive_rate: float | None
+    threshold: float | None
+    least_lesion_mm3: float
+    source: str
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether 1.0 is the score that healthy tissue exceeds in 1 % of its pixels."""
+        return bool(self.calibrations)
+
+    def scores(self, fold: str, case: CaseMaps) -> dict[str, np.ndarray]:
+        """The scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
+        if not self.calibrated:
+            return {UNCALIBRATED_SCORE: case.maps.squared}
+        return scores_in_units(case, self.calibrations[fold])
+
+    def healthy_percentile(self, case_score: float) -> float | None:
+        """The share of healthy subjects, in percent, that score less; None where nothing is calibrated."""
+        if not self.calibrated or self.score != DEFAULT_SCORE:
+            return None
+        return float(np.mean([one.healthy_percentile(case_score) for one in self.calibrations.values()]))
+
+    def to_json(self) -> dict[str, Any]:
+        """What CASE.json tells of it."""
+        return {
+            "score": self.score,
+            "score_unit": "1 % of healthy tissue exceeds 1" if self.calibrated else "squared normalised intensity",
+            "false_positive_rate": self.false_positive_rate,
+            "threshold": self.threshold,
+            "least_lesion_mm3": round(self.least_lesion_mm3, 3),
+            "threshold_source": self.source,
+        }
+
+
+def choose_scoring(
+    model: ModelFolder, folds: Sequence[FoldModel], settings: InferenceSettings, options: ScoreOptions
+) -> Scoring:
+    """What a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
+
+    Parameters
+    ----------
+    model, folds : loaded
+    settings : by which maps will be made
+    options : the user's wishes
+
+    Raises
+    ------
+    MMCCDError
+        If a wish needs a calibration that isn't there.
+    """
+    found = {one.fold: calibration_of(model, one) for one in folds}
+    calibrations = {fold: calibration for fold, calibration in found.items() if calibration is not None}
+    if len(calibrations) < len(found):
+        return _uncalibrated(model, sorted(set(found) - set(calibrations)), options)
+    score = options.score or DEFAULT_SCORE
+    source = _source(calibrations, settings)
+    if options.threshold is not None:
+        return Scoring(score, calibrations, None, options.threshold, options.least_lesion_mm3 or 0.0, "given by the user")
+    rate = DEFAULT_RATE if options.false_positive_rate is None else options.false_positive_rate
+    if min(one.pixels_above(rate) for one in calibrations.values()) < LEAST_PIXELS_ABOVE:
+        logger.warning("too little healthy tissue was scored for a false-positive rate of %g to be certain.", rate)
+    least = options.least_lesion_mm3
+    if least is None:
+        # Components were measured on the masks of the combined score only.
+        volumes = [one.least_lesion_mm3(rate) for one in calibrations.values()]
+        least = float(np.mean(volumes)) if score == DEFAULT_SCORE else 0.0
+    limit = float(np.mean([one.threshold(rate, score) for one in calibrations.values()]))
+    return Scoring(score, calibrations, rate, limit, least, source)
+
+
+def _is_amount(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOptions) -> Scoring:
+    """The published map as it is; scores in different units can't be averaged, so all folds must be calibrated or none."""
+    reason = f"no calibration of fold {', '.join(missing)}"
+    if options.score not in (None, UNCALIBRATED_SCORE) or options.false_positive_rate is not None:
+        wish = "a false-positive rate" if options.false_positive_rate is not None else f"the score {options.score}"
+        raise MMCCDError(f"{model.path}: {wish} needs a calibration, and there is {reason}: run mmccd_calibrate.")
+    without = ", without masks" if options.threshold is None else ""
+    logger.warning("%s: %s, so maps hold the squared error%s; mmccd_calibrate mends that.", model.path, reason, without)
+    source = reason if options.threshold is None else "given by the user"
+    return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source)
+
+
+def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings) -> str:
+    subjects = {subject.subject for one in calibrations.values() for subject in one.subjects}
+    sources = sorted({one.source for one in calibrations.values()})
+    source = f"calibrated on {' and '.join(sources)} of {len(subjects)} subject(s)"
+    differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings)))
+    if differences:
+        source += f", with other settings ({'; '.join(differences)})"
+        logger.warning("the score was %s: it may not fit these maps.", source)
+    return source

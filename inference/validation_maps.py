@@ -1,0 +1,262 @@
+"""The cycle's errors on healthy slices that a fold was not trained on: all that calibration and choices rest on."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import atomic_path, load_json, save_json
+from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.plans.plan import Plan, dataclass_from_json
+from mmccd_auto.plans.splits import SPLITS_FILE, cases_of_fold
+from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
+from mmccd_auto.training.model_folder import ModelFolder
+
+VALIDATION_FOLDER = "validation"
+VALIDATION_FILE = "validation.json"
+HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
+MAX_SLICES = 96
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseMaps:
+    """Slices of one case, and how the cycle failed on them.
+
+    Attributes
+    ----------
+    case, subject : whom it shows
+    indices : of the slices in the volume, ascending
+    spacing : mm between slices, rows and columns
+    maps : of the slices
+    brain : bool [S, H, W]
+    """
+
+    case: str
+    subject: str
+    indices: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    maps: SliceMaps
+    brain: np.ndarray
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """validation.json: how the maps of a fold's validation folder were made.
+
+    Attributes
+    ----------
+    settings : of the inference
+    source : "healthy validation slices" or "healthy training slices"
+    weights_sha256 : of the checkpoint
+    cases : case -> subject
+    """
+
+    settings: dict[str, Any]
+    source: str
+    weights_sha256: str
+    cases: dict[str, str]
+
+
+def make_validation_maps(
+    model: ModelFolder,
+    fold: str,
+    preprocessed: Path,
+    settings: InferenceSettings,
+    device: torch.device,
+    max_slices: int = MAX_SLICES,
+    extensions: Sequence[str | Path] = (),
+) -> ValidationRecord:
+    """Send healthy held-out slices through the cycle and keep its errors in fold_K/validation/CASE.npz.
+
+    Where there are no such slices (fold ``all``, or no healthy validation slice) training slices are taken instead, and
+    said to be.
+
+    Parameters
+    ----------
+    model, fold : trained
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
+    settings : by which scans will be predicted, too
+    device : to compute on
+    max_slices : at most so many, see :func:`choose_healthy_slices`
+    extensions : folders with the user's own trainers
+
+    Raises
+    ------
+    MMCCDError
+        If the fold isn't trained, there is no healthy slice at all, or the files can't be written.
+    """
+    loaded = load_fold(model, fold, device, extensions)
+    modality = model.plan.configuration(model.configuration).input_modality
+    records, source = _records(Path(preprocessed), loaded.fold, modality)
+    chosen = choose_healthy_slices(records, max_slices)
+    folder = model.fold(loaded.fold) / VALIDATION_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    for number, (case, indices) in enumerate(chosen.items(), start=1):
+        told = f"healthy slices, case {number}/{len(chosen)}"
+        maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, told)
+        _write(folder / f"{case}.npz", maps)
+    record = ValidationRecord(
+        settings.to_json(), source, loaded.weights_sha256, {case: records[case].subject for case in chosen}
+    )
+    # Last: it says that the folder is complete.
+    save_json(asdict(record), folder / VALIDATION_FILE)
+    return record
+
+
+def healthy_maps(
+    loaded: FoldModel,
+    plan: Plan,
+    modality: str,
+    preprocessed: Path,
+    record: CaseRecord,
+    indices: Sequence[int],
+    settings: InferenceSettings,
+    device: torch.device,
+    description: str | None = None,
+) -> CaseMaps:
+    """The maps of some slices of a preprocessed case."""
+    image, brain, _ = read_slices(preprocessed, record, indices)
+    channel = record.modalities.index(modality)
+    maps = anomaly_maps(
+        loaded.cycle,
+        image[channel],
+        brain,
+        settings,
+        record.case,
+        device,
+        plan.patch_size,
+        slice_indices=indices,
+        description=description,
+    )
+    return CaseMaps(record.case, record.subject, tuple(indices), record.geometry.slice_spacing, maps, brain)
+
+
+def load_validation_record(model: ModelFolder, fold: str) -> ValidationRecord | None:
+    """validation.json of a fold; None where there is none."""
+    path = model.fold(fold) / VALIDATION_FOLDER / VALIDATION_FILE
+    return dataclass_from_json(ValidationRecord, load_json(path), str(path)) if path.is_file() else None
+
+
+def load_validation_maps(model: ModelFolder, fold: str, record: ValidationRecord) -> list[CaseMaps]:
+    """The maps of a fold's validation folder.
+
+    Raises
+    ------
+    MMCCDError
+        If a file is missing or broken.
+    """
+    folder = model.fold(fold) / VALIDATION_FOLDER
+    return [_read(folder / f"{case}.npz", case, subject) for case, subject in record.cases.items()]
+
+
+def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:
+    """Healthy slices by case, about equally many of each, as long runs of neighbours around the middle of the brain's run.
+
+    Neighbours, because scores are smoothed across slices and lesions are larger than one.
+
+    Parameters
+    ----------
+    records : by case
+    max_slices : altogether; where there are more cases than that, cases are taken evenly from their list
+    """
+    healthy = {case: [item.index for item in record.slices if item.healthy] for case, record in sorted(records.items())}
+    healthy = {case: indices for case, indices in healthy.items() if indices}
+    cases = [list(healthy)[place] for place in _spread(len(healthy), max_slices)]
+    quota = dict.fromkeys(cases, 0)
+    left = min(max_slices, sum(len(healthy[case]) for case in cases))
+    while left:
+        for case in cases:
+            if left and quota[case] < len(healthy[case]):
+                quota[case] += 1
+                left -= 1
+    return {case: _window(healthy[case], quota[case]) for case in cases}
+
+
+def _window(indices: list[int], count: int) -> list[int]:
+    """``count`` of ``indices`` that follow each other, half from the lower and half from the upper part.
+
+    Two windows rather than one, because the error differs between the base of the brain and its top.
+    """
+    if count >= len(indices):
+        return indices
+    if count < 8:
+        return [indices[place] for place in _spread(len(indices), count)]
+    lower, upper = indices[: len(indices) // 2], indices[len(indices) // 2 :]
+    first = min(count // 2, len(lower))
+    second = count - first
+    return [*_middle(lower, first), *_middle(upper, second)]
+
+
+def _middle(indices: list[int], count: int) -> list[int]:
+    start = (len(indices) - count) // 2
+    return indices[start : start + count]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """``count`` places of ``length``, in the middles of equal parts."""
+    count = min(count, length)
+    return [int((part + 0.5) * length / count) for part in range(count)]
+
+
+def _records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, CaseRecord], str]:
+    """The cases to calibrate on, and what they are to the fold."""
+    records = {case: record for case, record in load_case_records(preprocessed).items() if modality in record.modalities}
+    splits = preprocessed.parent / SPLITS_FILE
+    split = cases_of_fold(load_json(splits) if splits.is_file() else [], list(records), fold)
+    sides = {side: {case: records[case] for case in split[side] if case in records} for side in ("val", "train")}
+    if fold != "all" and _have_healthy(sides["val"]):
+        return sides["val"], HELD_OUT
+    if not _have_healthy(sides["train"]):
+        raise MMCCDError(
+            f"{preprocessed}: fold {fold} has no healthy slice with {modality} to calibrate on: preprocess the dataset "
+            "again."
+        )
+    logger.warning(
+        "fold %s has no healthy slices that it was not trained on: its scores are calibrated on training slices, and new "
+        "scans may have more false alarms than promised.",
+        fold,
+    )
+    return sides["train"], TRAINED_ON
+
+
+def _have_healthy(records: Mapping[str, CaseRecord]) -> bool:
+    return any(item.healthy for record in records.values() for item in record.slices)
+
+
+def _write(path: Path, case: CaseMaps) -> None:
+    maps = {name: getattr(case.maps, name).astype(np.float16) for name in ("squared", "signed", "cycle", "coverage")}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            **maps,
+            brain=case.brain,
+            indices=np.array(case.indices),
+            spacing=np.array(case.spacing),
+            network_evaluations=np.array(case.maps.network_evaluations),
+        )
+
+
+def _read(path: Path, case: str, subject: str) -> CaseMaps:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            maps = SliceMaps(
+                *(content[name].astype(np.float32) for name in ("squared", "signed", "cycle", "coverage")),
+                int(content["network_evaluations"]),
+            )
+            indices = tuple(int(index) for index in content["indices"])
+            spacing = tuple(float(edge) for edge in content["spacing"])
+            return CaseMaps(case, subject, indices, spacing, maps, content["brain"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise MMCCDError(f"{path} can't be read ({error}): calibrate the fold again with mmccd_calibrate.") from error

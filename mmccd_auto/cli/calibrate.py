@@ -1,0 +1,52 @@
+"""mmccd_calibrate DATASET: calibrate the scores of a trained model anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.after_training import calibrate, describe_calibration
+from mmccd_auto.cli.common import (
+    add_device_option,
+    add_extension_option,
+    add_folder_options,
+    choose_device,
+    folders_from,
+    make_parser,
+    run_command,
+)
+from mmccd_auto.inference.validation_maps import MAX_SLICES
+from mmccd_auto.pipeline import PredictionOptions
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = make_parser("Calibrate a trained model's scores anew on healthy held-out slices (mmccd_train does it, too).")
+    parser.add_argument("dataset", metavar="DATASET", help="number or name")
+    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle")
+    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
+    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
+    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+    parser.add_argument("--max_slices", type=int, default=MAX_SLICES, help=f"of each fold (default {MAX_SLICES})")
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "preprocessed", "results")
+    options = parser.parse_args(arguments)
+    calibration = calibrate(
+        folders_from(options),
+        PredictionOptions(
+            dataset=options.dataset,
+            configuration=options.configuration,
+            trainer=options.trainer,
+            plans_name=options.plans_name,
+            folds=tuple(options.folds) if options.folds else None,
+            extensions=tuple(options.extensions),
+        ),
+        device=choose_device(options.device),
+        max_slices=options.max_slices,
+    )
+    print(describe_calibration(calibration))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))
