@@ -248,11 +248,12 @@ class MMCCDPlanner:
         """The scheme for a modality."""
         found = self.evidence.cases_with(modality)
         if not found:
-            return "percentile", "no case has this modality"
-        low, high = (self.evidence.percentile(modality, key) for key in ("2", "90"))
-        return "percentile", (
-            f"percentiles 2 and 90 inside the brain to -3 and +3 (medians over {len(found)} cases: {low:.4g} and "
-            f"{high:.4g}): scales differ between scanners, and big lesions hardly move these percentiles"
+            return "bias_corrected", "no case has this modality"
+        low, high = (self.evidence.percentile(modality, key) for key in ("2", "75"))
+        return "bias_corrected", (
+            f"divided by the bias field (N4), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
+            f"{len(found)} cases before that: {low:.4g} and {high:.4g}): scales differ between scanners, and big lesions "
+            "don't move these percentiles"
         )
 
     def decide_cycles(self) -> tuple[dict[str, tuple[str, str]], str]:

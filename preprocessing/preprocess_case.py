@@ -18,7 +18,8 @@ from mmccd_auto.orientation import (
     to_canonical,
 )
 from mmccd_auto.plans.plan import Plan, dataclass_from_json
-from mmccd_auto.preprocessing.normalisation import normalise
+from mmccd_auto.preprocessing.bias_field import bias_field
+from mmccd_auto.preprocessing.normalisation import WITHOUT_BIAS_FIELD, normalise
 from mmccd_auto.preprocessing.resampling import resample_back, resample_image, resample_label, resample_mask, target_grid
 
 LEAST_OVERLAP = 0.9
@@ -119,7 +120,7 @@ def preprocess_case(
         raise MMCCDError(f"{case}: nothing of the brain is left at {plan.target_spacing} mm: check the spacing in the file.")
     channels, parameters = [], {}
     for name in modalities:
-        values, parameters[name] = normalise(volumes[name].array, masks[name], plan.normalisation[name], f"{case}: {name}")
+        values, parameters[name] = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
         own_brain = to_canonical(Volume(masks[name], original)).array
         channels.append(_slices(resample_image(to_canonical(Volume(values, original)), own_brain, grid), plan.slice_axis))
     anomaly = None
@@ -151,6 +152,17 @@ def to_scan_grid(values: np.ndarray, geometry: CaseGeometry, native_brain: np.nd
     on_grid = Volume(np.ascontiguousarray(from_slice_axis_first(values, geometry.slice_axis)), geometry.grid)
     back = resample_back(on_grid, resample_mask(brain, geometry.grid), brain)
     return from_canonical(Volume(back, geometry.canonical), geometry.original).array
+
+
+def _normalised(volume: Volume, mask: np.ndarray, scheme: str, name: str) -> tuple[np.ndarray, dict[str, float]]:
+    if scheme not in WITHOUT_BIAS_FIELD:
+        return normalise(volume.array, mask, scheme, name)
+    turned, brain = to_canonical(volume), to_canonical(Volume(mask, volume.geometry)).array
+    field = bias_field(turned.array, brain, turned.geometry.spacing)
+    corrected = from_canonical(Volume(turned.array / field, turned.geometry), volume.geometry).array
+    values, parameters = normalise(corrected, mask, scheme, name)
+    low, high = np.percentile(field[brain], (1, 99))
+    return values, {**parameters, "bias_field_p1": float(low), "bias_field_p99": float(high)}
 
 
 def _slices(array: np.ndarray, slice_axis: str) -> np.ndarray:

@@ -33,6 +33,19 @@ def test_percentile_ignores_offset_and_gain(volume) -> None:
     assert np.allclose(found, expected, atol=1e-4)
 
 
+def test_bias_corrected_anchors_do_not_follow_a_lesion(volume) -> None:
+    array, brain = volume
+    normalised, _ = normalise(array, brain, "bias_corrected", "a")
+    low, high = np.percentile(array[brain], (2, 75))
+    assert np.allclose(normalised[brain], np.minimum(5 * (array[brain] - low) / (high - low) - 3, 15), atol=1e-4)
+    lesion = array.copy()
+    lesion[2:8, 4:8, 4:7] = 3 * array.max()
+    moved = {name: normalise(lesion, brain, name, "a")[1]["scale"] for name in ("percentile", "bias_corrected")}
+    still = {name: normalise(array, brain, name, "a")[1]["scale"] for name in moved}
+    changes = {name: abs(moved[name] / still[name] - 1) for name in moved}
+    assert changes["bias_corrected"] < 0.5 * changes["percentile"]
+
+
 def test_official_is_the_published_formula_unclipped(volume) -> None:
     array, brain = volume
     array[5, 5, 5] = 1e5

@@ -1,0 +1,90 @@
+"""The bias field against a simulated one, and where there is none to be found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.phantom.subject import Acquisition, simulate_subject
+from mmccd_auto.phantom.tissue_maps import load_tissue_maps
+from mmccd_auto.preprocessing.bias_field import bias_field
+from mmccd_auto.preprocessing.preprocess_case import preprocess_case
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    """A simulated FLAIR scan of 3 mm."""
+    return simulate_subject(load_tissue_maps(3), Acquisition(3.0), (), np.random.default_rng(1)).scans["FLAIR"]
+
+
+def shaded(volume: Volume, strength: float) -> np.ndarray:
+    """The scan, brighter behind and at the left, by a factor of exp(+-strength)."""
+    _, y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in volume.array.shape), indexing="ij")
+    return (volume.array * np.exp(strength * (0.8 * y + 0.4 * x * y + 0.3 * x))).astype(np.float32)
+
+
+def test_shading_is_found(scan) -> None:
+    brain = scan.array > 0
+    before = bias_field(scan.array, brain, scan.geometry.spacing)
+    after = bias_field(shaded(scan, 0.3), brain, scan.geometry.spacing)
+    put_in = shaded(scan, 0.3)[brain] / scan.array[brain]
+    found = after[brain] / before[brain]
+    left = np.log(found) - np.log(put_in / np.exp(np.log(put_in).mean()))
+    assert np.log(put_in).std() > 0.08
+    assert left.std() < 0.15 * np.log(put_in).std()
+    assert np.log(after[brain]).mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_one_field_for_one_scan(scan) -> None:
+    brain = scan.array > 0
+    first, again = (bias_field(scan.array, brain, scan.geometry.spacing) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert first.min() > 0
+
+
+def test_a_gain_changes_nothing(scan) -> None:
+    brain = scan.array > 0
+    first, louder = (
+        bias_field(scan.array.astype(np.float32) * np.float32(gain), brain, scan.geometry.spacing) for gain in (1, 1000)
+    )
+    np.testing.assert_allclose(first, louder, rtol=1e-3)
+
+
+def test_scans_without_a_scale_or_without_depth_have_no_field(scan) -> None:
+    brain = scan.array > 0
+    standardised = np.where(brain, scan.array - scan.array[brain].mean(), 0)
+    assert (bias_field(standardised, brain, scan.geometry.spacing) == 1).all()
+    middle = slice(len(brain) // 2, len(brain) // 2 + 3)
+    assert (bias_field(scan.array[middle], brain[middle], (3.0, 3.0, 3.0)) == 1).all()
+
+
+@pytest.mark.parametrize("code", ["RAS", "PIL"])
+def test_preprocessing_corrects_whatever_the_orientation(scan, tiny_plan, code) -> None:
+    plan = replace(tiny_plan, normalisation=dict.fromkeys(tiny_plan.modalities, "bias_corrected"))
+    volume = Volume(shaded(scan, 0.3), scan.geometry)
+    turned = Volume.from_image(sitk.DICOMOrient(volume.to_image(), code))
+    first, other = (preprocess_case("a", {"FLAIR": one}, plan) for one in (volume, turned))
+    np.testing.assert_allclose(first.image, other.image, atol=1e-4)
+    assert first.normalisation["FLAIR"]["bias_field_p99"] > 1.15
+    plain = preprocess_case("a", {"FLAIR": volume}, tiny_plan)
+    halves = np.arange(first.image.shape[2]) < first.image.shape[2] / 2
+
+    def unevenness(case) -> float:
+        front, back = (case.image[0][:, part][case.brain[:, part]] for part in (halves, ~halves))
+        return abs(np.median(front) - np.median(back))
+
+    assert unevenness(first) < 0.5 * unevenness(plain)
+
+
+def test_a_geometry_with_thick_slices_works() -> None:
+    random = np.random.default_rng(0)
+    array = np.zeros((20, 60, 60), dtype=np.float32)
+    array[2:18, 8:52, 8:52] = 100 + 5 * random.standard_normal((16, 44, 44))
+    geometry = Geometry((60, 60, 20), (0.8, 0.8, 6.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
+    field = bias_field(array, array > 0, geometry.spacing)
+    assert np.percentile(np.abs(np.log(field[array > 0])), 95) < 0.05
