@@ -12,6 +12,7 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
+from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, file_sha256
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import (
@@ -66,7 +67,8 @@ def calibrate_model(
         If a fold isn't trained, or there is no healthy slice at all.
     """
     model = ModelFolder(Path(model_folder))
-    settings = settings or make_settings(model.plan, model.configuration)
+    plan = chosen_plan(model)
+    settings = settings or make_settings(plan, model.configuration)
     for fold in choose_folds(model, folds):
         make_validation_maps(model, fold, Path(preprocessed), settings, device, max_slices, extensions)
     members = _members(model, settings)
@@ -74,7 +76,7 @@ def calibrate_model(
     source = next(iter(members.values())).source
     calibration = fit_calibration(
         _once_each(cases),
-        model.plan.configuration(model.configuration).score,
+        plan.configuration(model.configuration).score,
         settings.to_json(),
         source,
         {fold: record.weights_sha256 for fold, record in members.items()},

@@ -12,6 +12,7 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.inference.calibration import case_score
+from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
@@ -106,7 +107,8 @@ class Predictor:
             If the folder holds no such model, or a value is out of range.
         """
         model = ModelFolder(Path(path))
-        settings = make_settings(model.plan, model.configuration, preset, sampling_steps, strip_stride, batch_size)
+        plan = chosen_plan(model)
+        settings = make_settings(plan, model.configuration, preset, sampling_steps, strip_stride, batch_size)
         wishes = ScoreOptions(score, false_positive_rate, threshold, least_lesion_mm3)
         loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
         scoring = choose_scoring(model, loaded, settings, wishes)

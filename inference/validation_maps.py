@@ -99,7 +99,7 @@ def make_validation_maps(
     """
     loaded = load_fold(model, fold, device, extensions)
     modality = model.plan.configuration(model.configuration).input_modality
-    records, source = _records(Path(preprocessed), loaded.fold, modality)
+    records, source = find_records(Path(preprocessed), loaded.fold, modality)
     chosen = choose_healthy_slices(records, max_slices)
     folder = model.fold(loaded.fold) / VALIDATION_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -210,8 +210,14 @@ def _spread(length: int, count: int) -> list[int]:
     return [int((part + 0.5) * length / count) for part in range(count)]
 
 
-def _records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, CaseRecord], str]:
-    """The cases to calibrate on, and what they are to the fold."""
+def find_records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, CaseRecord], str]:
+    """The preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
+
+    Raises
+    ------
+    MMCCDError
+        If there is no healthy slice.
+    """
     records = {case: record for case, record in load_case_records(preprocessed).items() if modality in record.modalities}
     splits = preprocessed.parent / SPLITS_FILE
     split = cases_of_fold(load_json(splits) if splits.is_file() else [], list(records), fold)

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
+from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
+from mmccd_auto.inference.compare_choices import Tried, best_of, choice_of, try_choices
 from mmccd_auto.inference.validation_maps import MAX_SLICES
+from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
-from mmccd_auto.pipeline import PredictionOptions, choose_model
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models
+
+logger = logging.getLogger(__name__)
+PER_KIND = 4
+
+
+@dataclass(frozen=True)
+class BestConfiguration:
+    """What mmccd_find_best_configuration found.
+
+    Attributes
+    ----------
+    best : by model, what was chosen for it
+    model : the best one of the input modality that the plan takes by default
+    tried : everything, model by model
+    """
+
+    best: dict[str, Tried]
+    model: str
+    tried: tuple[Tried, ...]
 
 
 def calibrate(
@@ -45,6 +69,83 @@ def calibrate(
         max_slices=max_slices,
         extensions=options.extensions,
     )
+
+
+def find_best_configuration(
+    folders: Folders,
+    dataset: int | str,
+    options: PredictionOptions,
+    device: torch.device,
+    per_kind: int = PER_KIND,
+    max_slices: int = MAX_SLICES,
+) -> BestConfiguration:
+    """Choose steps, strips and score for every trained model, and among the models, without labels and without training.
+
+    Synthetic anomalies are put into healthy slices that the models were not trained on. What finds them best, at the least
+    cost, is written into MODEL/inference.json, the models are calibrated for it, and the best one is named in
+    best_configuration.json of the dataset's results: both are what mmccd_predict obeys.
+
+    Parameters
+    ----------
+    folders : preprocessed and results are used
+    dataset : number or name
+    options : which models (configuration, trainer, plans; None takes all) and the folder of own trainers
+    device : to compute on
+    per_kind : synthetic anomalies of each kind
+    max_slices : healthy slices of one fold
+
+    Raises
+    ------
+    MMCCDError
+        If the dataset has no trained model, or its slices aren't here.
+    """
+    results = find_dataset(folders.results, dataset)
+    models = _wanted(find_models(folders.results, results.name), options)
+    if not models:
+        raise MMCCDError(f"{results} holds no trained model of this -c, -tr and -p: run mmccd_train first.")
+    tried: list[Tried] = []
+    best: dict[str, Tried] = {}
+    for model in models:
+        preprocessed = preprocessed_folder(folders, model)
+        fold = (options.folds or model.folds())[0]
+        found = try_choices(model, fold, preprocessed, device, per_kind, max_slices, options.extensions)
+        name = model.path.resolve().name
+        best[name] = best_of(found)
+        choice_of(best[name], found).save(model)
+        calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
+        tried += found
+    default = models[0].plan.configuration().input_modality
+    candidates = [model for model in models if _input_modality(model) == default] or models
+    chosen = max((model.path.resolve().name for model in candidates), key=lambda name: best[name].auprc)
+    result = BestConfiguration(best, chosen, tuple(tried))
+    save_json(asdict(result), results / BEST_FILE)
+    return result
+
+
+def describe_best(found: BestConfiguration) -> str:
+    """A line per model, the best first, for the terminal."""
+    lines = [f"{'AUPRC':>6} {'published':>9} {'evaluations':>11}  model: steps, strip stride, smoothing, other sign"]
+    for name, best in sorted(found.best.items(), key=lambda item: -item[1].auprc):
+        published = max(one.auprc for one in found.tried if one.model == name and one.published)
+        lines.append(
+            f"{best.auprc:>6.3f} {published:>9.3f} {best.evaluations_per_slice:>11.0f}  {name}: {best.sampling_steps}, "
+            f"{best.strip_stride} px, {best.score.smoothing_mm:g} mm, x {best.score.other_weight:g}"
+        )
+    return "\n".join([*lines, f"mmccd_predict takes {found.model} by default"])
+
+
+def _wanted(models: Sequence[ModelFolder], options: PredictionOptions) -> list[ModelFolder]:
+    return [
+        model
+        for model in models
+        if options.configuration in (None, model.configuration)
+        and options.trainer in (None, model.trainer)
+        and options.plans_name in (None, model.plans_name)
+    ]
+
+
+def _input_modality(model: ModelFolder) -> str:
+    return model.plan.configuration(model.configuration).input_modality
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:

@@ -19,9 +19,9 @@ from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.integrity import verify_dataset
+from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
 from mmccd_auto.plans.find_planner import find_planner
@@ -32,7 +32,7 @@ from mmccd_auto.plans.splits import SPLITS_FILE, check_structure, write_or_load_
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import DATASET_FILE
-from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
+from mmccd_auto.training.model_folder import fold_folder, model_folder_name
 
 logger = logging.getLogger(__name__)
 
@@ -60,29 +60,6 @@ class TrainingOptions:
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     extensions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PredictionOptions:
-    """Which model predicts and how; see the command's help for each."""
-
-    model: str | None = None
-    dataset: str | None = None
-    configuration: str | None = None
-    trainer: str | None = None
-    plans_name: str | None = None
-    folds: tuple[str, ...] | None = None
-    preset: str = "plan"
-    sampling_steps: int | None = None
-    strip_stride: int | None = None
-    batch_size: int | None = None
-    score: str | None = None
-    false_positive_rate: float | None = None
-    threshold: float | None = None
-    least_lesion_mm3: float | None = None
-    extensions: tuple[str, ...] = ()
-    brain_extraction: str = "auto"
-    export: ExportOptions = NIFTI_ONLY
 
 
 def import_export(
@@ -327,36 +304,6 @@ def predict(
         export=options.export,
     )
     return summary.failed
-
-
-def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
-    """The one trained model that the options mean.
-
-    Raises
-    ------
-    MMCCDError
-        If there is none, or several could be meant; the message lists them.
-    """
-    if options.model is not None:
-        return ModelFolder(Path(options.model))
-    dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset).name
-    models = find_models(folders.results, dataset)
-    if not models:
-        where = folders.results if dataset is None else folders.results / dataset
-        raise MMCCDError(f"{where} holds no trained model: run mmccd_train first, or name a model folder with -m.")
-    meant = [
-        model
-        for model in models
-        if options.configuration in (None, model.configuration)
-        and options.trainer in (None, model.trainer)
-        and options.plans_name in (None, model.plans_name)
-    ]
-    names = "; ".join(f"{model.path.parent.name} {model.path.name}" for model in meant or models)
-    if not meant:
-        raise MMCCDError(f"no trained model is of this -c, -tr and -p; there are: {names}.")
-    if len(meant) > 1:
-        raise MMCCDError(f"several models are trained, so say which with -d, -c, -tr and -p: {names}.")
-    return meant[0]
 
 
 def evaluate(

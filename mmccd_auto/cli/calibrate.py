@@ -16,7 +16,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.inference.validation_maps import MAX_SLICES
-from mmccd_auto.pipeline import PredictionOptions
+from mmccd_auto.model_choice import PredictionOptions
 
 
 def _command(arguments: Sequence[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_ch
 from mmccd_auto.training.fold_folder import DATASET_FILE
 
 SEPARATOR = "__"
+BEST_FILE = "best_configuration.json"
 FOLD_PREFIX = "fold_"
 
 
@@ -125,3 +127,19 @@ def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
     folders = [file.parent for file in sorted(Path(results).glob(f"{dataset or '*'}/*/{PLANS_FILE}"))]
     models = [ModelFolder(folder) for folder in folders if _is_model_name(folder.name)]
     return [model for model in models if model.folds()]
+
+
+def best_model(models: Sequence[ModelFolder]) -> ModelFolder | None:
+    """The one of ``models`` that mmccd_find_best_configuration chose; None where they are of several datasets, or none is.
+
+    Raises
+    ------
+    MMCCDError
+        If best_configuration.json is broken.
+    """
+    folders = {model.path.resolve().parent for model in models}
+    path = folders.pop() / BEST_FILE
+    if folders or not path.is_file():
+        return None
+    name = load_json(path).get("model")
+    return next((model for model in models if model.path.resolve().name == name), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Geometry, Volume, write_volume
 from mmccd_auto.model.cycle import Cycle, build_cycle
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.preprocessing.preprocess_case import preprocess_case
+from mmccd_auto.preprocessing.slices import write_case
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -89,3 +92,34 @@ def scans(tmp_path: Path, make_scan: Callable[..., Volume]) -> Callable[..., Pat
         return folder
 
     return write
+
+
+@pytest.fixture
+def quick_plan(tiny_plan: Plan) -> Plan:
+    """One diffusion step and no overlap of strips, to be quick."""
+    quick = replace(tiny_plan.configurations["FLAIR-T1"], sampling_steps=1, strip_stride=8)
+    return replace(tiny_plan, configurations={"FLAIR-T1": quick})
+
+
+@pytest.fixture
+def preprocessed(tmp_path: Path, quick_plan: Plan, make_scan: Callable[..., Volume]) -> Path:
+    """Four preprocessed cases; d has no FLAIR, and in b an abnormality is marked. Fold 0 validates on a and b, 2 on c."""
+    folder = tmp_path / "preprocessed" / quick_plan.dataset_name / quick_plan.plans_name
+    for seed, case in enumerate("abcd"):
+        scan = make_scan(seed)
+        label = None
+        if case == "b":
+            marked = np.zeros(scan.array.shape, dtype=np.uint8)
+            marked[1, 12, 10] = 1
+            label = Volume(marked, scan.geometry)
+        volumes = {"T1": scan} if case == "d" else {"FLAIR": scan, "T1": scan}
+        write_case(folder, preprocess_case(case, volumes, quick_plan, label=label))
+    save_json(
+        [
+            {"train": ["c", "d"], "val": ["a", "b"]},
+            {"train": ["a", "b", "c"], "val": ["d"]},
+            {"train": ["a", "b", "d"], "val": ["c"]},
+        ],
+        folder.parent / "splits_final.json",
+    )
+    return folder

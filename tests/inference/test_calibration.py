@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
-from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import (
     Calibration,
@@ -33,42 +31,10 @@ from mmccd_auto.inference.validation_maps import (
     load_validation_record,
 )
 from mmccd_auto.plans.plan import ScorePlan
-from mmccd_auto.preprocessing.preprocess_case import preprocess_case
-from mmccd_auto.preprocessing.slices import CaseRecord, SliceRecord, load_case_records, read_slices, write_case
+from mmccd_auto.preprocessing.slices import CaseRecord, SliceRecord, load_case_records, read_slices
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def plan(tiny_plan):
-    """One diffusion step and no overlap of strips, to be quick."""
-    quick = replace(tiny_plan.configurations["FLAIR-T1"], sampling_steps=1, strip_stride=8)
-    return replace(tiny_plan, configurations={"FLAIR-T1": quick})
-
-
-@pytest.fixture
-def preprocessed(tmp_path: Path, plan, make_scan) -> Path:
-    """Four preprocessed cases; d has no FLAIR, and in b an abnormality is marked. Fold 0 validates on a and b, 2 on c."""
-    folder = tmp_path / "preprocessed" / plan.dataset_name / plan.plans_name
-    for seed, case in enumerate("abcd"):
-        scan = make_scan(seed)
-        label = None
-        if case == "b":
-            marked = np.zeros(scan.array.shape, dtype=np.uint8)
-            marked[1, 12, 10] = 1
-            label = Volume(marked, scan.geometry)
-        volumes = {"T1": scan} if case == "d" else {"FLAIR": scan, "T1": scan}
-        write_case(folder, preprocess_case(case, volumes, plan, label=label))
-    save_json(
-        [
-            {"train": ["c", "d"], "val": ["a", "b"]},
-            {"train": ["a", "b", "c"], "val": ["d"]},
-            {"train": ["a", "b", "d"], "val": ["c"]},
-        ],
-        folder.parent / "splits_final.json",
-    )
-    return folder
 
 
 def record(case: str, count: int, healthy: int) -> CaseRecord:
@@ -210,19 +176,21 @@ def test_a_cycle_without_error_gives_finite_scores():
     assert all(np.isfinite(values).all() and not values.any() for values in scores.values())
 
 
-def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, plan, preprocessed):
-    model = ModelFolder(model_folder(plan=plan))
+def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, preprocessed):
+    model = ModelFolder(model_folder(plan=quick_plan))
     calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=100)
     made = load_validation_record(model, "0")
     assert list(made.cases) == ["a", "b"]
     records = load_case_records(preprocessed)
-    loaded, settings = load_fold(model, "0", CPU), make_settings(plan)
+    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan)
     for case in load_validation_maps(model, "0", made):
         healthy = [item.index for item in records[case.case].slices if item.healthy]
         assert list(case.indices) == healthy
         image, brain, anomaly = read_slices(preprocessed, records[case.case], healthy)
         assert not anomaly.any()
-        maps = anomaly_maps(loaded.cycle, image[0], brain, settings, case.case, CPU, plan.patch_size, slice_indices=healthy)
+        maps = anomaly_maps(
+            loaded.cycle, image[0], brain, settings, case.case, CPU, quick_plan.patch_size, slice_indices=healthy
+        )
         np.testing.assert_array_equal(case.brain, brain)
         for name in ("signed", "squared", "cycle"):
             np.testing.assert_allclose(getattr(case.maps, name), getattr(maps, name), rtol=2e-3, atol=2e-3)
@@ -233,8 +201,8 @@ def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, plan, prepro
     assert content["settings"] == settings.to_json()
 
 
-def test_the_mask_of_a_calibration_case_lets_about_the_asked_share_through(model_folder, plan, preprocessed, make_scan):
-    folder = model_folder(plan=plan)
+def test_the_mask_of_a_healthy_case_lets_about_the_asked_share_through(model_folder, quick_plan, preprocessed, make_scan):
+    folder = model_folder(plan=quick_plan)
     calibration = calibrate_model(folder, preprocessed, device=CPU)
     predictor = Predictor.from_model_folder(folder, false_positive_rate=0.02, least_lesion_mm3=0)
     assert predictor.scoring.threshold == calibration.threshold(0.02)
@@ -246,8 +214,8 @@ def test_the_mask_of_a_calibration_case_lets_about_the_asked_share_through(model
     assert prediction.healthy_percentile in (0, 50, 100)
 
 
-def test_small_components_leave_the_mask(model_folder, plan, preprocessed, make_scan):
-    folder = model_folder(plan=plan)
+def test_small_components_leave_the_mask(model_folder, quick_plan, preprocessed, make_scan):
+    folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
     everything = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=0)
     nothing = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
@@ -260,8 +228,8 @@ def test_small_components_leave_the_mask(model_folder, plan, preprocessed, make_
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_any_score_can_be_asked_for(model_folder, plan, preprocessed, make_scan, score):
-    folder = model_folder(plan=plan)
+def test_any_score_can_be_asked_for(model_folder, quick_plan, preprocessed, make_scan, score):
+    folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
     prediction = Predictor.from_model_folder(folder, score=score).predict_volume(make_scan(0), "a")
     combined = Predictor.from_model_folder(folder).predict_volume(make_scan(0), "a")
@@ -273,8 +241,8 @@ def test_any_score_can_be_asked_for(model_folder, plan, preprocessed, make_scan,
 
 
 @pytest.mark.parametrize(("fold", "cases"), [("all", ["a", "b", "c"]), ("1", ["a", "b", "c"])])
-def test_without_unseen_slices_training_slices_are_taken_and_said(model_folder, plan, preprocessed, caplog, fold, cases):
-    folder = model_folder(folds=(fold,), plan=plan)
+def test_without_unseen_slices_training_slices_are_taken(model_folder, quick_plan, preprocessed, caplog, fold, cases):
+    folder = model_folder(folds=(fold,), plan=quick_plan)
     with caplog.at_level(logging.WARNING):
         calibration = calibrate_model(folder, preprocessed, device=CPU, max_slices=6)
     assert calibration.source == "healthy training slices"
@@ -283,14 +251,14 @@ def test_without_unseen_slices_training_slices_are_taken_and_said(model_folder, 
     assert "training slices" in Predictor.from_model_folder(folder).scoring.source
 
 
-def test_few_subjects_are_said(model_folder, plan, preprocessed, caplog):
+def test_few_subjects_are_said(model_folder, quick_plan, preprocessed, caplog):
     with caplog.at_level(logging.WARNING):
-        calibrate_model(model_folder(plan=plan), preprocessed, device=CPU, max_slices=6)
+        calibrate_model(model_folder(plan=quick_plan), preprocessed, device=CPU, max_slices=6)
     assert any("only 2 healthy subject(s)" in text for text in caplog.messages)
 
 
-def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, plan, preprocessed):
-    folder = model_folder(folds=("0", "1", "2", "all"), plan=plan)
+def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, quick_plan, preprocessed):
+    folder = model_folder(folds=("0", "1", "2", "all"), plan=quick_plan)
     first = calibrate_model(folder, preprocessed, ["0"], device=CPU)
     assert [subject.subject for subject in first.subjects] == ["a", "b"]
     # Folds 1 and "all" have no held-out slices; what they were trained on doesn't count where others have some.
@@ -301,8 +269,8 @@ def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, 
     assert contents[0] == contents[1]
 
 
-def test_other_settings_than_the_calibrated_ones_are_said(model_folder, plan, preprocessed, caplog):
-    folder = model_folder(plan=plan)
+def test_other_settings_than_the_calibrated_ones_are_said(model_folder, quick_plan, preprocessed, caplog):
+    folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU, max_slices=4)
     changed = Predictor.from_model_folder(folder, sampling_steps=3)
     assert "steps 3 against 1" in changed.scoring.source
@@ -311,8 +279,8 @@ def test_other_settings_than_the_calibrated_ones_are_said(model_folder, plan, pr
     assert Predictor.from_model_folder(folder, threshold=0.25).scoring.threshold == 0.25
 
 
-def test_a_calibration_of_other_weights_is_not_used(model_folder, plan, preprocessed):
-    folder = model_folder(plan=plan)
+def test_a_calibration_of_other_weights_is_not_used(model_folder, quick_plan, preprocessed):
+    folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU, max_slices=2)
     path = folder / "fold_0" / "calibration.json"
     save_json({**load_json(path), "weights_sha256": {"0": "0" * 64}}, path)
@@ -324,8 +292,8 @@ def test_a_calibration_of_other_weights_is_not_used(model_folder, plan, preproce
         Predictor.from_model_folder(folder, score="darker")
 
 
-def test_whole_slices_are_calibrated_for_the_cyclic_unet(model_folder, plan, preprocessed):
-    calibration = calibrate_model(model_folder("cyclic_unet", plan=plan), preprocessed, device=CPU, max_slices=4)
+def test_whole_slices_are_calibrated_for_the_cyclic_unet(model_folder, quick_plan, preprocessed):
+    calibration = calibrate_model(model_folder("cyclic_unet", plan=quick_plan), preprocessed, device=CPU, max_slices=4)
     assert min(calibration.units.values()) > 0
 
 
@@ -344,7 +312,7 @@ def test_impossible_wishes_are_one_sentence(model_folder, options, message):
         Predictor.from_model_folder(model_folder(), **options)
 
 
-def test_nothing_to_calibrate_on_is_one_sentence(model_folder, plan, tmp_path):
+def test_nothing_to_calibrate_on_is_one_sentence(model_folder, quick_plan, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MMCCDError, match="no healthy slice"):
-        calibrate_model(model_folder(folds=("all",), plan=plan), tmp_path / "empty", device=CPU)
+        calibrate_model(model_folder(folds=("all",), plan=quick_plan), tmp_path / "empty", device=CPU)

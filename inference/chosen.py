@@ -1,0 +1,64 @@
+"""What was chosen for a trained model without labels: inference.json, which prediction obeys before plans.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.plans.plan import Plan, ScorePlan, dataclass_from_json
+from mmccd_auto.training.model_folder import ModelFolder
+
+INFERENCE_FILE = "inference.json"
+
+
+@dataclass(frozen=True)
+class InferenceChoice:
+    """inference.json.
+
+    Attributes
+    ----------
+    sampling_steps, strip_stride : instead of the plan's
+    score : instead of the plan's
+    why : in words, with figures
+    """
+
+    sampling_steps: int
+    strip_stride: int
+    score: ScorePlan
+    why: str
+
+    def save(self, model: ModelFolder) -> Path:
+        """Write MODEL/inference.json."""
+        path = model.path / INFERENCE_FILE
+        save_json(asdict(self), path)
+        return path
+
+
+def load_choice(model: ModelFolder) -> InferenceChoice | None:
+    """The choice for a model; None where none was made.
+
+    Raises
+    ------
+    MMCCDError
+        If inference.json is broken; the message names the entry.
+    """
+    path = model.path / INFERENCE_FILE
+    return dataclass_from_json(InferenceChoice, load_json(path), str(path)) if path.is_file() else None
+
+
+def chosen_plan(model: ModelFolder) -> Plan:
+    """The model's plan, with what inference.json says put into its configuration."""
+    choice = load_choice(model)
+    return model.plan if choice is None else with_choice(model.plan, model.configuration, choice)
+
+
+def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan:
+    """A plan whose ``configuration`` has the steps, stride and score of ``choice``."""
+    changed = replace(
+        plan.configuration(configuration),
+        sampling_steps=choice.sampling_steps,
+        strip_stride=choice.strip_stride,
+        score=choice.score,
+    )
+    return replace(plan, configurations={**plan.configurations, configuration: changed})

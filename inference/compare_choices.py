@@ -1,0 +1,176 @@
+"""Settings and scores of a trained model side by side, judged on synthetic anomalies in healthy held-out slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmccd_auto.inference.calibration import fit_calibration
+from mmccd_auto.inference.chosen import InferenceChoice
+from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
+from mmccd_auto.inference.validation_maps import CaseMaps, choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.plans.plan import ScorePlan
+from mmccd_auto.preprocessing.slices import CaseRecord
+from mmccd_auto.training.model_folder import ModelFolder
+
+SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
+OTHER_WEIGHTS = (0.0, 0.5, 1.0)
+TOLERANCE = 0.01
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A line of the table.
+
+    Attributes
+    ----------
+    model : folder name
+    sampling_steps, strip_stride, score : what was tried
+    published : the squared error as published, instead of the calibrated score
+    auprc : mean over the kinds of synthetic anomalies
+    by_kind : of each kind
+    evaluations_per_slice : network evaluations, mean over the healthy slices
+    """
+
+    model: str
+    sampling_steps: int
+    strip_stride: int
+    score: ScorePlan
+    published: bool
+    auprc: float
+    by_kind: dict[str, float]
+    evaluations_per_slice: float
+
+
+def try_choices(
+    model: ModelFolder,
+    fold: str,
+    preprocessed: Path,
+    device: torch.device,
+    per_kind: int,
+    max_slices: int,
+    extensions: Sequence[str | Path] = (),
+) -> list[Tried]:
+    """Try steps, strides and scores of a trained fold on its healthy held-out slices.
+
+    Parameters
+    ----------
+    model, fold : trained
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+    device : to compute on
+    per_kind : synthetic anomalies of each kind
+    max_slices : healthy slices that anomalies are put into
+    extensions : folders with the user's own trainers
+    """
+    loaded = load_fold(model, fold, device, extensions)
+    modality = model.plan.configuration(model.configuration).input_modality
+    records, source = find_records(preprocessed, fold, modality)
+    chosen = choose_healthy_slices(records, max_slices)
+    found = []
+    for settings in candidate_settings(model, loaded):
+        logger.info("%s: %s", model.path.name, _in_words(settings))
+        healthy = _healthy(loaded, model, preprocessed, records, chosen, settings, device)
+        altered = maps_of_altered(
+            alter_cases(healthy, modality, preprocessed, records, per_kind), loaded, model.plan, settings, device
+        )
+        evaluations = sum(case.maps.network_evaluations for case in healthy) / sum(len(case.indices) for case in healthy)
+        found += _scores_tried(model, settings, healthy, altered, evaluations, source)
+    return found
+
+
+def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
+    """The planned steps and stride, and cheaper ones: one step, a few, strips side by side."""
+    planned = make_settings(model.plan, model.configuration)
+    if not loaded.cycle.masked:
+        return [planned]
+    steps = sorted({1, min(5, planned.sampling.steps), planned.sampling.steps})
+    strides = sorted({planned.strip_stride, planned.strip_width}, reverse=True)
+    return [
+        make_settings(model.plan, model.configuration, sampling_steps=one, strip_stride=stride)
+        for one in steps
+        for stride in strides
+    ]
+
+
+def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
+    """The planned score with other smoothing, and other weights of the unexpected sign."""
+    for smoothing in SMOOTHING_MM:
+        for weight in OTHER_WEIGHTS:
+            yield replace(planned, smoothing_mm=smoothing, other_weight=weight)
+
+
+def best_of(tried: Sequence[Tried]) -> Tried:
+    """The cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
+    calibrated = [one for one in tried if not one.published]
+    best = max(one.auprc for one in calibrated)
+    near = [one for one in calibrated if one.auprc >= (1 - TOLERANCE) * best]
+    return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc))
+
+
+def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
+    """inference.json for the best of ``tried``."""
+    published = max((one.auprc for one in tried if one.published), default=float("nan"))
+    return InferenceChoice(
+        best.sampling_steps,
+        best.strip_stride,
+        best.score,
+        f"AUPRC {best.auprc:.3f} of synthetic anomalies in healthy held-out slices (the published score: {published:.3f}), "
+        f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
+        f"{100 * TOLERANCE:g} % of the best",
+    )
+
+
+def _healthy(
+    loaded: FoldModel,
+    model: ModelFolder,
+    preprocessed: Path,
+    records: dict[str, CaseRecord],
+    chosen: dict[str, list[int]],
+    settings: InferenceSettings,
+    device: torch.device,
+) -> list[CaseMaps]:
+    modality = model.plan.configuration(model.configuration).input_modality
+    return [
+        healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device)
+        for case, indices in chosen.items()
+    ]
+
+
+def _scores_tried(
+    model: ModelFolder,
+    settings: InferenceSettings,
+    healthy: Sequence[CaseMaps],
+    altered: Sequence[AlteredMaps],
+    evaluations: float,
+    source: str,
+) -> list[Tried]:
+    planned = model.plan.configuration(model.configuration).score
+
+    def line(score: ScorePlan, published: bool) -> Tried:
+        calibration = fit_calibration(healthy, score, settings.to_json(), source, {})
+        by_kind = auprc_by_kind(altered, calibration, "squared" if published else "combined")
+        mean = float(np.mean(list(by_kind.values())))
+        return Tried(
+            model.path.resolve().name,
+            settings.sampling.steps,
+            settings.strip_stride,
+            score,
+            published,
+            mean,
+            by_kind,
+            evaluations,
+        )
+
+    return [line(planned, True), *(line(score, False) for score in candidate_scores(planned))]
+
+
+def _in_words(settings: InferenceSettings) -> str:
+    return f"{settings.sampling.steps} step(s), strip stride {settings.strip_stride} px"

@@ -1,0 +1,153 @@
+"""Synthetic anomalies through the cycle, and what is chosen by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.calibration import fit_calibration
+from mmccd_auto.inference.chosen import InferenceChoice, chosen_plan, load_choice
+from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings
+from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
+from mmccd_auto.inference.validation_maps import CaseMaps, find_records, healthy_maps
+from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.paths import Folders
+from mmccd_auto.plans.plan import ScorePlan
+from mmccd_auto.training.model_folder import ModelFolder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def healthy(model_folder, quick_plan, preprocessed: Path):
+    """The model, its cycle, settings, records and the maps of its healthy held-out slices."""
+    model = ModelFolder(model_folder(plan=quick_plan))
+    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan)
+    records, _ = find_records(preprocessed, "0", "FLAIR")
+    maps = [
+        healthy_maps(
+            loaded,
+            quick_plan,
+            "FLAIR",
+            preprocessed,
+            record,
+            [item.index for item in record.slices if item.healthy],
+            settings,
+            CPU,
+        )
+        for record in records.values()
+    ]
+    return model, loaded, settings, records, maps
+
+
+def test_slices_that_an_anomaly_does_not_touch_keep_their_maps(healthy, quick_plan, preprocessed) -> None:
+    _, loaded, settings, records, maps = healthy
+    altered = alter_cases(maps, "FLAIR", preprocessed, records, per_kind=1)
+    assert len({one.anomaly.kind for one in altered}) == len(altered) >= 6
+    found = maps_of_altered(altered, loaded, quick_plan, settings, CPU)
+    for one, result in zip(altered, found, strict=True):
+        indices = one.run.indices
+        whole = anomaly_maps(
+            loaded.cycle,
+            one.anomaly.image,
+            one.run.brain,
+            settings,
+            one.run.case,
+            CPU,
+            quick_plan.patch_size,
+            slice_indices=indices,
+        )
+        for name in ("signed", "squared", "cycle"):
+            np.testing.assert_allclose(getattr(result.case.maps, name), getattr(whole, name), rtol=1e-4, atol=1e-4)
+        assert 0 < len(one.touched) <= len(indices)
+        assert not one.anomaly.anomaly[[place for place in range(len(indices)) if place not in one.touched]].any()
+
+
+def test_anomalies_are_the_same_whatever_made_the_maps(healthy, preprocessed) -> None:
+    _, _, _, records, maps = healthy
+    other = [replace(case, maps=replace(case.maps, signed=-case.maps.signed)) for case in maps]
+    first, second = (alter_cases(one, "FLAIR", preprocessed, records, per_kind=1) for one in (maps, other))
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.anomaly.image, two.anomaly.image)
+
+
+def noise(seed: int, case: str = "a") -> CaseMaps:
+    random = np.random.default_rng(seed)
+    brain = np.ones((6, 20, 20), dtype=bool)
+    error = random.standard_normal(brain.shape).astype(np.float32)
+    maps = SliceMaps(error**2, error, random.uniform(-3, 3, brain.shape).astype(np.float32), 1 + 0 * error, 0)
+    return CaseMaps(case, case, tuple(range(6)), (2.0, 2.0, 2.0), maps, brain)
+
+
+def test_auprc_of_what_is_found_and_of_what_is_not() -> None:
+    calibration = fit_calibration([noise(0), noise(1, "b")], ScorePlan(smoothing_mm=0.0), {}, "", {})
+    anomaly = np.zeros((6, 20, 20), dtype=bool)
+    anomaly[2:4, 5:15, 5:15] = True
+    seen, unseen = noise(2), noise(3)
+    seen.maps.signed[anomaly] = 30
+    found = auprc_by_kind(
+        [AlteredMaps("brighter", anomaly, seen), AlteredMaps("equal", anomaly, unseen)], calibration, "combined"
+    )
+    assert found["brighter"] == pytest.approx(1)
+    assert found["equal"] == pytest.approx(anomaly.mean(), abs=0.03)
+
+
+def tried(auprc: float, evaluations: float, published: bool = False) -> Tried:
+    return Tried("m", 1, 4, ScorePlan(), published, auprc, {}, evaluations)
+
+
+def test_the_cheapest_within_one_percent_of_the_best_is_chosen() -> None:
+    lines = [tried(0.5, 100), tried(0.4951, 10), tried(0.4956, 10), tried(0.49, 1), tried(0.9, 1, published=True)]
+    assert best_of(lines) is lines[2]
+
+
+def test_cheaper_settings_than_the_planned_ones_are_tried(healthy, quick_plan, model_folder) -> None:
+    model, loaded, *_ = healthy
+    plan = replace(
+        quick_plan,
+        configurations={"FLAIR-T1": replace(quick_plan.configurations["FLAIR-T1"], sampling_steps=10, strip_stride=4)},
+    )
+    plan.save(model.path / "plans.json")
+    found = candidate_settings(ModelFolder(model.path), loaded)
+    assert {(one.sampling.steps, one.strip_stride) for one in found} == {(s, t) for s in (1, 5, 10) for t in (4, 8)}
+    cyclic = ModelFolder(model_folder("cyclic_unet", plan=quick_plan))
+    assert len(candidate_settings(cyclic, load_fold(cyclic, "0", CPU))) == 1
+
+
+def test_a_choice_is_obeyed_before_the_plan(healthy, preprocessed) -> None:
+    model, *_ = healthy
+    assert load_choice(model) is None
+    assert chosen_plan(model) == model.plan
+    score = ScorePlan("darker", 0.25, 5.0)
+    InferenceChoice(2, 4, score, "tested").save(model)
+    calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=4)
+    assert calibration.score == score
+    predictor = Predictor.from_model_folder(model.path)
+    assert (predictor.settings.sampling.steps, predictor.settings.strip_stride) == (2, 4)
+    assert "against" not in predictor.scoring.source
+    save_json({"sampling_steps": 2}, model.path / "inference.json")
+    with pytest.raises(MMCCDError, match=r"inference.json: the entry .* is missing"):
+        Predictor.from_model_folder(model.path)
+
+
+def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
+    folders = [model_folder(method) for method in ("mmccd", "cyclic_unet")]
+    data = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
+    with pytest.raises(MMCCDError, match="mmccd_find_best_configuration"):
+        choose_model(data, PredictionOptions())
+    for folder in folders:
+        save_json({"model": folder.name}, folder.parent / "best_configuration.json")
+        assert choose_model(data, PredictionOptions()).path == folder
+    other = load_json(folders[0].parent / "best_configuration.json")
+    assert choose_model(data, PredictionOptions(trainer="MMCCDTrainer")).path.name != other["model"]
