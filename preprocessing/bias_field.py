@@ -7,7 +7,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-WORKING_MM = 4.0
+WORKING_MM = 6.0
 ITERATIONS = (40, 40, 30)
 LEAST_VOXELS = 4
 MOST_NOT_POSITIVE = 0.01
