@@ -45,7 +45,15 @@ setup(
         "dcm2niix>=1.0.20220715",
     ],
     extras_require={
-        "dev": ["setuptools>=68", "wheel", "pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "scikit-learn>=1.3"],
+        "dev": [
+            "setuptools>=68",
+            "wheel",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "hypothesis>=6.100",
+            "scikit-learn>=1.3",
+        ],
         "deepbet": ["deepbet>=1.0"],
     },
     entry_points={
