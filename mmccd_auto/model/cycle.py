@@ -99,10 +99,10 @@ class Cycle(Reconstructor):
         return shown, generated, self.backward_network(generated)
 
 
-class MaskedModalityCycle(Cycle):
-    """MMCCD (arXiv 2308.16150): a conditional diffusion model makes y of x with a strip hidden."""
+class PublishedModalityCycle(Cycle):
+    """MMCCD to the letter (arXiv 2308.16150): a conditional diffusion model makes y of x with a strip hidden."""
 
-    name = "mmccd"
+    name = "mmccd_published"
     masked = True
 
     def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
@@ -111,12 +111,23 @@ class MaskedModalityCycle(Cycle):
 
     def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of the predicted y_0 over the whole slice; every entry has its own timestep and strip."""
-        shape = (x.shape[2], x.shape[3])
-        keep = keep_mask(random_strips(len(x), shape, self.strip_width), shape, self.strip_width, x.device)
-        condition = mask_condition(x, keep, torch.randn_like(x))
         t = torch.randint(self.schedule.num_timesteps, (len(x),), device=x.device)
+        return F.mse_loss(self.denoise_at(x, y, self.random_keep(x), t), y)
+
+    def random_keep(self, x: Tensor) -> Tensor:
+        """A strip of random place and direction for each entry of x [N, 1, H, W], as a keep mask of its shape."""
+        shape = (x.shape[2], x.shape[3])
+        return keep_mask(random_strips(len(x), shape, self.strip_width), shape, self.strip_width, x.device)
+
+    def denoise_at(self, x: Tensor, y: Tensor, keep: Tensor, t: Tensor) -> Tensor:
+        """The predicted y_0 [N, 1, H, W] from y diffused to the timesteps t [N] and from what ``keep`` leaves of x."""
+        condition = mask_condition(x, keep, torch.randn_like(x))
         y_t = self.schedule.q_sample(y, t, torch.randn_like(y))
-        return F.mse_loss(self.forward_network(torch.cat([y_t, condition], dim=1), t), y)
+        return self.forward_network(self.forward_input(y_t, condition, keep), t)
+
+    def forward_input(self, y_t: Tensor, condition: Tensor, keep: Tensor) -> Tensor:
+        """What the forward network sees [N, channels, H, W]; the arguments are [N, 1, H, W]."""
+        return torch.cat([y_t, condition], dim=1)
 
     def translate(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
@@ -131,9 +142,56 @@ class MaskedModalityCycle(Cycle):
             if sampling.redraw_condition_noise and step > 0:
                 condition = mask_condition(x, keep, standard_normal(strip_keys, CONDITION_DRAW + step, shape, x.device))
             times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
-            y0_hat = self.forward_network(torch.cat([y, condition], dim=1), times)
+            y0_hat = self.forward_network(self.forward_input(y, condition, keep), times)
             y = self.schedule.ddim_step(y0_hat, y, t, t_previous)
         return y
+
+
+class MaskedModalityCycle(PublishedModalityCycle):
+    """MMCCD, trained for what inference does with it; the package's own changes to the published training.
+
+    Only what a strip hides enters the anomaly map, the first timestep is the one that every sample passes (and the only one
+    where one step suffices), and the backward network is fed what the forward network makes, not real slices. So:
+
+    - the forward network is told which pixels are hidden, by the keep mask as a third input channel;
+    - what is hidden weighs more in the losses, ``hidden_weight`` times as much;
+    - a share of the entries, ``first_timestep_share``, is trained at the noisiest timestep;
+    - the backward network gets the forward network's y for a share of the entries, ``generated_share``, without gradient.
+    """
+
+    name = "mmccd"
+    hidden_weight: ClassVar[float] = 5.0
+    first_timestep_share: ClassVar[float] = 0.5
+    generated_share: ClassVar[float] = 0.5
+
+    def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
+        """Three input channels, y_t, the condition and the keep mask, and the timestep; it predicts y_0."""
+        return UNet(network, patch_size, input_channels=3, time_conditioning=True)
+
+    def forward_input(self, y_t: Tensor, condition: Tensor, keep: Tensor) -> Tensor:
+        """y_t, the condition and where it is noise."""
+        return torch.cat([y_t, condition, keep], dim=1)
+
+    def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The losses of both networks on one pass of the forward network; see :meth:`Cycle.training_losses`."""
+        keep = self.random_keep(x)
+        generated = self.denoise_at(x, y, keep, self._timesteps(len(x), x.device))
+        feed = torch.rand(len(x), 1, 1, 1, device=x.device) < self.generated_share
+        backward = self.backward_network(torch.where(feed, generated.detach(), y))
+        return {
+            "forward": self._weighted_error(generated, y, keep),
+            "backward": self._weighted_error(backward, x, torch.where(feed, keep, 1.0)),
+        }
+
+    def _timesteps(self, count: int, device: torch.device) -> Tensor:
+        last = self.schedule.num_timesteps - 1
+        any_of_them = torch.randint(last + 1, (count,), device=device)
+        return torch.where(torch.rand(count, device=device) < self.first_timestep_share, last, any_of_them)
+
+    def _weighted_error(self, found: Tensor, wanted: Tensor, keep: Tensor) -> Tensor:
+        """Mean squared error in which pixels with keep = 0 weigh ``hidden_weight`` times as much."""
+        weight = torch.where(keep > 0, 1.0, self.hidden_weight)
+        return (weight * (found - wanted) ** 2).sum() / weight.sum()
 
 
 class CyclicUNet(Cycle):
@@ -158,7 +216,7 @@ class CyclicUNet(Cycle):
 
 
 CYCLES: dict[str, type[Reconstructor]] = {
-    method.name: method for method in (MaskedModalityCycle, CyclicUNet, DenoisingAutoencoder)
+    method.name: method for method in (MaskedModalityCycle, PublishedModalityCycle, CyclicUNet, DenoisingAutoencoder)
 }
 """The package's methods by name; those that aren't cycles, too."""
 

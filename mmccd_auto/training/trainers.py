@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
+from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle, PublishedModalityCycle
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
@@ -14,9 +14,15 @@ from mmccd_auto.training.trainer import Trainer
 
 
 class MMCCDTrainer(Trainer):
-    """Masked modality cycle with conditional diffusion (Liang et al., 2023)."""
+    """Masked modality cycle with conditional diffusion (Liang et al., 2023), trained for what inference does with it."""
 
     cycle_class: ClassVar[type[Reconstructor]] = MaskedModalityCycle
+
+
+class MMCCDPublishedTrainer(Trainer):
+    """Masked modality cycle with conditional diffusion, its losses to the letter of the paper."""
+
+    cycle_class: ClassVar[type[Reconstructor]] = PublishedModalityCycle
 
 
 class CyclicUNetTrainer(Trainer):
@@ -56,6 +62,10 @@ class _Short(Trainer):
 
 class MMCCDTrainerShort(_Short, MMCCDTrainer):
     """MMCCD for a training of an hour or less, on a CPU for instance."""
+
+
+class MMCCDPublishedTrainerShort(_Short, MMCCDPublishedTrainer):
+    """MMCCD with the published losses, for a training of an hour or less, on a CPU for instance."""
 
 
 class CyclicUNetTrainerShort(_Short, CyclicUNetTrainer):

@@ -31,7 +31,8 @@ STRIPS = [
     Strip(COLUMNS, 30),
     Strip(ROWS, 31),
 ]
-WITH_TWO_NETWORKS = ["mmccd", "cyclic_unet"]
+MASKED = ["mmccd", "mmccd_published"]
+WITH_TWO_NETWORKS = [*MASKED, "cyclic_unet"]
 SETTINGS = SamplingSettings(steps=4, spacing="trailing", share_initial_noise=True, redraw_condition_noise=True)
 
 
@@ -40,9 +41,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def cycle(tiny_plan) -> Cycle:
-    return randomised(build_cycle("mmccd", tiny_plan))
+@pytest.fixture(params=MASKED)
+def cycle(tiny_plan, request) -> Cycle:
+    return randomised(build_cycle(request.param, tiny_plan))
 
 
 def randomised(cycle: Cycle) -> Cycle:
@@ -79,6 +80,18 @@ class Recorder(nn.Module):
         return self.answer
 
 
+class Backward(nn.Module):
+    """Stands for the backward network: keeps what it is given, answers 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(x.clone())
+        return torch.zeros_like(x)
+
+
 @pytest.mark.parametrize("method", list(CYCLES))
 def test_build_cycle_gives_the_named_method(tiny_plan, method):
     built = build_cycle(method, tiny_plan)
@@ -97,11 +110,11 @@ def test_a_cycle_has_two_networks_and_a_schedule(tiny_plan, method):
 
 
 def test_an_unknown_method_is_refused(tiny_plan):
-    with pytest.raises(MMCCDError, match="mmccd, cyclic_unet"):
+    with pytest.raises(MMCCDError, match="mmccd, mmccd_published, cyclic_unet"):
         build_cycle("gan", tiny_plan)
 
 
-@pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
+@pytest.mark.parametrize("method", ["mmccd_published", "cyclic_unet"])
 def test_untrained_losses_are_the_mean_squares_of_the_targets(tiny_plan, method):
     """A fresh network answers 0, over the whole slice."""
     x, y = torch.randn(4, 1, *SHAPE), torch.randn(4, 1, *SHAPE) + 1
@@ -139,7 +152,9 @@ def test_training_shows_the_network_diffused_y_and_masked_x(cycle):
     ((seen, t),) = cycle.forward_network.calls
     assert t.min() >= 0
     assert t.max() <= 999
-    assert len(t.unique()) > 250
+    if cycle.name == "mmccd":
+        assert (t == 999).float().mean() == pytest.approx(0.5, abs=0.1)
+    assert len(t.unique()) > (130 if cycle.name == "mmccd" else 250)
     expected_std = (1 - cycle.schedule.alphas_cumprod[t]).sqrt().float()
     torch.testing.assert_close(seen[:, 0].std(dim=(1, 2)), expected_std, rtol=0.15, atol=0)
     hidden = seen[:, 1] != 100
@@ -152,6 +167,26 @@ def test_training_shows_the_network_diffused_y_and_masked_x(cycle):
     noise = seen[:, 1][hidden]
     assert float(noise.mean()) == pytest.approx(0, abs=0.02)
     assert float(noise.std()) == pytest.approx(1, abs=0.02)
+    if cycle.name == "mmccd":
+        assert torch.equal(seen[:, 2] == 0, hidden)
+
+
+def test_what_is_hidden_weighs_five_times_as_much(tiny_plan):
+    """Against the sum written out here; fresh networks answer 0, so that the errors are the slices' own squares."""
+    cycle = build_cycle("mmccd", tiny_plan)
+    x, y = torch.randn(40, 1, *SHAPE), torch.randn(40, 1, *SHAPE) + 1
+    cycle.forward_network = Recorder(torch.zeros_like(y))
+    cycle.backward_network = recorded = Backward()
+    losses = cycle.training_losses(x, y)
+    ((seen, _),) = cycle.forward_network.calls
+    weight = torch.where(seen[:, 2:] == 0, 5.0, 1.0)
+    torch.testing.assert_close(losses["forward"], (weight * y**2).sum() / weight.sum())
+    (fed,) = recorded.calls
+    generated = (fed == 0).all(dim=(1, 2, 3))
+    assert torch.equal(fed[~generated], y[~generated])
+    assert 5 < int(generated.sum()) < 35
+    weight[~generated] = 1
+    torch.testing.assert_close(losses["backward"], (weight * x**2).sum() / weight.sum())
 
 
 def test_mask_condition_takes_noise_inside_and_x_outside():
@@ -198,7 +233,9 @@ def test_sampling_is_ddim_from_keyed_noise_to_the_predicted_y0(cycle):
         assert t.tolist() == [timesteps[step]] * len(x)
         noise = standard_normal(strip_keys, 1 + step, SHAPE)
         torch.testing.assert_close(seen[:, :1], y)
-        torch.testing.assert_close(seen[:, 1:], keep * x + (1 - keep) * noise)
+        torch.testing.assert_close(seen[:, 1:2], keep * x + (1 - keep) * noise)
+        if cycle.name == "mmccd":
+            assert torch.equal(seen[:, 2:], keep)
         y = cycle.schedule.ddim_step(answer, y, timesteps[step], [*timesteps, CLEAN][step + 1])
 
 
@@ -237,7 +274,7 @@ def test_evaluations_are_the_calls_of_both_networks(tiny_plan, method):
     x, keep, strip_keys, slice_keys = batch(1)
     with torch.inference_mode():
         cycle.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys)
-    assert cycle.evaluations(SETTINGS) == len(calls) == {"mmccd": 5, "cyclic_unet": 2}[method]
+    assert cycle.evaluations(SETTINGS) == len(calls) == {"mmccd": 5, "mmccd_published": 5, "cyclic_unet": 2}[method]
 
 
 @pytest.mark.parametrize("method", WITH_TWO_NETWORKS)
@@ -265,9 +302,10 @@ def test_cyclic_unet_ignores_the_mask(tiny_plan):
         assert torch.equal(cycle.reconstruct(x, 1 - keep, SETTINGS, strip_keys + 1, slice_keys), expected)
 
 
-def test_a_few_steps_of_training_lower_both_losses(tiny_plan):
+@pytest.mark.parametrize("method", MASKED)
+def test_a_few_steps_of_training_lower_both_losses(tiny_plan, method):
     """On one pair of slices that are functions of each other."""
-    cycle = build_cycle("mmccd", tiny_plan)
+    cycle = build_cycle(method, tiny_plan)
     x = torch.sin(torch.linspace(0, 6, 32))[None, None, :, None].expand(4, 1, *SHAPE).contiguous()
     y = -x
     optimiser = torch.optim.AdamW(cycle.parameters(), lr=3e-3)
