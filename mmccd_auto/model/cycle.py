@@ -17,6 +17,7 @@ from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
 from mmccd_auto.model.strip_masks import keep_mask, random_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
+from mmccd_auto.preprocessing.normalisation import BACKGROUND
 
 INITIAL_DRAW = 0
 CONDITION_DRAW = 1
@@ -153,6 +154,8 @@ class MaskedModalityCycle(PublishedModalityCycle):
     Only what a strip hides enters the anomaly map, the first timestep is the one that every sample passes (and the only one
     where one step suffices), and the backward network is fed what the forward network makes, not real slices. So:
 
+    - a strip hides pixels of the brain only: where the brain ends is known of every scan, no lesion changes it, and a
+      network that has to guess it within 30 mm guesses wrong;
     - the forward network is told which pixels are hidden, by the keep mask as a third input channel;
     - what is hidden weighs more in the losses, ``hidden_weight`` times as much;
     - a share of the entries, ``first_timestep_share``, is trained at the noisiest timestep;
@@ -172,6 +175,16 @@ class MaskedModalityCycle(PublishedModalityCycle):
         """y_t, the condition and where it is noise."""
         return torch.cat([y_t, condition, keep], dim=1)
 
+    def random_keep(self, x: Tensor) -> Tensor:
+        """As published, but the background stays in sight."""
+        return self._show_background(super().random_keep(x), x)
+
+    def translate(
+        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
+    ) -> Tensor:
+        """As published, but the background stays in sight."""
+        return super().translate(x, self._show_background(keep, x), sampling, strip_keys, slice_keys)
+
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The losses of both networks on one pass of the forward network; see :meth:`Cycle.training_losses`."""
         keep = self.random_keep(x)
@@ -182,6 +195,10 @@ class MaskedModalityCycle(PublishedModalityCycle):
             "forward": self._weighted_error(generated, y, keep),
             "backward": self._weighted_error(backward, x, torch.where(feed, keep, 1.0)),
         }
+
+    @staticmethod
+    def _show_background(keep: Tensor, x: Tensor) -> Tensor:
+        return torch.where(x == BACKGROUND, 1.0, keep)
 
     def _timesteps(self, count: int, device: torch.device) -> Tensor:
         last = self.schedule.num_timesteps - 1

@@ -331,3 +331,25 @@ def test_saved_weights_restore_the_cycle(tmp_path, tiny_plan):
             first.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys),
             second.reconstruct(x, keep, SETTINGS, strip_keys, slice_keys),
         )
+
+
+def test_the_background_is_never_hidden(tiny_plan):
+    """A network that knows where the brain ends need not guess it; the published one is shown noise there."""
+    x = torch.full((40, 1, *SHAPE), -3.0)
+    x[:, :, 8:24, 8:24] = 1
+    brain = x[:, 0] == 1
+    strips, keep, strip_keys, slice_keys = batch()
+    outlined = torch.where(brain[:1, None], strips, -3.0)
+    for method in MASKED:
+        cycle = build_cycle(method, tiny_plan)
+        cycle.forward_network = Recorder(torch.zeros_like(x))
+        cycle.training_losses(x, torch.zeros_like(x))
+        ((seen, _),) = cycle.forward_network.calls
+        hidden = seen[:, 1] != x[:, 0]
+        assert hidden[brain].any()
+        assert hidden[~brain].any() == (method == "mmccd_published")
+        cycle.forward_network = Recorder(torch.zeros_like(outlined))
+        cycle.translate(outlined, keep, SETTINGS, strip_keys, slice_keys)
+        condition = cycle.forward_network.calls[0][0][:, 1:2]
+        assert (condition != outlined)[brain[:1, None].expand_as(outlined) & (keep == 0)].all()
+        assert ((condition != outlined) & (outlined == -3)).any() == (method == "mmccd_published")
