@@ -12,12 +12,12 @@ import numpy as np
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.exceedance import exceeded_shares, histogram, threshold_for
-from mmccd_auto.inference.healthy_error import HealthyError, Place, fit_healthy_error, place_of, weighted_quantile
+from mmccd_auto.inference.healthy_error import SIGNS, HealthyError, Place, fit_healthy_error, place_of, weighted_quantile
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.scores import SCORES, adjacent_runs, combine, signed_scores
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.validation_maps import CaseMaps
 from mmccd_auto.plans.plan import ScorePlan, dataclass_from_json
 
 UNIT_RATE = 0.01
@@ -56,7 +56,7 @@ class Calibration:
     settings : by which the maps were made
     score : how errors became scores
     source : "healthy validation slices" or "healthy training slices"
-    weights_sha256 : of the checkpoint of each fold whose slices are in here
+    weights_sha256 : of the checkpoint of each fold that it is for
     healthy_error : by place
     units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it
     subjects : one entry each; every subject counts the same
@@ -127,7 +127,7 @@ def fit_calibration(
     healthy_error = _fit_error(cases)
     raw = [_raw_scores(case, healthy_error, score) for case in cases]
     units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
-    units["combined"] = _unit(cases, [combine(_divided(one, units), score) for one in raw])
+    units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
     scaled = [_in_units(one, units, score) for one in raw]
     subjects = _by_subject(cases, scaled)
     return Calibration(dict(settings), score, source, dict(weights_sha256), healthy_error, units, subjects)
@@ -166,14 +166,14 @@ def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -
     return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
 
 
-def _divided(raw: Mapping[str, np.ndarray], units: Mapping[str, float]) -> dict[str, np.ndarray]:
-    return {name: values / np.float32(units[name]) for name, values in raw.items()}
+def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
+    """Both signs together, not yet in units of its own."""
+    return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
 
 
 def _in_units(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
-    scaled = _divided(raw, units)
-    scaled["combined"] = combine(scaled, score) / np.float32(units["combined"])
-    return {name: scaled[name] for name in SCORES}
+    whole = {**raw, "combined": _combined(raw, units, score)}
+    return {name: whole[name] / np.float32(units[name]) for name in SCORES}
 
 
 def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:

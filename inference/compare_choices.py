@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from mmccd_auto.inference.calibration import fit_calibration
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import InferenceChoice
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.validation_maps import CaseMaps, choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import CaseRecord
 from mmccd_auto.training.model_folder import ModelFolder

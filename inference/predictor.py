@@ -12,6 +12,7 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.inference.calibration import case_score
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
@@ -22,7 +23,6 @@ from mmccd_auto.inference.masks import lesion_mask
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.validation_maps import CaseMaps
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -270,12 +270,9 @@ class Predictor:
         brain = preprocessed.brain[indices]
         maps = [self._fold_maps(one, preprocessed, indices) for one in self.folds]
         spacing = preprocessed.geometry.slice_spacing
-        scores = [
-            self.scoring.scores(
-                fold.fold, CaseMaps(preprocessed.case, preprocessed.case, tuple(indices), spacing, one, brain)
-            )
-            for fold, one in zip(self.folds, maps, strict=True)
-        ]
+        name = preprocessed.case
+        cases = [CaseMaps(name, name, tuple(indices), spacing, one, brain) for one in maps]
+        scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
 
         def mean(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.zeros(preprocessed.brain.shape, dtype=np.float32)

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.inference.calibration import Calibration, scores_in_units
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.scores import adjacent_runs
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.validation_maps import CaseMaps
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock
@@ -100,10 +100,10 @@ def maps_of_altered(
     ----------
     altered : of :func:`alter_cases`, with maps that ``settings`` made
     loaded, plan, settings, device : as for prediction
-    description : shown beside the progress bar
+    description : shown beside the progress bar; an empty one shows no bar
     """
     found = []
-    for one in tqdm(altered, desc=description, unit="anomaly", leave=False):
+    for one in tqdm(altered, desc=description, unit="anomaly", leave=False, disable=not description):
         places = list(one.touched)
         maps = anomaly_maps(
             loaded.cycle,
@@ -114,6 +114,7 @@ def maps_of_altered(
             device,
             plan.patch_size,
             slice_indices=[one.run.indices[place] for place in places],
+            description="",
         )
         patched = replace(one.run, maps=_patched(one.run.maps, maps, places))
         found.append(AlteredMaps(one.anomaly.kind, one.anomaly.anomaly, patched))
@@ -142,19 +143,7 @@ def _runs(case: CaseMaps) -> list[CaseMaps]:
     """The runs of adjacent slices of a case; the whole case where all of them are short."""
     runs = [run for run in adjacent_runs(case.indices) if run.stop - run.start >= LEAST_SLICES]
     runs = runs or [slice(place, place + 1) for place in range(len(case.indices))]
-    return [
-        replace(case, indices=case.indices[run], maps=_cut(case.maps, run), brain=case.brain[run])
-        for run in runs
-        if case.brain[run].any()
-    ]
-
-
-def _cut(maps: SliceMaps, run: slice) -> SliceMaps:
-    return replace(
-        maps,
-        **{name: getattr(maps, name)[run] for name in ("squared", "signed", "cycle", "coverage")},
-        network_evaluations=0,
-    )
+    return [case.of_slices(run) for run in runs if case.brain[run].any()]
 
 
 def _patched(maps: SliceMaps, others: SliceMaps, places: Sequence[int]) -> SliceMaps:

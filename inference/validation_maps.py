@@ -15,6 +15,7 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, load_json, save_json
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings
@@ -28,27 +29,6 @@ VALIDATION_FILE = "validation.json"
 HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
 MAX_SLICES = 96
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CaseMaps:
-    """Slices of one case, and how the cycle failed on them.
-
-    Attributes
-    ----------
-    case, subject : whom it shows
-    indices : of the slices in the volume, ascending
-    spacing : mm between slices, rows and columns
-    maps : of the slices
-    brain : bool [S, H, W]
-    """
-
-    case: str
-    subject: str
-    indices: tuple[int, ...]
-    spacing: tuple[float, float, float]
-    maps: SliceMaps
-    brain: np.ndarray
 
 
 @dataclass(frozen=True)

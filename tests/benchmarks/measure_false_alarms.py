@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
-from mmccd_auto.inference.validation_maps import HELD_OUT, CaseMaps, load_validation_maps, load_validation_record
+from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
 from mmccd_auto.training.model_folder import ModelFolder
 
 RATES = (0.05, 0.01, 0.005, 0.001)

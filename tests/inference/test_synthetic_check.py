@@ -13,6 +13,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import InferenceChoice, chosen_plan, load_choice
 from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
@@ -20,7 +21,7 @@ from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.validation_maps import CaseMaps, find_records, healthy_maps
+from mmccd_auto.inference.validation_maps import find_records, healthy_maps
 from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ScorePlan
