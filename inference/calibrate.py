@@ -12,13 +12,14 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, file_sha256
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import (
     HELD_OUT,
     MAX_SLICES,
-    CaseMaps,
+    TRAINED_ON,
     ValidationRecord,
     load_validation_maps,
     load_validation_record,
@@ -72,10 +73,12 @@ def calibrate_model(
     for fold in choose_folds(model, folds):
         make_validation_maps(model, fold, Path(preprocessed), settings, device, max_slices, extensions)
     members = _members(model, settings)
-    cases = [case for fold, record in members.items() for case in load_validation_maps(model, fold, record)]
-    source = next(iter(members.values())).source
+    # What a fold was trained on counts only where no fold has held anything out: the cycle knows it.
+    source = HELD_OUT if any(record.source == HELD_OUT for record in members.values()) else TRAINED_ON
+    shown = {fold: record for fold, record in members.items() if record.source == source}
+    cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record)]
     calibration = fit_calibration(
-        _once_each(cases),
+        once_each(cases),
         plan.configuration(model.configuration).score,
         settings.to_json(),
         source,
@@ -96,11 +99,8 @@ def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
     return calibration
 
 
-def _members(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
-    """The folds whose maps are there and fit: made by these settings and by the weights that are there now.
-
-    Held-out slices count alone, where any fold has them.
-    """
+def folds_with_maps(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
+    """The folds whose maps are there and fit: made by these settings and by the weights that are there now."""
     found = {}
     for fold in model.folds():
         record = load_validation_record(model, fold)
@@ -108,13 +108,18 @@ def _members(model: ModelFolder, settings: InferenceSettings) -> dict[str, Valid
             continue
         if record.weights_sha256 == file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
             found[fold] = record
-    held_out = {fold: record for fold, record in found.items() if record.source == HELD_OUT}
+    return found
+
+
+def _members(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
+    """Those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
+    found = folds_with_maps(model, settings)
     if not found:
         raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
-    return held_out or found
+    return found
 
 
-def _once_each(cases: Sequence[CaseMaps]) -> list[CaseMaps]:
+def once_each(cases: Sequence[CaseMaps]) -> list[CaseMaps]:
     """Every case once: where folds were trained on splits of other times, one may be in two of them."""
     return list({case.case: case for case in cases}.values())
 

@@ -19,13 +19,13 @@ from mmccd_auto.inference.calibration import (
     load_calibration,
     scores_in_units,
 )
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.validation_maps import (
-    CaseMaps,
     choose_healthy_slices,
     load_validation_maps,
     load_validation_record,
@@ -261,12 +261,14 @@ def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, 
     folder = model_folder(folds=("0", "1", "2", "all"), plan=quick_plan)
     first = calibrate_model(folder, preprocessed, ["0"], device=CPU)
     assert [subject.subject for subject in first.subjects] == ["a", "b"]
-    # Folds 1 and "all" have no held-out slices; what they were trained on doesn't count where others have some.
+    # Folds 1 and "all" have no held-out slices; what they were trained on doesn't count where others have some, and they are
+    # calibrated by the held-out slices of the others.
     pooled = calibrate_model(folder, preprocessed, ["1", "2", "all"], device=CPU)
     assert [subject.subject for subject in pooled.subjects] == ["a", "b", "c"]
-    assert set(pooled.weights_sha256) == {"0", "2"}
-    contents = [load_json(folder / f"fold_{fold}" / "calibration.json") for fold in "02"]
-    assert contents[0] == contents[1]
+    assert set(pooled.weights_sha256) == {"0", "1", "2", "all"}
+    contents = [load_json(folder / f"fold_{fold}" / "calibration.json") for fold in ("0", "1", "2", "all")]
+    assert all(content == contents[0] for content in contents)
+    assert Predictor.from_model_folder(folder).scoring.calibrated
 
 
 def test_other_settings_than_the_calibrated_ones_are_said(model_folder, quick_plan, preprocessed, caplog):
