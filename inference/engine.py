@@ -80,7 +80,7 @@ def anomaly_maps(
     patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
     precision : "float32", "bfloat16" (autocast, CUDA only) or "auto" (bfloat16 on CUDA, else float32)
     slice_indices : the slices' numbers in the volume; None counts them from 0
-    description : shown beside the progress bar; None shows the case
+    description : shown beside the progress bar; None shows the case, an empty one no bar
 
     Raises
     ------
@@ -92,7 +92,13 @@ def anomaly_maps(
     work = _Work(cycle, image, brain, settings, case, device, patch_size, precision, slice_indices)
     per_item = evaluations_per_item(cycle, settings)
     batch_size, done = settings.batch_size, 0
-    with tqdm(total=len(work.items) * per_item, desc=description or case, unit="evaluation", leave=False) as progress:
+    with tqdm(
+        total=len(work.items) * per_item,
+        desc=description or case,
+        unit="evaluation",
+        leave=False,
+        disable=description == "",
+    ) as progress:
         while done < len(work.items):
             batch = work.items[done : done + batch_size]
             if not _fits(work, batch):

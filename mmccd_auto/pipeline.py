@@ -20,6 +20,7 @@ from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.training_judge import SyntheticJudge
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
@@ -221,7 +222,10 @@ def train(
     configuration = options.configuration or plan.default_configuration
     model = folders.results / home.name / model_folder_name(options.trainer, options.plans_name, configuration)
     output = fold_folder(model, fold)
-    trainer = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])(
+    trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
+    # The fold "all" holds nothing out, and slices that a cycle has seen can't tell which of its states is best.
+    judged = trainer_class.judgements and str(fold) != "all"
+    trainer = trainer_class(
         plan,
         configuration,
         fold,
@@ -233,6 +237,7 @@ def train(
         num_epochs=options.num_epochs,
         iterations_per_epoch=options.iterations_per_epoch,
         dataset_content=load_json(home / DATASET_FILE),
+        judge=SyntheticJudge(plan, configuration, fold, preprocessed, device) if judged else None,
     )
     logger.info(
         "training on %d cases, %s; validation on %d cases; output %s",

@@ -9,8 +9,8 @@ from mmccd_auto.plans.planner import MMCCDPlanner, Patch
 
 
 class MMCCDPlannerSmall(MMCCDPlanner):
-    """Plans U-Nets with a quarter of the paper's channels, half of its blocks and attention at the deepest levels only, which
-    a CPU trains in an hour."""
+    """Plans U-Nets with a quarter of the paper's channels, half of its blocks and attention at the deepest levels only,
+    which a CPU trains in an hour."""
 
     base_channels = 8
     residual_blocks = 1

@@ -20,6 +20,7 @@ from mmccd_auto.model.cycle import CYCLES, Cycle
 from mmccd_auto.plans.plan import Plan
 
 CHECKPOINT_FINAL = "checkpoint_final.pth"
+CHECKPOINT_BEST = "checkpoint_best.pth"
 CHECKPOINT_LATEST = "checkpoint_latest.pth"
 FORMAT = 1
 

@@ -11,13 +11,13 @@ from typing import Any
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint
+from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
 DATASET_FILE = "dataset.json"
 CALIBRATION_FILE = "calibration.json"
 PREVIOUS_FOLDER = "previous"
-KEPT_FILES = (CHECKPOINT_FINAL, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE)
+KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE)
 DATA_AND_NETWORK = (
     "modalities",
     "slice_axis",

@@ -41,6 +41,7 @@ class EpochRecord:
     train : mean loss over the epoch, per network
     validation : loss of the running mean of the weights on always the same slices, masks, timesteps and noise, per network
     validation_on : "validation" for the fold's validation cases; "train-sample" where there are none (fold all)
+    synthetic_auprc : how well synthetic anomalies are found in healthy validation slices; None where that was not tried
     """
 
     epoch: int
@@ -52,6 +53,7 @@ class EpochRecord:
     train: dict[str, float]
     validation: dict[str, float]
     validation_on: str
+    synthetic_auprc: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
 from mmccd_auto.training.augmentation import default_augmentation
+from mmccd_auto.training.best_state import Judge, best_judgement, epoch_to_predict_with, is_judged
 from mmccd_auto.training.checkpoint import (
+    CHECKPOINT_BEST,
     CHECKPOINT_FINAL,
     CHECKPOINT_LATEST,
     Checkpoint,
@@ -94,6 +98,8 @@ class Trainer:
     processes : workers that load and augment; 0 does it in this process
     num_epochs, iterations_per_epoch, seed : override the plan's
     dataset_content : of dataset.json, written beside plans.json so that the model folder can be used alone
+    judge : the best state that it was shown becomes checkpoint_best.pth, and checkpoint_final.pth too where it is more than
+        1 % better than the last one; None: there is no checkpoint_best.pth
 
     Raises
     ------
@@ -104,6 +110,8 @@ class Trainer:
     cycle_class: ClassVar[type[Reconstructor]]
     picture_interval: ClassVar[float] = 20.0
     """Seconds that pass at least between two drawings of progress.png, besides that of the last epoch; infinite: none."""
+    judgements: ClassVar[int] = 10
+    """How often the judge is asked in the course of a training; 0: never."""
 
     def __init__(
         self,
@@ -119,6 +127,7 @@ class Trainer:
         iterations_per_epoch: int | None = None,
         seed: int | None = None,
         dataset_content: dict[str, Any] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         chosen = plan.configuration(configuration)
         overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
@@ -132,6 +141,7 @@ class Trainer:
         self.preprocessed, self.output = Path(preprocessed), Path(output)
         self.device, self.processes = torch.device(device), processes
         self.dataset_content = dataset_content
+        self.judge = judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
             if getattr(self.settings, name) < 1:
                 raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")
@@ -240,7 +250,7 @@ class Trainer:
         state.epoch, state.step = checkpoint.epoch, checkpoint.step
 
     def _run(self, state: TrainingState) -> None:
-        if state.epoch >= self.settings.num_epochs:
+        if self._is_over(state):
             # what stopped the training may have come between the last checkpoint and its picture
             self._draw(state)
             return
@@ -255,11 +265,11 @@ class Trainer:
         )
         drawn = -float("inf")
         with open_batches(loader, self.processes) as batches:
-            while state.epoch < self.settings.num_epochs:
+            while not self._is_over(state):
                 record = self._run_epoch(state, batches)
                 self.log.append(record)
                 save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
-                last = state.epoch == self.settings.num_epochs and math.isfinite(self.picture_interval)
+                last = self._is_over(state) and math.isfinite(self.picture_interval)
                 if last or time.monotonic() - drawn > self.picture_interval:
                     self._draw(state)
                     drawn = time.monotonic()
@@ -299,6 +309,7 @@ class Trainer:
             train=train,
             validation=validation,
             validation_on=self.data.validation_on,
+            synthetic_auprc=self._judge(state),
         )
 
     def _step(self, state: TrainingState, batch: Batch) -> dict[str, Tensor]:
@@ -334,6 +345,18 @@ class Trainer:
                 seed_of(self.seed, "validation"),
             )
 
+    def _judge(self, state: TrainingState) -> float | None:
+        """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
+        if self.judge is None or not is_judged(state.epoch, self.settings.num_epochs, self.judgements):
+            return None
+        judgement = self.judge(state.ema.model.eval())
+        if judgement > best_judgement(self.log.read()):
+            save_checkpoint(self._checkpoint(state, final=True), self.output / CHECKPOINT_BEST)
+        return judgement
+
+    def _is_over(self, state: TrainingState) -> bool:
+        return state.epoch >= self.settings.num_epochs
+
     def _check_finite(self, state: TrainingState, *losses: dict[str, float]) -> None:
         numbers = torch.tensor([loss for one in losses for loss in one.values()])
         if not numbers.isfinite().all():
@@ -367,6 +390,12 @@ class Trainer:
 
     def _finish(self, state: TrainingState) -> Path:
         path = self.output / CHECKPOINT_FINAL
-        save_checkpoint(self._checkpoint(state, final=True), path)
+        best = epoch_to_predict_with(self.log.read(), state.epoch)
+        if best < state.epoch:
+            logger.info("%s: the state after epoch %d, which finds synthetic anomalies better than the last", path, best)
+            with atomic_path(path) as temporary:
+                shutil.copyfile(self.output / CHECKPOINT_BEST, temporary)
+        else:
+            save_checkpoint(self._checkpoint(state, final=True), path)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
         return path

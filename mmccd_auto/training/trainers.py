@@ -50,6 +50,8 @@ class _Short(Trainer):
 
     largest_batch: ClassVar[int] = 16
     peak_learning_rate: ClassVar[float] = 1e-3
+    # The learning rate ends at 0, so that the last state is the best one; and judging takes minutes on a CPU.
+    judgements: ClassVar[int] = 0
 
     def __init__(self, plan: Plan, *args: Any, **options: Any) -> None:
         batch_size = min(plan.training.batch_size, self.largest_batch)

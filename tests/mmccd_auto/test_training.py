@@ -310,3 +310,47 @@ def test_losses_that_are_not_finite_end_the_training_before_they_are_saved(make_
     assert [record["epoch"] for record in trainer.log.read()] == [1]
     weights = load_checkpoint(trainer.output / "checkpoint_latest.pth").raw_weights
     assert all(one.isfinite().all() for one in weights.values())
+
+
+def judge_that_says(*judgements: float) -> Callable[[Any], float]:
+    words = iter(judgements)
+
+    def judge(cycle: Any) -> float:
+        assert not cycle.training
+        return next(words)
+
+    return judge
+
+
+def test_the_best_state_is_kept(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=4, judge=judge_that_says(0.2, 0.6, 0.4, 0.595))
+    final = load_checkpoint(trainer.train())
+    best = load_checkpoint(trainer.output / "checkpoint_best.pth")
+    assert (best.epoch, final.epoch) == (2, 4)
+    assert [record["synthetic_auprc"] for record in trainer.log.read()] == [0.2, 0.6, 0.4, 0.595]
+    alone = make_trainer(num_epochs=4, output=trainer.output.parent / "fold_1")
+    weights = load_checkpoint(alone.train()).weights
+    assert all(torch.equal(value, final.weights[name]) for name, value in weights.items())
+    assert not (alone.output / "checkpoint_best.pth").exists()
+
+
+def test_a_state_that_is_clearly_better_than_the_last_one_is_the_final_one(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=3, judge=judge_that_says(0.2, 0.7, 0.6))
+    final = load_checkpoint(trainer.train())
+    assert (final.epoch, load_checkpoint(trainer.output / "checkpoint_latest.pth").epoch) == (2, 3)
+
+
+def test_a_continued_training_remembers_its_best_state(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=2, judge=judge_that_says(0.5, 0.9))
+    trainer.train()
+    make_trainer(num_epochs=4, judge=judge_that_says(0.6, 0.8)).train(resume=True)
+    assert load_checkpoint(trainer.output / "checkpoint_best.pth").epoch == 2
+
+
+def test_a_long_training_is_judged_ten_times_and_at_its_end(make_trainer: MakeTrainer) -> None:
+    asked: list[int] = []
+    trainer = make_trainer(num_epochs=23, iterations_per_epoch=1, judge=lambda cycle: float(len(asked)))
+    trainer.on_epoch_end = lambda record, state: asked.append(record.epoch) if record.synthetic_auprc is not None else None
+    trainer.train()
+    assert asked == [3, 6, 9, 12, 15, 18, 21, 23]
+    assert load_checkpoint(trainer.output / "checkpoint_best.pth").epoch == 23
