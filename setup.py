@@ -63,6 +63,7 @@ setup(
             "mmccd_train = mmccd_auto.cli.train:main",
             "mmccd_calibrate = mmccd_auto.cli.calibrate:main",
             "mmccd_find_best_configuration = mmccd_auto.cli.find_best_configuration:main",
+            "mmccd_cross_validate = mmccd_auto.cli.cross_validate:main",
             "mmccd_predict = mmccd_auto.cli.predict:main",
             "mmccd_evaluate = mmccd_auto.cli.evaluate:main",
             "mmccd_demo = mmccd_auto.cli.demo:main",

@@ -13,10 +13,10 @@ import numpy as np
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import Calibration, check_rate, scores_in_units
+from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.validation_maps import CaseMaps
 from mmccd_auto.training.model_folder import ModelFolder
 
 DEFAULT_SCORE = "combined"
@@ -112,7 +112,11 @@ class Scoring:
 
 
 def choose_scoring(
-    model: ModelFolder, folds: Sequence[FoldModel], settings: InferenceSettings, options: ScoreOptions
+    model: ModelFolder,
+    folds: Sequence[FoldModel],
+    settings: InferenceSettings,
+    options: ScoreOptions,
+    calibrations: Mapping[str, Calibration] | None = None,
 ) -> Scoring:
     """What a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
 
@@ -121,16 +125,19 @@ def choose_scoring(
     model, folds : loaded
     settings : by which maps will be made
     options : the user's wishes
+    calibrations : by fold, instead of the folds' own calibration.json
 
     Raises
     ------
     MMCCDError
         If a wish needs a calibration that isn't there.
     """
-    found = {one.fold: calibration_of(model, one) for one in folds}
-    calibrations = {fold: calibration for fold, calibration in found.items() if calibration is not None}
-    if len(calibrations) < len(found):
-        return _uncalibrated(model, sorted(set(found) - set(calibrations)), options)
+    if calibrations is None:
+        found = {one.fold: calibration_of(model, one) for one in folds}
+        calibrations = {fold: calibration for fold, calibration in found.items() if calibration is not None}
+    missing = sorted({one.fold for one in folds} - set(calibrations))
+    if missing:
+        return _uncalibrated(model, missing, options)
     score = options.score or DEFAULT_SCORE
     source = _source(calibrations, settings)
     if options.threshold is not None:

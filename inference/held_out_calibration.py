@@ -1,0 +1,88 @@
+"""The calibration for scans that a fold held out: fitted without them, so that cross-validation doesn't know its cases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from mmccd_auto.inference.calibrate import calibration_of, folds_with_maps, once_each
+from mmccd_auto.inference.calibration import Calibration, fit_calibration
+from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.validation_maps import HELD_OUT, ValidationRecord, load_validation_maps
+from mmccd_auto.training.model_folder import ModelFolder
+
+WITHOUT_OWN = "without the fold's own subjects"
+OF_FOLD = "of the fold itself"
+UNCALIBRATED = "none"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeldOutCalibration:
+    """What a fold's held-out scans are scored by.
+
+    Attributes
+    ----------
+    origin : WITHOUT_OWN, OF_FOLD (which knows the scans) or UNCALIBRATED
+    folds : whose healthy slices are in it, where the origin is WITHOUT_OWN; else empty
+    calibration : None where there is none
+    """
+
+    origin: str
+    folds: tuple[str, ...]
+    calibration: Calibration | None
+
+
+def held_out_calibration(
+    model: ModelFolder, fold: FoldModel, cases: Collection[str], subjects: Collection[str], settings: InferenceSettings
+) -> HeldOutCalibration:
+    """Calibrate on the healthy slices of the other folds, without those of the people whom this fold held out.
+
+    calibration.json of a fold is fitted on the held-out slices of all folds, its own among them. Where no other fold has
+    slices, it is taken nevertheless, which is said.
+
+    Parameters
+    ----------
+    model : with the folds' validation maps
+    fold : whose held-out scans are to be predicted
+    cases, subjects : that it held out
+    settings : by which maps will be made
+
+    Raises
+    ------
+    MMCCDError
+        If a file of the other folds is missing or broken.
+    """
+    records = _records_without(model, fold.fold, cases, subjects, settings)
+    if records:
+        maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record)]
+        score = chosen_plan(model).configuration(model.configuration).score
+        source = next(iter(records.values())).source
+        calibration = fit_calibration(once_each(maps), score, settings.to_json(), source, {fold.fold: fold.weights_sha256})
+        return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
+    own = calibration_of(model, fold)
+    if own is None:
+        return HeldOutCalibration(UNCALIBRATED, (), None)
+    logger.warning(
+        "fold %s: no other fold has maps of other people's healthy slices by these settings, so the scores are calibrated "
+        "on the very people that are predicted, and new scans may have more false alarms: train more folds, or run "
+        "mmccd_calibrate.",
+        fold.fold,
+    )
+    return HeldOutCalibration(OF_FOLD, (), own)
+
+
+def _records_without(
+    model: ModelFolder, fold: str, cases: Collection[str], subjects: Collection[str], settings: InferenceSettings
+) -> dict[str, ValidationRecord]:
+    """The other folds' validation records without these people; those of held-out slices alone, where there are any."""
+    found = {}
+    for name, record in folds_with_maps(model, settings).items():
+        others = {case: subject for case, subject in record.cases.items() if case not in cases and subject not in subjects}
+        if name != fold and others:
+            found[name] = replace(record, cases=others)
+    held_out = {name: record for name, record in found.items() if record.source == HELD_OUT}
+    return held_out or found

@@ -1,0 +1,308 @@
+"""Cross-validation: every fold of a trained model predicts the scans that its training held out, as a user would."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
+from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
+from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.image_io import read_geometry, read_volume, write_volume
+from mmccd_auto.inference.chosen import INFERENCE_FILE
+from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
+from mmccd_auto.inference.fold_models import choose_folds
+from mmccd_auto.inference.held_out_calibration import held_out_calibration
+from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
+from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.paths import Folders
+from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits
+from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
+from mmccd_auto.training.fold_folder import CALIBRATION_FILE
+from mmccd_auto.training.model_folder import ModelFolder
+
+MAPS_FOLDER = "cross_validation"
+RESULT_FILE = "cross_validation.json"
+ALL = "all"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    cases : fold -> held-out cases that have a scan of the input modality, sorted
+    left_out : case -> why no fold predicts it
+    """
+
+    cases: dict[str, list[str]]
+    left_out: dict[str, str]
+
+
+def cross_validate(
+    folders: Folders,
+    options: PredictionOptions,
+    device: torch.device,
+    processes: int = 0,
+    overwrite: bool = False,
+) -> CrossValidation:
+    """Predict every case by the fold that held it out, from the raw scans, and judge the maps against labelsTr.
+
+    The scores are calibrated without the people that a fold held out. Maps go to MODEL/fold_K/cross_validation/, the result
+    to MODEL/cross_validation.json. What an interrupted run has finished is kept. A case without a label file counts as
+    healthy.
+
+    Parameters
+    ----------
+    folders : raw, preprocessed (for splits_final.json) and results are used
+    options : which model, and which of its folds; None takes every finished one that holds something out
+    device : to compute on
+    processes : workers that judge; 0 works in this process
+    overwrite : predict every case anew
+
+    Raises
+    ------
+    MMCCDError
+        If there is no such model, dataset or splits, a fold was trained on what it holds out now, nothing is held out, or
+        any case can't be predicted or judged: there are no figures then, since leaving out the difficult cases flatters.
+    """
+    model = choose_model(folders, options)
+    dataset = load_dataset(find_dataset(folders.raw, model.plan.dataset_name))
+    splits_file = folders.preprocessed / dataset.name / SPLITS_FILE
+    held_out = _find_held_out(model, dataset, _load_splits(splits_file, dataset), options.folds)
+    for fold, cases in held_out.cases.items():
+        _check_unseen(model, fold, cases, dataset, splits_file)
+    predictions: dict[str, FoldPrediction] = {}
+    failed: list[str] = []
+    for fold, cases in held_out.cases.items():
+        predictions[fold], problems = _predict_fold(model, fold, cases, dataset, device, options.extensions, overwrite)
+        failed += problems
+    if failed:
+        listed = "\n".join(f"  - {problem}" for problem in failed)
+        raise MMCCDError(
+            f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; mend them, or "
+            f"take them out of {splits_file}, and run the same command again:\n{listed}"
+        )
+    evaluations = {
+        fold: _judge_fold(model, cases, dataset, model.fold(fold) / MAPS_FOLDER, processes)
+        for fold, cases in held_out.cases.items()
+    }
+    result = CrossValidation(
+        model=model.path.resolve().name,
+        dataset=dataset.name,
+        method=model.trainer,
+        predictions=predictions,
+        evaluations=evaluations,
+        unlabelled=tuple(case for cases in held_out.cases.values() for case in cases if dataset.label_file(case) is None),
+        left_out=held_out.left_out,
+        warnings=tuple(_warnings(model, dataset, held_out, evaluations)),
+    )
+    save_json(result.to_json(), model.path / RESULT_FILE)
+    return result
+
+
+def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
+    if not path.is_file():
+        raise MMCCDError(
+            f"{path} does not exist: it says which cases each fold held out; copy it from where the model was trained."
+        )
+    return check_splits(load_json(path), {case: dataset.subject(case) for case in dataset.cases()}, str(path))
+
+
+def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split], wanted: Sequence[str] | None) -> _HeldOut:
+    """Which fold predicts which case, and which cases are predicted by none."""
+    finished = choose_folds(model, None)
+    folds = [fold for fold in finished if fold != ALL] if wanted is None else choose_folds(model, wanted)
+    if not folds or ALL in folds:
+        raise MMCCDError(
+            f"{model.path}: the fold all holds no case out: train one of the folds 0, 1, ... and validate that."
+        )
+    modality = model.plan.configuration(model.configuration).input_modality
+    everything = dataset.cases()
+    cases: dict[str, list[str]] = {}
+    left_out: dict[str, str] = {}
+    for fold in folds:
+        held_out = sorted(cases_of_fold(splits, everything, fold)["val"])
+        cases[fold] = [case for case in held_out if dataset.channel_file(case, modality).is_file()]
+        left_out |= {case: f"it has no {modality}" for case in held_out if case not in cases[fold]}
+    _check_once(cases)
+    predicted = {case for of_fold in cases.values() for case in of_fold}
+    for case in everything:
+        if case not in predicted and case not in left_out:
+            left_out[case] = _why_left_out(case, splits, finished)
+    cases = {fold: of_fold for fold, of_fold in cases.items() if of_fold}
+    if not cases:
+        raise MMCCDError(
+            f"{dataset.folder}: no case with {modality} is held out by fold {', '.join(folds)} of {model.path}."
+        )
+    return _HeldOut(cases, dict(sorted(left_out.items())))
+
+
+def _check_once(cases: Mapping[str, Sequence[str]]) -> None:
+    seen: dict[str, str] = {}
+    for fold, of_fold in cases.items():
+        for case in of_fold:
+            if case in seen:
+                raise MMCCDError(
+                    f"{SPLITS_FILE}: {case} is held out by fold {seen[case]} and by fold {fold}: choose folds with -f so "
+                    "that each case is judged once."
+                )
+            seen[case] = fold
+
+
+def _why_left_out(case: str, splits: Sequence[Split], finished: Sequence[str]) -> str:
+    holding = [str(fold) for fold, split in enumerate(splits) if case in split["val"]]
+    if not holding:
+        return f"no fold of {SPLITS_FILE} holds it out"
+    there = [fold for fold in holding if fold in finished]
+    return (
+        f"held out by fold {there[0]}, left out by -f" if there else f"held out by fold {holding[0]}, which is not trained"
+    )
+
+
+def _check_unseen(model: ModelFolder, fold: str, cases: Sequence[str], dataset: Dataset, splits_file: Path) -> None:
+    """Raise :class:`MMCCDError` where the fold was trained on one of the people: the splits were changed since."""
+    trained = model.checkpoint(fold).record.get("training_cases", [])
+    known = {dataset.subject(case) for case in trained}
+    seen = sorted(case for case in cases if dataset.subject(case) in known)
+    if seen:
+        raise MMCCDError(
+            f"{splits_file} holds {', '.join(seen)} out of fold {fold}, but {model.fold(fold)} was trained on the same "
+            "people: restore the splits, or train the fold anew."
+        )
+
+
+def _predict_fold(
+    model: ModelFolder,
+    fold: str,
+    cases: Sequence[str],
+    dataset: Dataset,
+    device: torch.device,
+    extensions: Sequence[str],
+    overwrite: bool,
+) -> tuple[FoldPrediction, list[str]]:
+    """Predict a fold's held-out cases; also one sentence for each that could not be predicted."""
+    predictor = Predictor.from_model_folder(model.path, folds=[fold], device=device, extensions=extensions)
+    (loaded,) = predictor.folds
+    people = {dataset.subject(case) for case in cases}
+    found = held_out_calibration(model, loaded, cases, people, predictor.settings)
+    calibrations = {} if found.calibration is None else {fold: found.calibration}
+    predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
+    output = model.fold(fold) / MAPS_FOLDER
+    content = None if found.calibration is None else json.loads(json.dumps(asdict(found.calibration)))
+    _discard_other_maps(output, cases, content, overwrite)
+    rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
+    told = FoldPrediction(
+        folder=f"{output.parent.name}/{output.name}",
+        weights_sha256=loaded.weights_sha256,
+        calibration=found.origin,
+        calibration_folds=found.folds,
+        calibration_subjects=0 if found.calibration is None else len(found.calibration.subjects),
+        scoring=predictor.scoring.to_json(),
+        settings=predictor.settings.to_json(),
+    )
+    return told, [f"fold {fold}: {row.reason}" for row in rows if row.status == FAILED]
+
+
+def _discard_other_maps(output: Path, cases: Sequence[str], calibration: object, overwrite: bool) -> None:
+    """Remove maps of another calibration, which CASE.json alone doesn't tell apart, and note the one that is used now."""
+    path = output / CALIBRATION_FILE
+    if not overwrite and path.is_file() and load_json(path) == calibration:
+        return
+    for case in cases:
+        remove_case_files(output, case)
+    save_json(calibration, path)
+
+
+def _predict_cases(
+    predictor: Predictor, cases: Sequence[str], dataset: Dataset, output: Path, description: str
+) -> list[SummaryRow]:
+    """Predict scan by scan, because imagesTr holds those of other folds, too; summary.csv is of all of them."""
+    rows: list[SummaryRow] = []
+    with tempfile.TemporaryDirectory(prefix="mmccd-cross-validate-") as workspace:
+        try:
+            for case in tqdm(cases, desc=description, unit="case"):
+                scan = dataset.channel_file(case, predictor.input_modality)
+                masks = _brain_masks_of(dataset, case, Path(workspace))
+                rows += predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True).rows
+        finally:
+            write_summary(rows, output)
+    return rows
+
+
+def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:
+    """A folder with the case's brain mask as CASE.nii.gz, which is how prediction wants it; None where none is given."""
+    given = dataset.brain_mask_file(case)
+    if given is None or given.name == f"{case}.nii.gz":
+        return None if given is None else given.parent
+    mask = read_volume(given, dtype=None)
+    write_volume(mask.array, mask.geometry, workspace / f"{case}.nii.gz")
+    return workspace
+
+
+def _judge_fold(model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps: Path, processes: int) -> ComparisonResult:
+    """Judge a fold's maps against labelsTr, where a case without a file gets a label of zeros."""
+    with tempfile.TemporaryDirectory(prefix="mmccd-cross-validate-") as workspace:
+        reference = Path(workspace) / "labelsTr"
+        reference.mkdir()
+        for case in cases:
+            label = dataset.label_file(case)
+            if label is None:
+                geometry = read_geometry(maps / f"{case}{ANOMALY_ENDING}")
+                nothing = np.zeros(tuple(reversed(geometry.size)), dtype=np.uint8)
+                write_volume(nothing, geometry, reference / f"{case}.nii.gz")
+            else:
+                _copy(label, reference / label.name)
+        try:
+            return compare_folders(reference, {model.trainer: maps}, dataset.images_folder(), processes=processes)
+        except MMCCDError as error:
+            # The sentence should name the user's file, not its copy.
+            raise MMCCDError(str(error).replace(str(reference), str(dataset.labels_folder()))) from error
+
+
+def _copy(file: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(file, target)
+    except OSError as error:
+        raise MMCCDError(f"{file} can't be copied to {target} ({error.strerror or error}): check both.") from error
+
+
+def _warnings(
+    model: ModelFolder, dataset: Dataset, held_out: _HeldOut, evaluations: Mapping[str, ComparisonResult]
+) -> list[str]:
+    """What a reader of the figures should know; what hasn't been said already is logged."""
+    found = []
+    if all(dataset.label_file(case) is None for cases in held_out.cases.values() for case in cases):
+        found.append(
+            f"{dataset.labels_folder()} holds no label of these cases, so all of them are taken for healthy: AUPRC and best "
+            "Dice are undefined, and only the masked share of the brain tells something."
+        )
+    if (model.path / INFERENCE_FILE).is_file():
+        found.append(
+            f"{model.path / INFERENCE_FILE}: steps, strips and score were chosen by synthetic anomalies in healthy slices "
+            "of held-out cases, which are not wholly unseen therefore."
+        )
+    judged = [fold for fold in held_out.cases if (model.fold(fold) / CHECKPOINT_BEST).is_file()]
+    if judged:
+        found.append(
+            f"{CHECKPOINT_BEST} of fold {', '.join(judged)}: which state of the training predicts was chosen by synthetic "
+            "anomalies in healthy slices of held-out cases, which are not wholly unseen therefore."
+        )
+    for warning in found:
+        logger.warning("%s", warning)
+    return found + [warning for evaluation in evaluations.values() for warning in evaluation.warnings]
