@@ -14,8 +14,8 @@ from tqdm import tqdm
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.tiles import tile_corners
-from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.model.noise import combine_keys
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, keep_mask
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -52,7 +52,7 @@ class _Item:
 
 
 def anomaly_maps(
-    cycle: Cycle,
+    cycle: Reconstructor,
     image: np.ndarray,
     brain: np.ndarray,
     settings: InferenceSettings,
@@ -109,7 +109,7 @@ def anomaly_maps(
     return work.maps(len(work.items) * per_item)
 
 
-def evaluations_per_item(cycle: Cycle, settings: InferenceSettings) -> int:
+def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> int:
     """Network evaluations for one strip (masked cycles) or slice (else)."""
     return cycle.evaluations(settings.sampling)
 
@@ -139,7 +139,7 @@ class _Work:
 
     def __init__(
         self,
-        cycle: Cycle,
+        cycle: Reconstructor,
         image: np.ndarray,
         brain: np.ndarray,
         settings: InferenceSettings,

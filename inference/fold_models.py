@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.model.cycle import Cycle
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.find_trainer import cycle_class_of
@@ -32,7 +32,7 @@ class FoldModel:
     """
 
     fold: str
-    cycle: Cycle
+    cycle: Reconstructor
     weights_sha256: str
 
 

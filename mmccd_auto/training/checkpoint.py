@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
-from mmccd_auto.model.cycle import CYCLES, Cycle
+from mmccd_auto.model.cycle import CYCLES
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 
 CHECKPOINT_FINAL = "checkpoint_final.pth"
@@ -58,8 +59,8 @@ class Checkpoint:
     record: dict[str, Any] = field(default_factory=dict)
 
     def build_cycle(
-        self, device: str | torch.device = "cpu", cycle_class: type[Cycle] | None = None, raw: bool = False
-    ) -> Cycle:
+        self, device: str | torch.device = "cpu", cycle_class: type[Reconstructor] | None = None, raw: bool = False
+    ) -> Reconstructor:
         """The trained cycle in evaluation mode.
 
         Parameters

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.find_class import find_subclass
-from mmccd_auto.model.cycle import CYCLES, Cycle
+from mmccd_auto.model.cycle import CYCLES
+from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.training.checkpoint import Checkpoint
 from mmccd_auto.training.trainer import Trainer
 
@@ -33,7 +34,7 @@ def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> t
     return found
 
 
-def cycle_class_of(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> type[Cycle]:
+def cycle_class_of(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> type[Reconstructor]:
     """The class of a checkpoint's cycle: the package's own, or else that of its trainer, looked for in ``folders``.
 
     Raises
