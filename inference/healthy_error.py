@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +13,7 @@ INTENSITY_CLASSES = 12
 DISTANCE_EDGES_MM = (3.0, 6.0, 10.0, 16.0)
 PRIOR_PIXELS = 300
 LEAST_SPREAD = 0.05
+LEAST_OWN_ERROR = 0.25
 SIGNS = {"brighter": 1, "darker": -1}
 
 
@@ -42,12 +43,46 @@ class HealthyError:
     intensity_centres : of the classes of reconstructed intensity, ascending, in the scale of normalised scans
     distance_edges_mm : between the classes of distance from the brain's edge
     brighter, darker : [intensity class][distance class], in the scale of normalised scans
+    usual_median : median over healthy subjects of the median of their errors, each divided by what is usual at its place
     """
 
     intensity_centres: tuple[float, ...]
     distance_edges_mm: tuple[float, ...]
     brighter: tuple[tuple[float, ...], ...]
     darker: tuple[tuple[float, ...], ...]
+    usual_median: float
+
+    def relative(self, signed: np.ndarray, place: Place) -> dict[str, np.ndarray]:
+        """How much brighter and darker pixels are than their cycle, divided by the healthy error at such places.
+
+        Parameters
+        ----------
+        signed : float32, x - x^ of the pixels of ``place``
+
+        Returns
+        -------
+        "brighter", "darker" : float32, >= 0; the 95th percentile of healthy pixels is 1
+        """
+        return {name: np.maximum(sign * signed, 0) / self.spread(name, place) for name, sign in SIGNS.items()}
+
+    def own_error(self, relative: Mapping[str, np.ndarray], brain: np.ndarray) -> float:
+        """How large a scan's errors are on the whole against those of healthy subjects.
+
+        Scanners and sequences differ in contrast and noise, and the cycle knows some better than others: the errors of the
+        healthy tissue of one person can be twice those of another, which no threshold for both can mend. The median over
+        the brain tells; lesions hardly move it unless they fill much of the brain.
+
+        Parameters
+        ----------
+        relative : see :meth:`relative`, of slices [S, H, W]
+        brain : bool [S, H, W], not empty
+
+        Returns
+        -------
+        1 for what is usual, at least LEAST_OWN_ERROR
+        """
+        median = float(np.median(sum(relative[name][brain] for name in SIGNS)))
+        return max(median / self.usual_median, LEAST_OWN_ERROR)
 
     def spread(self, sign: str, place: Place) -> np.ndarray:
         """The healthy error to expect at each pixel of ``place``; float32, at least LEAST_SPREAD.
@@ -110,7 +145,11 @@ def fit_healthy_error(errors: Sequence[np.ndarray], places: Sequence[Place]) -> 
             parts = (chosen & (column == one) for one in range(len(DISTANCE_EDGES_MM) + 1))
             table.append(tuple(max(LEAST_SPREAD, _leaning(error[part], weights[part], parent)) for part in parts))
         tables[name] = tuple(table)
-    return HealthyError(tuple(float(one) for one in centres), DISTANCE_EDGES_MM, tables["brighter"], tables["darker"])
+    found = HealthyError(tuple(float(one) for one in centres), DISTANCE_EDGES_MM, tables["brighter"], tables["darker"], 1.0)
+    relative = [found.relative(*one) for one in zip(errors, places, strict=True)]
+    medians = [np.median(sum(one.values())) for one in relative]
+    # A cycle without any error would make a median of 0.
+    return replace(found, usual_median=max(float(np.median(medians)), 1e-6))
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, probability: float) -> float:

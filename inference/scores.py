@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmccd_auto.inference.engine import SliceMaps
-from mmccd_auto.inference.healthy_error import SIGNS, HealthyError, place_of
+from mmccd_auto.inference.healthy_error import HealthyError, place_of
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.smoothing import smooth_inside
 
@@ -20,12 +20,13 @@ Spacing = tuple[float, float, float]
 def signed_scores(
     maps: SliceMaps, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, healthy: HealthyError, smoothing_mm: float
 ) -> dict[str, np.ndarray]:
-    """How much brighter and how much darker than its cycle the scan is, relative to healthy tissue at such places.
+    """How much brighter and how much darker than its cycle the scan is, relative to healthy tissue at such places, and to
+    the size of the scan's errors on the whole.
 
     Parameters
     ----------
     maps : of slices [S, H, W]
-    brain : bool [S, H, W]
+    brain : bool [S, H, W], not empty
     indices : of the slices in the volume; only neighbours are smoothed into each other
     spacing : mm between slices, rows and columns
     healthy : error to expect
@@ -36,12 +37,11 @@ def signed_scores(
     "brighter", "darker" : float32 [S, H, W], >= 0, and 0 outside the brain; 1 is about the 95th percentile of healthy
     pixels before smoothing
     """
-    place = place_of(maps.cycle, brain, spacing[1])
-    found = {}
-    for name, sign in SIGNS.items():
-        relative = np.maximum(sign * maps.signed, 0) / healthy.spread(name, place)
-        found[name] = smooth_in_brain(relative, brain, indices, spacing, smoothing_mm)
-    return found
+    relative = healthy.relative(maps.signed, place_of(maps.cycle, brain, spacing[1]))
+    own_error = np.float32(healthy.own_error(relative, brain))
+    return {
+        name: smooth_in_brain(values / own_error, brain, indices, spacing, smoothing_mm) for name, values in relative.items()
+    }
 
 
 def combine(units: Mapping[str, np.ndarray], plan: ScorePlan) -> np.ndarray:

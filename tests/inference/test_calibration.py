@@ -110,9 +110,38 @@ def test_every_subject_counts_the_same_however_many_slices_it_has():
     together = fitted([quiet, noisy])
     halves = [simulated("b", 2, spread=3.0, slices=6), replace(quiet, subject="a")]
     assert together.units == pytest.approx(fitted(halves).units)
-    shares = [np.mean(scores_in_units(one, together)["combined"][one.brain] > 1) for one in (quiet, noisy)]
+    shares = [np.mean(scores_in_units(one, together)["squared"][one.brain] > 1) for one in (quiet, noisy)]
     assert np.mean(shares) == pytest.approx(0.01, rel=0.05)
     assert shares[0] < 0.002 < 0.01 < shares[1]
+
+
+@pytest.mark.parametrize("spread", [0.4, 1.0, 3.0])
+@pytest.mark.parametrize("rate", [0.05, 0.005])
+def test_the_promise_holds_for_a_scan_that_the_cycle_knows_better_or_worse(spread, rate):
+    calibration = fitted([simulated("a", 1, slices=80), simulated("b", 2, slices=40)], ScorePlan(smoothing_mm=0.0))
+    new = simulated("c", 3, spread=spread, slices=100)
+    share = np.mean(scores_in_units(new, calibration)["combined"][new.brain] > calibration.threshold(rate))
+    assert share == pytest.approx(rate, rel=0.3)
+
+
+def test_a_scan_without_any_error_is_not_blown_up():
+    calibration = fitted([simulated("a", 1, slices=40)], ScorePlan(smoothing_mm=0.0))
+    explained = simulated("b", 2, spread=0.02, slices=40)
+    assert scores_in_units(explained, calibration)["combined"].max() < 0.2
+
+
+def test_a_large_lesion_hardly_lowers_the_scores_of_its_scan():
+    calibration = fitted([simulated("a", 1, slices=40), simulated("b", 2, slices=40)], ScorePlan(smoothing_mm=0.0))
+    healthy, ill = (simulated("c", 3, slices=40) for _ in range(2))
+    lesion = (slice(10, 30), slice(10, 24), slice(10, 24))
+    ill.maps.signed[lesion] += 8
+    beside = healthy.brain.copy()
+    beside[lesion] = False
+    without, found = (scores_in_units(one, calibration)["combined"] for one in (healthy, ill))
+    ratio = found[beside & (without > 0.1)] / without[beside & (without > 0.1)]
+    # A tenth of the brain is lesion.
+    assert 0.8 < ratio.min() <= ratio.max() < 1
+    assert np.median(found[lesion]) > calibration.threshold(0.005)
 
 
 def test_two_cases_of_a_subject_are_one_subject():
