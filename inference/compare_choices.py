@@ -78,13 +78,30 @@ def try_choices(
     found = []
     for settings in candidate_settings(model, loaded):
         logger.info("%s: %s", model.path.name, _in_words(settings))
-        healthy = _healthy(loaded, model, preprocessed, records, chosen, settings, device)
+        healthy = healthy_cases(loaded, model, preprocessed, records, chosen, settings, device)
         altered = maps_of_altered(
             alter_cases(healthy, modality, preprocessed, records, per_kind), loaded, model.plan, settings, device
         )
         evaluations = sum(case.maps.network_evaluations for case in healthy) / sum(len(case.indices) for case in healthy)
         found += _scores_tried(model, settings, healthy, altered, evaluations, source)
     return found
+
+
+def healthy_cases(
+    loaded: FoldModel,
+    model: ModelFolder,
+    preprocessed: Path,
+    records: dict[str, CaseRecord],
+    chosen: dict[str, list[int]],
+    settings: InferenceSettings,
+    device: torch.device,
+) -> list[CaseMaps]:
+    """The maps of the ``chosen`` slices of every case; the parameters are those of :func:`try_choices` and what it loads."""
+    modality = model.plan.configuration(model.configuration).input_modality
+    return [
+        healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device)
+        for case, indices in chosen.items()
+    ]
 
 
 def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
@@ -127,22 +144,6 @@ def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
         f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
         f"{100 * TOLERANCE:g} % of the best",
     )
-
-
-def _healthy(
-    loaded: FoldModel,
-    model: ModelFolder,
-    preprocessed: Path,
-    records: dict[str, CaseRecord],
-    chosen: dict[str, list[int]],
-    settings: InferenceSettings,
-    device: torch.device,
-) -> list[CaseMaps]:
-    modality = model.plan.configuration(model.configuration).input_modality
-    return [
-        healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device)
-        for case, indices in chosen.items()
-    ]
 
 
 def _scores_tried(

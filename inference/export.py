@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, load_json, save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.masks import component_volumes
-from mmccd_auto.inference.prediction import ModelIdentity, Prediction
-from mmccd_auto.inference.scoring import Scoring
-from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.pictures import case_picture
@@ -74,9 +72,7 @@ class SummaryRow:
 
 
 def describe_request(
-    identity: ModelIdentity,
-    settings: InferenceSettings,
-    scoring: Scoring,
+    made_by: Mapping[str, Any],
     *,
     input_file: str | None,
     input_sha256: str,
@@ -92,6 +88,7 @@ def describe_request(
 
     Parameters
     ----------
+    made_by : the model, see :meth:`mmccd_auto.inference.scan_predictor.ScanPredictor.request`
     input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
     input_sha256 : of the content
     brain_mask_file, brain_mask_sha256 : name and content, None where none is given
@@ -105,9 +102,7 @@ def describe_request(
         "brain_mask_file": brain_mask_file,
         "brain_mask_sha256": brain_mask_sha256,
         "brain_extraction": brain_extraction,
-        **asdict(identity) | {"folds": list(identity.folds)},
-        "settings": settings.to_json(),
-        **scoring.to_json(),
+        **made_by,
         "save_cycle": save_cycle,
         "dicom": dicom,
     }

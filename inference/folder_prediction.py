@@ -35,7 +35,7 @@ from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.volume_names import volume_ending, walk
 
 if TYPE_CHECKING:
-    from mmccd_auto.inference.predictor import Predictor
+    from mmccd_auto.inference.scan_predictor import ScanPredictor
 
 SERIES_FILE = "series.csv"
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ NIFTI_ONLY = ExportOptions()
 
 
 def predict_file(
-    predictor: Predictor,
+    predictor: ScanPredictor,
     path: Path,
     output: Path,
     case: str | None = None,
@@ -88,7 +88,7 @@ def predict_file(
         If the scan can't be predicted.
     """
     _check_output(path, output)
-    (found,) = discover_cases(path, predictor.input_modality, predictor.plan.modalities).cases
+    (found,) = discover_cases(path, predictor.input_modality, predictor.modalities).cases
     run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
     mask = None if brain_mask is None else Path(brain_mask)
     prediction, _ = run.predict(InputCase(case or found.case, path), mask)
@@ -96,7 +96,7 @@ def predict_file(
 
 
 def predict_folder(
-    predictor: Predictor,
+    predictor: ScanPredictor,
     source: Path,
     output: Path,
     brain_masks: Path | None = None,
@@ -146,7 +146,7 @@ def predict_folder(
 class _Run:
     """What is the same for all cases of a run."""
 
-    predictor: Predictor
+    predictor: ScanPredictor
     root: Path
     output: Path
     masks: Path | None
@@ -199,9 +199,7 @@ class _Run:
             # Folders and files of an export may be called by the patient's name.
             name, content = None, _content(sorted(found.series.files))
         return describe_request(
-            predictor.identity,
-            predictor.settings,
-            predictor.scoring,
+            predictor.request(),
             input_file=name,
             input_sha256=content,
             brain_mask_file=None if mask is None else mask.name,
@@ -233,9 +231,9 @@ class _Run:
         return names
 
 
-def _discover(predictor: Predictor, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
+def _discover(predictor: ScanPredictor, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
     """The cases of NIfTI files, and those of DICOM files beside them."""
-    modality, modalities = predictor.input_modality, predictor.plan.modalities
+    modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
         return discover_cases(source, modality, modalities)
     export = read_export(source, workspace)
@@ -261,17 +259,14 @@ def _discover(predictor: Predictor, source: Path, output: Path, options: ExportO
     return InputListing((*cases, *beside.cases), beside.ignored)
 
 
-def _announce(predictor: Predictor, listing: InputListing) -> None:
-    steps = f", {predictor.settings.sampling.steps} steps" if any(one.cycle.masked for one in predictor.folds) else ""
+def _announce(predictor: ScanPredictor, listing: InputListing) -> None:
     cases = len(listing.cases)
     logger.info(
-        "%d %s to predict from %s alone; fold %s, preset %s%s, on %s",
+        "%d %s to predict from %s alone; %s, on %s",
         cases,
         "case" if cases == 1 else "cases",
         predictor.input_modality,
-        "+".join(predictor.identity.folds),
-        predictor.settings.preset,
-        steps,
+        predictor.describe(),
         predictor.device,
     )
 

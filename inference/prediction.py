@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class ModelIdentity:
     dataset, trainer, plans, configuration : what it was trained on, and by
     input_modality : the scan that it examines
     slice_axis : along which slices are cut
-    folds : whose maps were averaged
+    folds : whose maps were averaged; MODEL/fold_K for an ensemble
     weights_sha256 : of each fold's checkpoint
     """
 
@@ -89,3 +90,7 @@ class ModelIdentity:
     slice_axis: str
     folds: tuple[str, ...]
     weights_sha256: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """What CASE.json tells of it."""
+        return asdict(self) | {"folds": list(self.folds)}

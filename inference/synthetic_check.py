@@ -130,11 +130,15 @@ def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score:
     calibration : of the same cycle and settings
     score : one of SCORES
     """
+    return auprc_of_scores(cases, [scores_in_units(one.case, calibration)[score] for one in cases])
+
+
+def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> dict[str, float]:
+    """As :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
     found: dict[str, list[float]] = {}
-    for one in cases:
+    for one, values in zip(cases, scores, strict=True):
         brain = one.case.brain
-        values = scores_in_units(one.case, calibration)[score][brain]
-        figures = ranking_figures(count_scores(values, one.anomaly[brain]))
+        figures = ranking_figures(count_scores(values[brain], one.anomaly[brain]))
         found.setdefault(one.kind, []).append(figures["auprc"])
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 

@@ -15,8 +15,9 @@ from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.compare_choices import Tried, best_of, choice_of, try_choices
+from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.validation_maps import MAX_SLICES
-from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
 from mmccd_auto.paths import Folders
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models
 
@@ -31,13 +32,16 @@ class BestConfiguration:
     Attributes
     ----------
     best : by model, what was chosen for it
-    model : the best one of the input modality that the plan takes by default
+    models : what predicts by default, of the input modality that the plan takes by default: the best model, or an ensemble
+        that is more than 1 % better
     tried : everything, model by model
+    ensembles : that were tried
     """
 
     best: dict[str, Tried]
-    model: str
+    models: tuple[str, ...]
     tried: tuple[Tried, ...]
+    ensembles: tuple[TriedEnsemble, ...]
 
 
 def calibrate(
@@ -82,8 +86,9 @@ def find_best_configuration(
     """Choose steps, strips and score for every trained model, and among the models, without labels and without training.
 
     Synthetic anomalies are put into healthy slices that the models were not trained on. What finds them best, at the least
-    cost, is written into MODEL/inference.json, the models are calibrated for it, and the best one is named in
-    best_configuration.json of the dataset's results: both are what mmccd_predict obeys.
+    cost, is written into MODEL/inference.json, and the models are calibrated for it. Then pairs of models of the default
+    input modality, and all of them, are tried as ensembles. The best is named in best_configuration.json of the dataset's
+    results: both files are what mmccd_predict obeys.
 
     Parameters
     ----------
@@ -100,7 +105,7 @@ def find_best_configuration(
         If the dataset has no trained model, or its slices aren't here.
     """
     results = find_dataset(folders.results, dataset)
-    models = _wanted(find_models(folders.results, results.name), options)
+    models = fitting(find_models(folders.results, results.name), options)
     if not models:
         raise MMCCDError(f"{results} holds no trained model of this -c, -tr and -p: run mmccd_train first.")
     tried: list[Tried] = []
@@ -116,8 +121,13 @@ def find_best_configuration(
         tried += found
     default = models[0].plan.configuration().input_modality
     candidates = [model for model in models if _input_modality(model) == default] or models
-    chosen = max((model.path.resolve().name for model in candidates), key=lambda name: best[name].auprc)
-    result = BestConfiguration(best, chosen, tuple(tried))
+    single = max((best[model.path.resolve().name] for model in candidates), key=lambda one: one.auprc)
+    ensembles: list[TriedEnsemble] = []
+    for (plans_name, fold), members in _comparable(candidates, options).items():
+        preprocessed = preprocessed_folder(folders, members[0])
+        logger.info("ensembles of %d models of %s, fold %s", len(members), plans_name, fold)
+        ensembles += try_ensembles(members, best, fold, preprocessed, device, per_kind, max_slices, options.extensions)
+    result = BestConfiguration(best, best_members(single, ensembles), tuple(tried), tuple(ensembles))
     save_json(asdict(result), results / BEST_FILE)
     return result
 
@@ -131,17 +141,19 @@ def describe_best(found: BestConfiguration) -> str:
             f"{best.auprc:>6.3f} {published:>9.3f} {best.evaluations_per_slice:>11.0f}  {name}: {best.sampling_steps}, "
             f"{best.strip_stride} px, {best.score.smoothing_mm:g} mm, x {best.score.other_weight:g}"
         )
-    return "\n".join([*lines, f"mmccd_predict takes {found.model} by default"])
-
-
-def _wanted(models: Sequence[ModelFolder], options: PredictionOptions) -> list[ModelFolder]:
-    return [
-        model
-        for model in models
-        if options.configuration in (None, model.configuration)
-        and options.trainer in (None, model.trainer)
-        and options.plans_name in (None, model.plans_name)
+    lines += [
+        f"{one.auprc:>6.3f} {'':>9} {one.evaluations_per_slice:>11.0f}  mean of {' + '.join(one.models)}"
+        for one in sorted(found.ensembles, key=lambda one: -one.auprc)
     ]
+    return "\n".join([*lines, f"mmccd_predict takes {' + '.join(found.models)} by default"])
+
+
+def _comparable(models: Sequence[ModelFolder], options: PredictionOptions) -> dict[tuple[str, str], list[ModelFolder]]:
+    """Models by plans and fold, where two or more share them: they have the same slices to be compared on."""
+    found: dict[tuple[str, str], list[ModelFolder]] = {}
+    for model in models:
+        found.setdefault((model.plans_name, (options.folds or model.folds())[0]), []).append(model)
+    return {key: members for key, members in found.items() if len(members) > 1}
 
 
 def _input_modality(model: ModelFolder) -> str:

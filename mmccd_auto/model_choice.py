@@ -1,8 +1,9 @@
-"""Which of the trained models a user means."""
+"""Which of the trained models a user means: one, or several for an ensemble."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,18 @@ from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
 from mmccd_auto.paths import Folders
-from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_model, find_models
+from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """Which model predicts and how; see the command's help for each."""
+    """Which model or models predict, and how; see the command's help for each."""
 
-    model: str | None = None
+    models: tuple[str, ...] = ()
     dataset: str | None = None
-    configuration: str | None = None
+    configurations: tuple[str, ...] = ()
     trainer: str | None = None
     plans_name: str | None = None
     folds: tuple[str, ...] | None = None
@@ -38,37 +39,79 @@ class PredictionOptions:
     export: ExportOptions = NIFTI_ONLY
 
 
-def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
-    """The one trained model that the options mean.
+def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
+    """The trained model that the options mean, or the models of an ensemble.
+
+    An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
+    where mmccd_find_best_configuration chose one.
 
     Raises
     ------
     MMCCDError
         If there is none, or several could be meant; the message lists them.
     """
-    if options.model is not None:
-        return ModelFolder(Path(options.model))
+    if options.models:
+        return [ModelFolder(Path(path)) for path in options.models]
+    meant = _meant(folders, options)
+    if len(meant) == 1:
+        return meant
+    if len(options.configurations) > 1:
+        by_configuration = [[model for model in meant if model.configuration == one] for one in options.configurations]
+        if any(len(models) > 1 for models in by_configuration):
+            raise _several(meant)
+        return [model for (model,) in by_configuration]
+    chosen = best_models(meant)
+    if not chosen:
+        raise _several(meant)
+    logger.info("several models are trained: %s by %s", " + ".join(one.path.name for one in chosen), BEST_FILE)
+    return chosen
+
+
+def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
+    """The one trained model that the options mean, for what is done with one model at a time.
+
+    Raises
+    ------
+    MMCCDError
+        As :func:`choose_models`, or if an ensemble is meant.
+    """
+    chosen = choose_models(folders, options)
+    if len(chosen) > 1:
+        raise _several(chosen)
+    return chosen[0]
+
+
+def fitting(models: Sequence[ModelFolder], options: PredictionOptions) -> list[ModelFolder]:
+    """Those of ``models`` that are of the configurations, trainer and plans of ``options``."""
+    return [
+        model
+        for model in models
+        if (not options.configurations or model.configuration in options.configurations)
+        and options.trainer in (None, model.trainer)
+        and options.plans_name in (None, model.plans_name)
+    ]
+
+
+def _meant(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
     dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset).name
     models = find_models(folders.results, dataset)
     if not models:
         where = folders.results if dataset is None else folders.results / dataset
         raise MMCCDError(f"{where} holds no trained model: run mmccd_train first, or name a model folder with -m.")
-    meant = [
-        model
-        for model in models
-        if options.configuration in (None, model.configuration)
-        and options.trainer in (None, model.trainer)
-        and options.plans_name in (None, model.plans_name)
-    ]
-    names = "; ".join(f"{model.path.parent.name} {model.path.name}" for model in meant or models)
-    if not meant:
-        raise MMCCDError(f"no trained model is of this -c, -tr and -p; there are: {names}.")
-    if len(meant) > 1 and (best := best_model(meant)) is not None:
-        logger.info("several models are trained: %s is the best by %s", best.path.name, BEST_FILE)
-        return best
-    if len(meant) > 1:
-        raise MMCCDError(
-            "several models are trained, so say which with -d, -c, -tr and -p, or run mmccd_find_best_configuration; there "
-            f"are: {names}."
-        )
-    return meant[0]
+    meant = fitting(models, options)
+    without = [one for one in options.configurations if one not in {model.configuration for model in meant}]
+    if not meant or without:
+        which = f" (of {', '.join(without)})" if meant else ""
+        raise MMCCDError(f"no trained model is of this -c, -tr and -p{which}; there are: {_names(models)}.")
+    return meant
+
+
+def _several(models: Sequence[ModelFolder]) -> MMCCDError:
+    return MMCCDError(
+        "several models are trained, so say which with -d, -c, -tr and -p, or run mmccd_find_best_configuration; there "
+        f"are: {_names(models)}."
+    )
+
+
+def _names(models: Sequence[ModelFolder]) -> str:
+    return "; ".join(f"{model.path.parent.name} {model.path.name}" for model in models)

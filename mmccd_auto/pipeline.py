@@ -19,10 +19,12 @@ from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.scan_predictor import ScanPredictor
 from mmccd_auto.inference.training_judge import SyntheticJudge
 from mmccd_auto.integrity import verify_dataset
-from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
 from mmccd_auto.plans.find_planner import find_planner
@@ -267,7 +269,7 @@ def predict(
 
     Parameters
     ----------
-    folders : results is used, unless ``options.model`` names a model folder
+    folders : results is used, unless ``options.models`` names model folders
     input_path : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
     output : folder of the maps
     options : which model, and how
@@ -285,21 +287,7 @@ def predict(
     MMCCDError
         If there is no such model, several could be meant, or the input holds no case.
     """
-    predictor = Predictor.from_model_folder(
-        choose_model(folders, options).path,
-        folds=options.folds,
-        preset=options.preset,
-        sampling_steps=options.sampling_steps,
-        strip_stride=options.strip_stride,
-        batch_size=options.batch_size,
-        score=options.score,
-        false_positive_rate=options.false_positive_rate,
-        threshold=options.threshold,
-        least_lesion_mm3=options.least_lesion_mm3,
-        device=device,
-        extensions=options.extensions,
-        brain_extraction=options.brain_extraction,
-    )
+    predictor = load_predictor(folders, options, device)
     summary = predictor.predict_folder(
         input_path,
         output,
@@ -309,6 +297,34 @@ def predict(
         export=options.export,
     )
     return summary.failed
+
+
+def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
+    """The model that is meant, or the ensemble of several.
+
+    Raises
+    ------
+    MMCCDError
+        As :func:`mmccd_auto.model_choice.choose_models`, or if the models can't be loaded or don't fit together.
+    """
+    paths = [model.path for model in choose_models(folders, options)]
+    loading = {
+        "folds": options.folds,
+        "preset": options.preset,
+        "sampling_steps": options.sampling_steps,
+        "strip_stride": options.strip_stride,
+        "batch_size": options.batch_size,
+        "score": options.score,
+        "false_positive_rate": options.false_positive_rate,
+        "threshold": options.threshold,
+        "least_lesion_mm3": options.least_lesion_mm3,
+        "device": device,
+        "extensions": options.extensions,
+        "brain_extraction": options.brain_extraction,
+    }
+    if len(paths) == 1:
+        return Predictor.from_model_folder(paths[0], **loading)
+    return Ensemble.from_model_folders(paths, **loading)
 
 
 def evaluate(

@@ -10,22 +10,22 @@ from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
+    add_folds_option,
+    add_model_options,
     choose_device,
     folders_from,
     make_parser,
+    models_from,
     run_command,
 )
 from mmccd_auto.inference.validation_maps import MAX_SLICES
-from mmccd_auto.model_choice import PredictionOptions
 
 
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Calibrate a trained model's scores anew on healthy held-out slices (mmccd_train does it, too).")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
-    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle")
-    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
-    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
-    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+    add_model_options(parser)
+    add_folds_option(parser)
     parser.add_argument("--max_slices", type=int, default=MAX_SLICES, help=f"of each fold (default {MAX_SLICES})")
     add_device_option(parser)
     add_extension_option(parser)
@@ -33,14 +33,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     options = parser.parse_args(arguments)
     calibration = calibrate(
         folders_from(options),
-        PredictionOptions(
-            dataset=options.dataset,
-            configuration=options.configuration,
-            trainer=options.trainer,
-            plans_name=options.plans_name,
-            folds=tuple(options.folds) if options.folds else None,
-            extensions=tuple(options.extensions),
-        ),
+        models_from(options),
         device=choose_device(options.device),
         max_slices=options.max_slices,
     )

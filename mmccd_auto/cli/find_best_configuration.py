@@ -10,21 +10,20 @@ from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
+    add_model_options,
     choose_device,
     folders_from,
     make_parser,
+    models_from,
     run_command,
 )
 from mmccd_auto.inference.validation_maps import MAX_SLICES
-from mmccd_auto.model_choice import PredictionOptions
 
 
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Choose steps, strips, score and model by synthetic anomalies in healthy held-out slices.")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
-    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle; default: every trained one")
-    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class; default: every one")
-    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans; default: every one")
+    add_model_options(parser, several=True)
     parser.add_argument("-f", dest="folds", nargs=1, default=None, metavar="FOLD", help="default: the first trained one")
     parser.add_argument("--per_kind", type=int, default=PER_KIND, help=f"anomalies of each kind (default {PER_KIND})")
     parser.add_argument("--max_slices", type=int, default=MAX_SLICES, help=f"healthy slices (default {MAX_SLICES})")
@@ -35,13 +34,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     found = find_best_configuration(
         folders_from(options),
         options.dataset,
-        PredictionOptions(
-            configuration=options.configuration,
-            trainer=options.trainer,
-            plans_name=options.plans_name,
-            folds=tuple(options.folds) if options.folds else None,
-            extensions=tuple(options.extensions),
-        ),
+        models_from(options),
         device=choose_device(options.device),
         per_kind=options.per_kind,
         max_slices=options.max_slices,

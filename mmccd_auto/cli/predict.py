@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mmccd_auto.cli.common import (
     add_brain_extraction_option,
     add_device_option,
     add_extension_option,
     add_folder_options,
+    add_folds_option,
+    add_model_options,
     add_series_option,
     choose_device,
     folders_from,
     make_parser,
+    models_from,
     run_command,
 )
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
-from mmccd_auto.pipeline import PredictionOptions, predict
+from mmccd_auto.pipeline import predict
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -32,12 +36,17 @@ def _command(arguments: Sequence[str] | None) -> int:
         help="DICOM (folder, zip archive), a folder of NIfTI files, or one file",
     )
     parser.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the maps go")
-    parser.add_argument("-m", dest="model", default=None, metavar="FOLDER", help="a trained model's folder, used alone")
+    parser.add_argument(
+        "-m",
+        dest="models",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="a trained model's folder, used alone; the maps of several are averaged",
+    )
     parser.add_argument("-d", dest="dataset", default=None, help="the model's dataset; not needed where there is one model")
-    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle")
-    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
-    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
-    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+    add_model_options(parser, several=True)
+    add_folds_option(parser)
     parser.add_argument("--preset", default="plan", choices=("plan", "fast", "paper"), help="steps and strips")
     parser.add_argument("--sampling_steps", type=int, default=None, help="instead of the preset's")
     parser.add_argument("--strip_stride", type=int, default=None, metavar="PX", help="instead of the preset's")
@@ -68,13 +77,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         folders_from(options),
         input_path=options.input,
         output=options.output,
-        options=PredictionOptions(
-            model=options.model,
-            dataset=options.dataset,
-            configuration=options.configuration,
-            trainer=options.trainer,
-            plans_name=options.plans_name,
-            folds=tuple(options.folds) if options.folds else None,
+        options=replace(
+            models_from(options),
             preset=options.preset,
             sampling_steps=options.sampling_steps,
             strip_stride=options.strip_stride,
@@ -83,7 +87,6 @@ def _command(arguments: Sequence[str] | None) -> int:
             false_positive_rate=options.fpr,
             threshold=options.threshold,
             least_lesion_mm3=options.min_lesion,
-            extensions=tuple(options.extensions),
             brain_extraction=options.bet,
             export=ExportOptions(
                 series=dict(options.series),

@@ -129,8 +129,9 @@ def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
     return [model for model in models if model.folds()]
 
 
-def best_model(models: Sequence[ModelFolder]) -> ModelFolder | None:
-    """The one of ``models`` that mmccd_find_best_configuration chose; None where they are of several datasets, or none is.
+def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
+    """What mmccd_find_best_configuration chose, one model or those of an ensemble; none where it wasn't run, where it chose
+    others than ``models``, or where these are of several datasets.
 
     Raises
     ------
@@ -140,6 +141,9 @@ def best_model(models: Sequence[ModelFolder]) -> ModelFolder | None:
     folders = {model.path.resolve().parent for model in models}
     path = folders.pop() / BEST_FILE
     if folders or not path.is_file():
-        return None
-    name = load_json(path).get("model")
-    return next((model for model in models if model.path.resolve().name == name), None)
+        return []
+    names = load_json(path).get("models")
+    if not names:
+        raise MMCCDError(f"{path} names no models: run mmccd_find_best_configuration again, or remove it.")
+    by_name = {model.path.resolve().name: model for model in models}
+    return [by_name[name] for name in names] if all(name in by_name for name in names) else []

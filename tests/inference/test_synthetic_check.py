@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -148,7 +148,9 @@ def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
     with pytest.raises(MMCCDError, match="mmccd_find_best_configuration"):
         choose_model(data, PredictionOptions())
     for folder in folders:
-        save_json({"model": folder.name}, folder.parent / "best_configuration.json")
+        save_json({"models": [folder.name]}, folder.parent / "best_configuration.json")
         assert choose_model(data, PredictionOptions()).path == folder
-    other = load_json(folders[0].parent / "best_configuration.json")
-    assert choose_model(data, PredictionOptions(trainer="MMCCDTrainer")).path.name != other["model"]
+    assert choose_model(data, PredictionOptions(trainer="MMCCDTrainer")).path.name != folders[1].name
+    save_json({"model": "of an older version"}, folders[0].parent / "best_configuration.json")
+    with pytest.raises(MMCCDError, match="names no models"):
+        choose_model(data, PredictionOptions())

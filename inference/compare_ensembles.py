@@ -1,0 +1,124 @@
+"""Ensembles of trained models side by side, judged on synthetic anomalies in healthy held-out slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
+from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.compare_choices import TOLERANCE, Tried, healthy_cases
+from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_of_scores, maps_of_altered
+from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records
+from mmccd_auto.training.model_folder import ModelFolder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TriedEnsemble:
+    """A line of the table.
+
+    Attributes
+    ----------
+    models : folder names
+    auprc : mean over the kinds of synthetic anomalies
+    by_kind : of each kind
+    evaluations_per_slice : network evaluations of all models together, mean over the healthy slices
+    """
+
+    models: tuple[str, ...]
+    auprc: float
+    by_kind: dict[str, float]
+    evaluations_per_slice: float
+
+
+@dataclass(frozen=True)
+class _Member:
+    altered: list[AlteredMaps]
+    scores: list[np.ndarray]
+
+
+def try_ensembles(
+    models: Sequence[ModelFolder],
+    best: Mapping[str, Tried],
+    fold: str,
+    preprocessed: Path,
+    device: torch.device,
+    per_kind: int,
+    max_slices: int,
+    extensions: Sequence[str | Path] = (),
+) -> list[TriedEnsemble]:
+    """Try every pair of models, and all together, each with what was chosen for it.
+
+    Parameters
+    ----------
+    models : of one input modality and one preprocessing, with their choice in inference.json, trained on ``fold``
+    best : by folder name, what was chosen
+    fold : whose held-out slices are altered
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+    device : to compute on
+    per_kind : synthetic anomalies of each kind
+    max_slices : healthy slices that anomalies are put into
+    extensions : folders with the user's own trainers
+    """
+    if len(models) < 2:
+        return []
+    members = {
+        model.path.resolve().name: _member(model, fold, preprocessed, device, per_kind, max_slices, extensions)
+        for model in models
+    }
+    names = list(members)
+    chosen = [*combinations(names, 2), *([tuple(names)] if len(names) > 2 else [])]
+    return [_line(group, members, best) for group in chosen]
+
+
+def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str, ...]:
+    """The models to predict with: the best single one unless an ensemble is more than 1 % better; of the ensembles within
+    1 % of the best of them the cheapest."""
+    worth = [one for one in ensembles if one.auprc > (1 + TOLERANCE) * single.auprc]
+    if not worth:
+        return (single.model,)
+    top = max(one.auprc for one in worth)
+    near = [one for one in worth if one.auprc >= (1 - TOLERANCE) * top]
+    return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc)).models
+
+
+def _member(
+    model: ModelFolder,
+    fold: str,
+    preprocessed: Path,
+    device: torch.device,
+    per_kind: int,
+    max_slices: int,
+    extensions: Sequence[str | Path],
+) -> _Member:
+    logger.info("%s: once more, for ensembles", model.path.name)
+    loaded, plan = load_fold(model, fold, device, extensions), chosen_plan(model)
+    configuration = plan.configuration(model.configuration)
+    settings = make_settings(plan, model.configuration)
+    records, source = find_records(preprocessed, fold, configuration.input_modality)
+    chosen = choose_healthy_slices(records, max_slices)
+    healthy = healthy_cases(loaded, model, preprocessed, records, chosen, settings, device)
+    altered = maps_of_altered(
+        alter_cases(healthy, configuration.input_modality, preprocessed, records, per_kind), loaded, plan, settings, device
+    )
+    calibration = fit_calibration(healthy, configuration.score, settings.to_json(), source, {})
+    return _Member(altered, [scores_in_units(one.case, calibration)["combined"] for one in altered])
+
+
+def _line(group: tuple[str, ...], members: Mapping[str, _Member], best: Mapping[str, Tried]) -> TriedEnsemble:
+    # The anomalies are the same whatever made the maps, so the first member's tell where they are.
+    altered = members[group[0]].altered
+    scores = [np.mean(several, axis=0) for several in zip(*(members[name].scores for name in group), strict=True)]
+    by_kind = auprc_of_scores(altered, scores)
+    evaluations = sum(best[name].evaluations_per_slice for name in group)
+    return TriedEnsemble(group, float(np.mean(list(by_kind.values()))), by_kind, evaluations)

@@ -1,0 +1,218 @@
+"""What a model and an ensemble of models have in common: from an array, a volume, a file or a folder to predictions."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
+from mmccd_auto.inference.folder_run import RunSummary
+from mmccd_auto.inference.masks import lesion_mask
+from mmccd_auto.inference.prediction import ModelIdentity, Prediction
+from mmccd_auto.inference.scoring import Scoring
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
+
+
+@dataclass(frozen=True)
+class ScanMaps:
+    """What a model makes of one scan, on the scan's own grid; all arrays are [z, y, x].
+
+    Attributes
+    ----------
+    scores : by name, float32, 0 outside the brain
+    signed : float32, mean error x - x^, 0 outside the brain
+    cycle : float32, on the scale of the normalised scan, -3 outside the brain
+    brain : bool
+    case_score : mean of the highest 1 % of the written score
+    healthy_percentile : share of healthy subjects, in percent, whose case score is lower; None where it isn't known
+    network_evaluations : of all folds together
+    normalisation : parameters of the intensity scale
+    """
+
+    scores: dict[str, np.ndarray]
+    signed: np.ndarray
+    cycle: np.ndarray
+    brain: np.ndarray
+    case_score: float
+    healthy_percentile: float | None
+    network_evaluations: int
+    normalisation: dict[str, float]
+
+
+class ScanPredictor(ABC):
+    """Makes anomaly maps of scans of one input modality.
+
+    Parameters
+    ----------
+    identity : which model it is
+    scoring : how errors become the score and the mask
+    device : to compute on
+    brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
+    """
+
+    def __init__(self, identity: ModelIdentity, scoring: Scoring, device: torch.device, brain_extraction: str) -> None:
+        self.identity = identity
+        self.scoring = scoring
+        self.device = device
+        self.brain_extraction = brain_extraction
+
+    @property
+    def input_modality(self) -> str:
+        """The one modality that is needed to predict."""
+        return self.identity.input_modality
+
+    @property
+    @abstractmethod
+    def modalities(self) -> tuple[str, ...]:
+        """Of the dataset; a file's channel number or name says which of them it is."""
+
+    @abstractmethod
+    def request(self) -> dict[str, Any]:
+        """All of the model that decides what a map looks like, for CASE.json."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Folds, preset and steps in words."""
+
+    @abstractmethod
+    def scan_maps(self, scan: Volume, case: str, brain_mask: Volume | None) -> ScanMaps:
+        """The maps of one scan.
+
+        Parameters
+        ----------
+        scan : float32, of the input modality
+        case : name; the noise depends on it
+        brain_mask : nonzero in the brain, on the scan's grid; None for a scan that is brain alone
+
+        Raises
+        ------
+        MMCCDError
+            If the scan can't be used, or the network fails.
+        """
+
+    @abstractmethod
+    def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
+        """Sentences on how the scan differs from what the model has seen."""
+
+    def predict_arrays(
+        self,
+        array: np.ndarray,
+        spacing: tuple[float, float, float],
+        case: str = "case",
+        brain_mask: np.ndarray | None = None,
+    ) -> Prediction:
+        """Predict from voxels alone: axes are taken for z from inferior to superior, y from anterior to posterior, x from
+        the patient's right to left.
+
+        Parameters
+        ----------
+        array : [z, y, x], intensities of the input modality
+        spacing : mm along x, y, z
+        case : name; the noise depends on it, so the same name gives the same map
+        brain_mask : [z, y, x], nonzero in the brain; None looks for the brain
+
+        Raises
+        ------
+        MMCCDError
+            As :meth:`predict_volume`, or if the array is not 3D.
+        """
+        array = np.asarray(array)
+        if array.ndim != 3:
+            raise MMCCDError(f"{case} has {array.ndim} dimensions: give one 3D array [z, y, x].")
+        size = tuple(reversed(array.shape))
+        geometry = Geometry(size, tuple(float(edge) for edge in spacing), (0.0,) * 3, tuple(np.eye(3).ravel().tolist()))
+        mask = None
+        if brain_mask is not None:
+            if np.shape(brain_mask) != array.shape:
+                raise MMCCDError(f"{case}: the brain mask's shape {np.shape(brain_mask)} is not the scan's {array.shape}.")
+            mask = Volume((np.asarray(brain_mask) != 0).astype(np.uint8), geometry)
+        return self.predict_volume(Volume(array, geometry), case, mask)
+
+    def predict_volume(self, volume: Volume, case: str = "case", brain_mask: Volume | None = None) -> Prediction:
+        """Predict one scan.
+
+        Parameters
+        ----------
+        volume : of the input modality
+        case : name; the noise depends on it, so the same name gives the same map
+        brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
+
+        Raises
+        ------
+        MMCCDError
+            If the scan can't be used (no brain found, no contrast, not finite), or the network fails.
+        """
+        started = time.monotonic()
+        scan = Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
+        extraction = self._find_brain(scan, case) if brain_mask is None else None
+        if extraction is not None and extraction.backend != STRIPPED:
+            brain_mask = Volume(extraction.mask.astype(np.uint8), scan.geometry)
+        maps, scoring = self.scan_maps(scan, case, brain_mask), self.scoring
+        anomaly, mask = maps.scores[scoring.score], None
+        if scoring.threshold is not None:
+            mask = lesion_mask(
+                anomaly, maps.brain, scoring.threshold, scoring.least_lesion_mm3, volume.geometry.voxel_volume
+            ).astype(np.uint8)
+        warnings = [extraction.warning] if extraction is not None and extraction.warning else []
+        return Prediction(
+            case=case,
+            scan=scan.array,
+            anomaly=anomaly,
+            brighter=maps.scores.get("brighter"),
+            darker=maps.scores.get("darker"),
+            signed=maps.signed,
+            cycle=maps.cycle,
+            brain=maps.brain,
+            mask=mask,
+            geometry=volume.geometry,
+            threshold=scoring.threshold,
+            calibrated=scoring.calibrated,
+            case_score=maps.case_score,
+            healthy_percentile=maps.healthy_percentile,
+            network_evaluations=maps.network_evaluations,
+            seconds=time.monotonic() - started,
+            normalisation=maps.normalisation,
+            brain_extraction="given" if extraction is None else extraction.backend,
+            warnings=(*warnings, *self.scan_warnings(scan, maps.brain)),
+        )
+
+    def predict_file(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        case: str | None = None,
+        brain_mask: str | Path | None = None,
+        save_cycle: bool = False,
+    ) -> Prediction:
+        """Predict one file and write its maps; see :func:`mmccd_auto.inference.folder_prediction.predict_file`."""
+        return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
+
+    def predict_folder(
+        self,
+        source: str | Path,
+        output: str | Path,
+        *,
+        brain_masks: str | Path | None = None,
+        save_cycle: bool = False,
+        continue_prediction: bool = False,
+        export: ExportOptions = NIFTI_ONLY,
+    ) -> RunSummary:
+        """Predict every case of a folder, a hospital's export among them, and write the files of each, and summary.csv;
+        see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
+        masks = None if brain_masks is None else Path(brain_masks)
+        return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export)
+
+    def _find_brain(self, scan: Volume, case: str) -> BrainExtraction | None:
+        """The brain of the scan; None for values that aren't finite, which preprocessing refuses by name."""
+        if not np.isfinite(scan.array).all():
+            return None
+        return extract_brain(scan, self.input_modality, self.brain_extraction, f"{case}: {self.input_modality}")

@@ -1,0 +1,180 @@
+"""Several models as one: what is averaged, in which unit, who may join, and how one is chosen."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmccd_auto.after_training import describe_best, find_best_configuration
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.compare_choices import Tried
+from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
+from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_models
+from mmccd_auto.paths import Folders
+from mmccd_auto.pipeline import load_predictor, predict
+from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
+from mmccd_auto.training.model_folder import ModelFolder
+
+CPU = torch.device("cpu")
+OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def two_models(model_folder, quick_plan, preprocessed) -> tuple[Path, Path]:
+    """MMCCD and Cyclic U-Net of one input modality, calibrated."""
+    paths = tuple(model_folder(method, plan=quick_plan) for method in ("mmccd", "cyclic_unet"))
+    for path in paths:
+        calibrate_model(path, preprocessed, device=CPU, max_slices=4)
+    return paths
+
+
+@pytest.fixture
+def data(tmp_path) -> Folders:
+    return Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
+
+
+def twin(folder: Path, *, trainer: str | None = None, configuration: str | None = None) -> Path:
+    """A copy of a model folder under the name of another trainer or modality cycle."""
+    own_trainer, plans_name, own_configuration = folder.name.split("__")
+    target = folder.with_name(f"{trainer or own_trainer}__{plans_name}__{configuration or own_configuration}")
+    shutil.copytree(folder, target)
+    return target
+
+
+def test_the_map_is_the_mean_of_the_models_on_the_scans_grid(two_models, make_scan):
+    level = make_scan()
+    scan = Volume(level.array, Geometry(level.geometry.size, level.geometry.spacing, (7.0, 3.0, -9.0), OBLIQUE))
+    ensemble = Ensemble.from_model_folders(two_models)
+    alone = [Predictor.from_model_folder(path).predict_volume(scan, "a") for path in two_models]
+    together = ensemble.predict_volume(scan, "a")
+    assert together.geometry == scan.geometry
+    assert (alone[0].anomaly != alone[1].anomaly).any()
+    for name in ("anomaly", "brighter", "darker", "signed", "cycle"):
+        mean = (getattr(alone[0], name) + getattr(alone[1], name)) / 2
+        np.testing.assert_allclose(getattr(together, name), mean, rtol=1e-5, atol=1e-6)
+    assert together.threshold == pytest.approx((alone[0].threshold + alone[1].threshold) / 2)
+    assert together.network_evaluations == sum(one.network_evaluations for one in alone)
+    assert together.case_score <= max(one.case_score for one in alone)
+    assert not together.anomaly[~together.brain].any()
+
+
+def test_models_of_different_slice_axes_and_spacings_can_join(two_models, make_scan, preprocessed):
+    second = two_models[1]
+    plan = Plan.load(second / PLANS_FILE)
+    other = second.with_name("CyclicUNetTrainer__coarse__FLAIR-T1")
+    second.rename(other)
+    members = [Predictor.from_model_folder(path) for path in (two_models[0], other)]
+    members[1].plan = replace(plan, slice_axis="coronal", target_spacing=6.0)
+    scan = make_scan()
+    maps = [one.predict_volume(scan, "a").anomaly for one in members]
+    np.testing.assert_allclose(
+        Ensemble(members).predict_volume(scan, "a").anomaly, np.mean(maps, axis=0), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_files_name_every_model_and_finished_cases_are_kept(two_models, scans, tmp_path, data):
+    source, output = scans("a_0000.nii.gz"), tmp_path / "maps"
+    options = PredictionOptions(models=tuple(str(path) for path in two_models))
+    assert predict(data, source, output, options, CPU) == []
+    record = load_json(output / "a.json")
+    names = [path.name for path in two_models]
+    assert record["model"] == " + ".join(names)
+    assert [one["model"] for one in record["members"]] == names
+    assert record["folds"] == [f"{name}/fold_0" for name in names]
+    assert set(record["settings"]) == set(names)
+    assert read_volume(output / "a_anomaly.nii.gz").geometry == read_volume(source / "a_0000.nii.gz").geometry
+    predict(data, source, output, options, CPU, continue_prediction=True)
+    assert "kept" in (output / "summary.csv").read_text()
+    predict(data, source, output, replace(options, models=options.models[::-1]), CPU, continue_prediction=True)
+    assert "done" in (output / "summary.csv").read_text()
+
+
+def test_models_that_do_not_fit_together_are_refused(two_models):
+    first, second = two_models
+    with pytest.raises(MMCCDError, match=f"{first.name} is named twice"):
+        Ensemble.from_model_folders([first, first])
+    with pytest.raises(MMCCDError, match="needs two models"):
+        Ensemble.from_model_folders([first])
+    members = [Predictor.from_model_folder(path) for path in two_models]
+    members[1].identity = replace(members[1].identity, input_modality="T1")
+    with pytest.raises(MMCCDError, match=f"examine different scans.* {second.name} of T1"):
+        Ensemble(members)
+    members = [Predictor.from_model_folder(path) for path in two_models]
+    members[1].plan = replace(members[1].plan, modalities=("T1", "FLAIR"))
+    with pytest.raises(MMCCDError, match="number the modalities differently"):
+        Ensemble(members)
+    (second / "fold_0" / "calibration.json").unlink()
+    with pytest.raises(MMCCDError, match=f"{second.name} has no calibration"):
+        Ensemble.from_model_folders(two_models)
+
+
+def test_an_ensemble_is_named_by_its_configurations_or_by_the_best(two_models, data):
+    first, second = two_models
+    other = twin(first, configuration="FLAIR-T2")
+    chosen = choose_models(data, PredictionOptions(configurations=("FLAIR-T2", "FLAIR-T1"), trainer="MMCCDTrainer"))
+    assert [one.path.name for one in chosen] == [other.name, first.name]
+    with pytest.raises(MMCCDError, match="several models are trained"):
+        choose_models(data, PredictionOptions(configurations=("FLAIR-T2", "FLAIR-T1")))
+    with pytest.raises(MMCCDError, match=r"-p \(of T2-T1\); there are"):
+        choose_models(data, PredictionOptions(configurations=("FLAIR-T2", "T2-T1")))
+    save_json({"models": [first.name, second.name]}, first.parent / "best_configuration.json")
+    assert [one.path.name for one in choose_models(data, PredictionOptions())] == [first.name, second.name]
+    assert isinstance(load_predictor(data, PredictionOptions(), CPU), Ensemble)
+    with pytest.raises(MMCCDError, match="several models are trained"):
+        choose_model(data, PredictionOptions())
+
+
+def tried(model: str, auprc: float, evaluations: float = 10) -> Tried:
+    return Tried(model, 1, 8, ScorePlan(), False, auprc, {}, evaluations)
+
+
+@pytest.mark.parametrize(
+    ("auprcs", "expected"),
+    [
+        ({("a", "b"): (0.504, 20)}, ("a",)),
+        ({("a", "b"): (0.506, 20)}, ("a", "b")),
+        ({("a", "b"): (0.60, 20), ("a", "b", "c"): (0.605, 30)}, ("a", "b")),
+        ({("a", "b"): (0.60, 20), ("a", "b", "c"): (0.61, 30)}, ("a", "b", "c")),
+        ({}, ("a",)),
+    ],
+)
+def test_an_ensemble_has_to_be_better_by_more_than_one_percent(auprcs, expected):
+    lines = [TriedEnsemble(models, auprc, {}, evaluations) for models, (auprc, evaluations) in auprcs.items()]
+    assert best_members(tried("a", 0.5), lines) == expected
+
+
+def test_a_model_beside_its_twin_finds_what_it_finds_alone(model_folder, quick_plan, preprocessed, data):
+    # The same weights under two names.
+    first = model_folder(plan=quick_plan)
+    calibrate_model(first, preprocessed, device=CPU, max_slices=4)
+    second = twin(first, trainer="TwinTrainer")
+    found = find_best_configuration(data, "Dataset900_Tiny", PredictionOptions(), CPU, per_kind=1, max_slices=4)
+    (line,) = found.ensembles
+    assert set(line.models) == {first.name, second.name}
+    single = found.best[first.name]
+    assert line.auprc == pytest.approx(single.auprc)
+    assert line.evaluations_per_slice == pytest.approx(2 * single.evaluations_per_slice)
+    assert found.models in ((first.name,), (second.name,))
+    assert load_json(first.parent / "best_configuration.json")["models"] == list(found.models)
+    assert "mean of" in describe_best(found)
+
+
+def test_two_models_are_tried_together_and_one_alone_is_not(two_models, preprocessed):
+    models = [ModelFolder(path) for path in two_models]
+    best = {one.path.name: tried(one.path.name, 0.1, evaluations) for one, evaluations in zip(models, (8, 1), strict=True)}
+    (line,) = try_ensembles(models, best, "0", preprocessed, CPU, 1, 4)
+    assert line.models == tuple(path.name for path in two_models)
+    assert line.evaluations_per_slice == 9
+    assert 0 < line.auprc < 1
+    assert len(line.by_kind) > 1
+    assert try_ensembles(models[:1], best, "0", preprocessed, CPU, 1, 4) == []
