@@ -5,20 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import InferenceChoice
-from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.synthetic_check import auprc_by_kind
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
 from mmccd_auto.plans.plan import ScorePlan
-from mmccd_auto.preprocessing.slices import CaseRecord
 from mmccd_auto.training.model_folder import ModelFolder
 
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
@@ -51,57 +47,14 @@ class Tried:
     evaluations_per_slice: float
 
 
-def try_choices(
-    model: ModelFolder,
-    fold: str,
-    preprocessed: Path,
-    device: torch.device,
-    per_kind: int,
-    max_slices: int,
-    extensions: Sequence[str | Path] = (),
-) -> list[Tried]:
-    """Try steps, strides and scores of a trained fold on its healthy held-out slices.
-
-    Parameters
-    ----------
-    model, fold : trained
-    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
-    device : to compute on
-    per_kind : synthetic anomalies of each kind
-    max_slices : healthy slices that anomalies are put into
-    extensions : folders with the user's own trainers
-    """
-    loaded = load_fold(model, fold, device, extensions)
-    modality = model.plan.configuration(model.configuration).input_modality
-    records, source = find_records(preprocessed, fold, modality)
-    chosen = choose_healthy_slices(records, max_slices)
+def try_choices(model: ModelFolder, trial: SyntheticTrial) -> list[Tried]:
+    """Try steps, strides and scores of a trained fold on its healthy held-out slices."""
+    loaded = trial.load(model)
     found = []
     for settings in candidate_settings(model, loaded):
         logger.info("%s: %s", model.path.name, _in_words(settings))
-        healthy = healthy_cases(loaded, model, preprocessed, records, chosen, settings, device)
-        altered = maps_of_altered(
-            alter_cases(healthy, modality, preprocessed, records, per_kind), loaded, model.plan, settings, device
-        )
-        evaluations = sum(case.maps.network_evaluations for case in healthy) / sum(len(case.indices) for case in healthy)
-        found += _scores_tried(model, settings, healthy, altered, evaluations, source)
+        found += _scores_tried(model, settings, trial.maps(model, loaded, settings))
     return found
-
-
-def healthy_cases(
-    loaded: FoldModel,
-    model: ModelFolder,
-    preprocessed: Path,
-    records: dict[str, CaseRecord],
-    chosen: dict[str, list[int]],
-    settings: InferenceSettings,
-    device: torch.device,
-) -> list[CaseMaps]:
-    """The maps of the ``chosen`` slices of every case; the parameters are those of :func:`try_choices` and what it loads."""
-    modality = model.plan.configuration(model.configuration).input_modality
-    return [
-        healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device)
-        for case, indices in chosen.items()
-    ]
 
 
 def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
@@ -146,19 +99,12 @@ def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
     )
 
 
-def _scores_tried(
-    model: ModelFolder,
-    settings: InferenceSettings,
-    healthy: Sequence[CaseMaps],
-    altered: Sequence[AlteredMaps],
-    evaluations: float,
-    source: str,
-) -> list[Tried]:
+def _scores_tried(model: ModelFolder, settings: InferenceSettings, maps: TrialMaps) -> list[Tried]:
     planned = model.plan.configuration(model.configuration).score
 
     def line(score: ScorePlan, published: bool) -> Tried:
-        calibration = fit_calibration(healthy, score, settings.to_json(), source, {})
-        by_kind = auprc_by_kind(altered, calibration, "squared" if published else "combined")
+        calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
+        by_kind = auprc_by_kind(maps.altered, calibration, "squared" if published else "combined")
         mean = float(np.mean(list(by_kind.values())))
         return Tried(
             model.path.resolve().name,
@@ -168,7 +114,7 @@ def _scores_tried(
             published,
             mean,
             by_kind,
-            evaluations,
+            maps.evaluations_per_slice,
         )
 
     return [line(planned, True), *(line(score, False) for score in candidate_scores(planned))]

@@ -6,18 +6,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import chosen_plan
-from mmccd_auto.inference.compare_choices import TOLERANCE, Tried, healthy_cases
-from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.compare_choices import TOLERANCE, Tried
 from mmccd_auto.inference.settings import make_settings
-from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_of_scores, maps_of_altered
-from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records
+from mmccd_auto.inference.synthetic_check import AlteredMaps, auprc_of_scores
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.training.model_folder import ModelFolder
 
 logger = logging.getLogger(__name__)
@@ -47,35 +44,18 @@ class _Member:
     scores: list[np.ndarray]
 
 
-def try_ensembles(
-    models: Sequence[ModelFolder],
-    best: Mapping[str, Tried],
-    fold: str,
-    preprocessed: Path,
-    device: torch.device,
-    per_kind: int,
-    max_slices: int,
-    extensions: Sequence[str | Path] = (),
-) -> list[TriedEnsemble]:
+def try_ensembles(models: Sequence[ModelFolder], best: Mapping[str, Tried], trial: SyntheticTrial) -> list[TriedEnsemble]:
     """Try every pair of models, and all together, each with what was chosen for it.
 
     Parameters
     ----------
-    models : of one input modality and one preprocessing, with their choice in inference.json, trained on ``fold``
+    models : of one input modality and one preprocessing, with their choice in inference.json
     best : by folder name, what was chosen
-    fold : whose held-out slices are altered
-    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
-    device : to compute on
-    per_kind : synthetic anomalies of each kind
-    max_slices : healthy slices that anomalies are put into
-    extensions : folders with the user's own trainers
+    trial : of a fold that all of them were trained on
     """
     if len(models) < 2:
         return []
-    members = {
-        model.path.resolve().name: _member(model, fold, preprocessed, device, per_kind, max_slices, extensions)
-        for model in models
-    }
+    members = {model.path.resolve().name: _member(model, trial) for model in models}
     names = list(members)
     chosen = [*combinations(names, 2), *([tuple(names)] if len(names) > 2 else [])]
     return [_line(group, members, best) for group in chosen]
@@ -92,27 +72,14 @@ def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str
     return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc)).models
 
 
-def _member(
-    model: ModelFolder,
-    fold: str,
-    preprocessed: Path,
-    device: torch.device,
-    per_kind: int,
-    max_slices: int,
-    extensions: Sequence[str | Path],
-) -> _Member:
+def _member(model: ModelFolder, trial: SyntheticTrial) -> _Member:
     logger.info("%s: once more, for ensembles", model.path.name)
-    loaded, plan = load_fold(model, fold, device, extensions), chosen_plan(model)
-    configuration = plan.configuration(model.configuration)
+    plan = chosen_plan(model)
     settings = make_settings(plan, model.configuration)
-    records, source = find_records(preprocessed, fold, configuration.input_modality)
-    chosen = choose_healthy_slices(records, max_slices)
-    healthy = healthy_cases(loaded, model, preprocessed, records, chosen, settings, device)
-    altered = maps_of_altered(
-        alter_cases(healthy, configuration.input_modality, preprocessed, records, per_kind), loaded, plan, settings, device
-    )
-    calibration = fit_calibration(healthy, configuration.score, settings.to_json(), source, {})
-    return _Member(altered, [scores_in_units(one.case, calibration)["combined"] for one in altered])
+    maps = trial.maps(model, trial.load(model), settings)
+    score = plan.configuration(model.configuration).score
+    calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
+    return _Member(maps.altered, [scores_in_units(one.case, calibration)["combined"] for one in maps.altered])
 
 
 def _line(group: tuple[str, ...], members: Mapping[str, _Member], best: Mapping[str, Tried]) -> TriedEnsemble:

@@ -16,6 +16,7 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.compare_choices import Tried, best_of, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import MAX_SLICES
 from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
 from mmccd_auto.paths import Folders
@@ -113,7 +114,7 @@ def find_best_configuration(
     for model in models:
         preprocessed = preprocessed_folder(folders, model)
         fold = (options.folds or model.folds())[0]
-        found = try_choices(model, fold, preprocessed, device, per_kind, max_slices, options.extensions)
+        found = try_choices(model, SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions))
         name = model.path.resolve().name
         best[name] = best_of(found)
         choice_of(best[name], found).save(model)
@@ -126,7 +127,8 @@ def find_best_configuration(
     for (plans_name, fold), members in _comparable(candidates, options).items():
         preprocessed = preprocessed_folder(folders, members[0])
         logger.info("ensembles of %d models of %s, fold %s", len(members), plans_name, fold)
-        ensembles += try_ensembles(members, best, fold, preprocessed, device, per_kind, max_slices, options.extensions)
+        trial = SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions)
+        ensembles += try_ensembles(members, best, trial)
     result = BestConfiguration(best, best_members(single, ensembles), tuple(tried), tuple(ensembles))
     save_json(asdict(result), results / BEST_FILE)
     return result

@@ -23,6 +23,7 @@ from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.compare_choices import Tried, try_choices
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.preprocessing.slices import read_slices
 from mmccd_auto.training.model_folder import ModelFolder
@@ -109,7 +110,8 @@ def main() -> None:
     for path in options.models:
         model = ModelFolder(path)
         labelled = LabelledCases(model, options.fold, options.preprocessed)
-        for tried in try_choices(model, options.fold, options.preprocessed, CPU, PER_KIND, MAX_SLICES):
+        trial = SyntheticTrial(options.fold, options.preprocessed, CPU, PER_KIND, MAX_SLICES)
+        for tried in try_choices(model, trial):
             lines.append((tried, labelled.auprc(tried)))
     tell(lines)
 

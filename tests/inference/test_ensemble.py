@@ -19,6 +19,7 @@ from mmccd_auto.inference.compare_choices import Tried
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import load_predictor, predict
@@ -172,9 +173,10 @@ def test_a_model_beside_its_twin_finds_what_it_finds_alone(model_folder, quick_p
 def test_two_models_are_tried_together_and_one_alone_is_not(two_models, preprocessed):
     models = [ModelFolder(path) for path in two_models]
     best = {one.path.name: tried(one.path.name, 0.1, evaluations) for one, evaluations in zip(models, (8, 1), strict=True)}
-    (line,) = try_ensembles(models, best, "0", preprocessed, CPU, 1, 4)
+    trial = SyntheticTrial("0", preprocessed, CPU, per_kind=1, max_slices=4)
+    (line,) = try_ensembles(models, best, trial)
     assert line.models == tuple(path.name for path in two_models)
     assert line.evaluations_per_slice == 9
     assert 0 < line.auprc < 1
     assert len(line.by_kind) > 1
-    assert try_ensembles(models[:1], best, "0", preprocessed, CPU, 1, 4) == []
+    assert try_ensembles(models[:1], best, trial) == []
