@@ -71,7 +71,7 @@ class SyntheticTrial:
         MMCCDError
             If there is no healthy slice.
         """
-        modality = model.plan.configuration(model.configuration).input_modality
+        modality = model.input_modality
         records, source = find_records(self.preprocessed, self.fold, modality)
         healthy = [
             healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device)

@@ -78,7 +78,7 @@ def make_validation_maps(
         If the fold isn't trained, there is no healthy slice at all, or the files can't be written.
     """
     loaded = load_fold(model, fold, device, extensions)
-    modality = model.plan.configuration(model.configuration).input_modality
+    modality = model.input_modality
     records, source = find_records(Path(preprocessed), loaded.fold, modality)
     chosen = choose_healthy_slices(records, max_slices)
     folder = model.fold(loaded.fold) / VALIDATION_FOLDER

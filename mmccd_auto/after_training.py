@@ -33,14 +33,15 @@ class BestConfiguration:
     Attributes
     ----------
     best : by model, what was chosen for it
-    models : what predicts by default, of the input modality that the plan takes by default: the best model, or an ensemble
-        that is more than 1 % better
+    models : by input modality, what predicts scans of it: the best model, or an ensemble that is more than 1 % better
+    default_modality : the input modality that the plan takes by default
     tried : everything, model by model
     ensembles : that were tried
     """
 
     best: dict[str, Tried]
-    models: tuple[str, ...]
+    models: dict[str, tuple[str, ...]]
+    default_modality: str
     tried: tuple[Tried, ...]
     ensembles: tuple[TriedEnsemble, ...]
 
@@ -87,9 +88,9 @@ def find_best_configuration(
     """Choose steps, strips and score for every trained model, and among the models, without labels and without training.
 
     Synthetic anomalies are put into healthy slices that the models were not trained on. What finds them best, at the least
-    cost, is written into MODEL/inference.json, and the models are calibrated for it. Then pairs of models of the default
-    input modality, and all of them, are tried as ensembles. The best is named in best_configuration.json of the dataset's
-    results: both files are what mmccd_predict obeys.
+    cost, is written into MODEL/inference.json, and the models are calibrated for it. Then pairs of models of one input
+    modality, and all of them, are tried as ensembles. The best of each input modality is named in best_configuration.json
+    of the dataset's results: both files are what mmccd_predict obeys.
 
     Parameters
     ----------
@@ -120,16 +121,25 @@ def find_best_configuration(
         choice_of(best[name], found).save(model)
         calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
         tried += found
-    default = models[0].plan.configuration().input_modality
-    candidates = [model for model in models if _input_modality(model) == default] or models
-    single = max((best[model.path.resolve().name] for model in candidates), key=lambda one: one.auprc)
+    by_modality: dict[str, list[ModelFolder]] = {}
+    for model in models:
+        by_modality.setdefault(model.input_modality, []).append(model)
+    chosen: dict[str, tuple[str, ...]] = {}
     ensembles: list[TriedEnsemble] = []
-    for (plans_name, fold), members in _comparable(candidates, options).items():
-        preprocessed = preprocessed_folder(folders, members[0])
-        logger.info("ensembles of %d models of %s, fold %s", len(members), plans_name, fold)
-        trial = SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions)
-        ensembles += try_ensembles(members, best, trial)
-    result = BestConfiguration(best, best_members(single, ensembles), tuple(tried), tuple(ensembles))
+    for modality, candidates in by_modality.items():
+        lines: list[TriedEnsemble] = []
+        for (plans_name, fold), members in _comparable(candidates, options).items():
+            logger.info("%s: ensembles of %d models of %s, fold %s", modality, len(members), plans_name, fold)
+            trial = SyntheticTrial(
+                fold, preprocessed_folder(folders, members[0]), device, per_kind, max_slices, options.extensions
+            )
+            lines += try_ensembles(members, best, trial)
+        single = max((best[model.path.resolve().name] for model in candidates), key=lambda one: one.auprc)
+        chosen[modality] = best_members(single, lines)
+        ensembles += lines
+    planned = models[0].plan.configuration().input_modality
+    default = planned if planned in chosen else next(iter(chosen))
+    result = BestConfiguration(best, chosen, default, tuple(tried), tuple(ensembles))
     save_json(asdict(result), results / BEST_FILE)
     return result
 
@@ -147,7 +157,10 @@ def describe_best(found: BestConfiguration) -> str:
         f"{one.auprc:>6.3f} {'':>9} {one.evaluations_per_slice:>11.0f}  mean of {' + '.join(one.models)}"
         for one in sorted(found.ensembles, key=lambda one: -one.auprc)
     ]
-    return "\n".join([*lines, f"mmccd_predict takes {' + '.join(found.models)} by default"])
+    for modality, models in found.models.items():
+        default = ", and by default" if modality == found.default_modality else ""
+        lines.append(f"mmccd_predict takes {' + '.join(models)} for {modality}{default}")
+    return "\n".join(lines)
 
 
 def _comparable(models: Sequence[ModelFolder], options: PredictionOptions) -> dict[tuple[str, str], list[ModelFolder]]:
@@ -156,10 +169,6 @@ def _comparable(models: Sequence[ModelFolder], options: PredictionOptions) -> di
     for model in models:
         found.setdefault((model.plans_name, (options.folds or model.folds())[0]), []).append(model)
     return {key: members for key, members in found.items() if len(members) > 1}
-
-
-def _input_modality(model: ModelFolder) -> str:
-    return model.plan.configuration(model.configuration).input_modality
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:

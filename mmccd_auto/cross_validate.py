@@ -132,7 +132,7 @@ def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split]
         raise MMCCDError(
             f"{model.path}: the fold all holds no case out: train one of the folds 0, 1, ... and validate that."
         )
-    modality = model.plan.configuration(model.configuration).input_modality
+    modality = model.input_modality
     everything = dataset.cases()
     cases: dict[str, list[str]] = {}
     left_out: dict[str, str] = {}

@@ -63,7 +63,7 @@ def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFol
     chosen = best_models(meant)
     if not chosen:
         raise _several(meant)
-    logger.info("several models are trained: %s by %s", " + ".join(one.path.name for one in chosen), BEST_FILE)
+    logger.info("several models are trained: %s is the best by %s", " + ".join(one.path.name for one in chosen), BEST_FILE)
     return chosen
 
 

@@ -88,6 +88,11 @@ class ModelFolder:
         """Of plans.json."""
         return Plan.load(self.path / PLANS_FILE)
 
+    @property
+    def input_modality(self) -> str:
+        """The scan that the model examines."""
+        return self.plan.configuration(self.configuration).input_modality
+
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """Content of dataset.json."""
@@ -130,8 +135,10 @@ def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
 
 
 def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
-    """What mmccd_find_best_configuration chose, one model or those of an ensemble; none where it wasn't run, where it chose
-    others than ``models``, or where these are of several datasets.
+    """What mmccd_find_best_configuration chose, one model or those of an ensemble.
+
+    That of the one input modality that ``models`` have, else that of the default input modality. None where it wasn't run,
+    where it chose others than ``models``, or where these are of several datasets.
 
     Raises
     ------
@@ -142,8 +149,11 @@ def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
     path = folders.pop() / BEST_FILE
     if folders or not path.is_file():
         return []
-    names = load_json(path).get("models")
-    if not names:
-        raise MMCCDError(f"{path} names no models: run mmccd_find_best_configuration again, or remove it.")
+    content = load_json(path)
+    if not isinstance(content.get("models"), dict) or content.get("default_modality") not in content["models"]:
+        raise MMCCDError(f"{path} doesn't tell the models: run mmccd_find_best_configuration again, or remove it.")
+    modalities = {model.input_modality for model in models}
+    modality = modalities.pop() if len(modalities) == 1 else content["default_modality"]
+    names = content["models"].get(modality, [])
     by_name = {model.path.resolve().name: model for model in models}
     return [by_name[name] for name in names] if all(name in by_name for name in names) else []

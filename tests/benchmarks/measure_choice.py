@@ -38,7 +38,7 @@ class LabelledCases:
     def __init__(self, model: ModelFolder, fold: str, preprocessed: Path) -> None:
         self.model, self.preprocessed = model, preprocessed
         self.loaded = load_fold(model, fold, CPU)
-        self.modality = model.plan.configuration(model.configuration).input_modality
+        self.modality = model.input_modality
         self.records, self.source = find_records(preprocessed, fold, self.modality)
         self.healthy = choose_healthy_slices(self.records, MAX_SLICES)
         self.maps: dict[tuple[int, int], dict[str, CaseMaps]] = {}

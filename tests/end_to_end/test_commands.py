@@ -187,7 +187,7 @@ def test_labels_of_test_cases_are_never_read_and_choices_are_obeyed(home: Path, 
     expected, found = (read_volume(one / "maps" / f"{case}_anomaly.nii.gz").array for one in (home, copy))
     np.testing.assert_array_equal(found, expected)
     choice = json.loads((model / "inference.json").read_text())
-    assert json.loads((model.parent / "best_configuration.json").read_text())["models"] == [MODEL]
+    assert json.loads((model.parent / "best_configuration.json").read_text())["models"] == {"FLAIR": [MODEL]}
     record = json.loads((copy / "chosen" / f"{case}.json").read_text())
     assert (record["settings"]["steps"], record["settings"]["strip_stride"]) == (
         choice["sampling_steps"],

@@ -128,11 +128,25 @@ def test_an_ensemble_is_named_by_its_configurations_or_by_the_best(two_models, d
         choose_models(data, PredictionOptions(configurations=("FLAIR-T2", "FLAIR-T1")))
     with pytest.raises(MMCCDError, match=r"-p \(of T2-T1\); there are"):
         choose_models(data, PredictionOptions(configurations=("FLAIR-T2", "T2-T1")))
-    save_json({"models": [first.name, second.name]}, first.parent / "best_configuration.json")
+    shutil.rmtree(other)
+    names = {"FLAIR": [first.name, second.name], "T1": [first.name]}
+    save_json({"models": names, "default_modality": "FLAIR"}, first.parent / "best_configuration.json")
     assert [one.path.name for one in choose_models(data, PredictionOptions())] == [first.name, second.name]
     assert isinstance(load_predictor(data, PredictionOptions(), CPU), Ensemble)
     with pytest.raises(MMCCDError, match="several models are trained"):
         choose_model(data, PredictionOptions())
+
+
+def test_each_input_modality_has_its_own_best(model_folder, quick_plan, data):
+    cycle = quick_plan.configurations["FLAIR-T1"]
+    backwards = replace(cycle, input_modality="T1", translation_modality="FLAIR")
+    plan = replace(quick_plan, configurations={"FLAIR-T1": cycle, "T1-FLAIR": backwards})
+    flair = [model_folder(method, plan=plan) for method in ("mmccd", "cyclic_unet")]
+    t1 = [twin(folder, configuration="T1-FLAIR") for folder in flair]
+    names = {"FLAIR": [flair[0].name], "T1": [t1[0].name, t1[1].name]}
+    save_json({"models": names, "default_modality": "FLAIR"}, flair[0].parent / "best_configuration.json")
+    assert [one.path for one in choose_models(data, PredictionOptions())] == flair[:1]
+    assert [one.path for one in choose_models(data, PredictionOptions(configurations=("T1-FLAIR",)))] == t1
 
 
 def tried(model: str, auprc: float, evaluations: float = 10) -> Tried:
@@ -165,8 +179,9 @@ def test_a_model_beside_its_twin_finds_what_it_finds_alone(model_folder, quick_p
     single = found.best[first.name]
     assert line.auprc == pytest.approx(single.auprc)
     assert line.evaluations_per_slice == pytest.approx(2 * single.evaluations_per_slice)
-    assert found.models in ((first.name,), (second.name,))
-    assert load_json(first.parent / "best_configuration.json")["models"] == list(found.models)
+    assert found.models["FLAIR"] in ((first.name,), (second.name,))
+    assert found.default_modality == "FLAIR"
+    assert load_json(first.parent / "best_configuration.json")["models"] == {"FLAIR": list(found.models["FLAIR"])}
     assert "mean of" in describe_best(found)
 
 

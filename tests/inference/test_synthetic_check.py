@@ -148,9 +148,11 @@ def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
     with pytest.raises(MMCCDError, match="mmccd_find_best_configuration"):
         choose_model(data, PredictionOptions())
     for folder in folders:
-        save_json({"models": [folder.name]}, folder.parent / "best_configuration.json")
+        save_json(
+            {"models": {"FLAIR": [folder.name]}, "default_modality": "FLAIR"}, folder.parent / "best_configuration.json"
+        )
         assert choose_model(data, PredictionOptions()).path == folder
     assert choose_model(data, PredictionOptions(trainer="MMCCDTrainer")).path.name != folders[1].name
     save_json({"model": "of an older version"}, folders[0].parent / "best_configuration.json")
-    with pytest.raises(MMCCDError, match="names no models"):
+    with pytest.raises(MMCCDError, match="doesn't tell the models"):
         choose_model(data, PredictionOptions())
