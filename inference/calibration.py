@@ -106,7 +106,12 @@ def load_calibration(path: Path) -> Calibration | None:
     MMCCDError
         If the file isn't one of this version; the message names the entry.
     """
-    return dataclass_from_json(Calibration, load_json(path), str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return dataclass_from_json(Calibration, load_json(path), str(path))
+    except MMCCDError as error:
+        raise MMCCDError(f"{str(error).rstrip('.')}: write it anew with mmccd_calibrate.") from error
 
 
 def fit_calibration(

@@ -198,6 +198,14 @@ def test_calibration_survives_json(tmp_path):
     assert load_calibration(tmp_path / "none.json") is None
 
 
+def test_a_calibration_of_another_version_is_refused_with_a_way_out(tmp_path):
+    content = asdict(fitted([simulated("a", 1)]))
+    del content["healthy_error"]["usual_median"]
+    save_json(content, tmp_path / "calibration.json")
+    with pytest.raises(MMCCDError, match=r"calibration.json: healthy_error: .*usual_median is missing: .*mmccd_calibrate"):
+        load_calibration(tmp_path / "calibration.json")
+
+
 def test_a_cycle_without_error_gives_finite_scores():
     case = simulated("a", 0)
     perfect = replace(case, maps=replace(case.maps, squared=0 * case.maps.squared, signed=0 * case.maps.signed))
