@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,14 @@ class Calibration:
         """The share of healthy subjects, in percent, whose case score is below ``score``."""
         return 100 * float(np.mean([subject.case_score < score for subject in self.subjects]))
 
-    def differences(self, settings: InferenceSettings) -> list[str]:
-        """In what settings differ from the calibrated ones (the preset's name aside): "NAME VALUE against VALUE"."""
+    def differences(self, settings: InferenceSettings, score: ScorePlan) -> list[str]:
+        """In what settings and the planned score differ from the calibrated ones (the preset's name aside): "NAME VALUE
+        against VALUE"."""
+        wanted, there = settings.to_json() | asdict(score), self.settings | asdict(self.score)
         return [
-            f"{name} {value} against {self.settings.get(name)}"
-            for name, value in settings.to_json().items()
-            if name != "preset" and value != self.settings.get(name)
+            f"{name} {value} against {there.get(name)}"
+            for name, value in wanted.items()
+            if name != "preset" and value != there.get(name)
         ]
 
 

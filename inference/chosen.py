@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
-from mmccd_auto.plans.plan import Plan, ScorePlan, dataclass_from_json
+from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan, dataclass_from_json
+from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
-
-INFERENCE_FILE = "inference.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,13 @@ def load_choice(model: ModelFolder) -> InferenceChoice | None:
 def chosen_plan(model: ModelFolder) -> Plan:
     """The model's plan, with what inference.json says put into its configuration."""
     choice = load_choice(model)
-    return model.plan if choice is None else with_choice(model.plan, model.configuration, choice)
+    if choice is None:
+        return model.plan
+    try:
+        return with_choice(model.plan, model.configuration, choice)
+    except MMCCDError as error:
+        path = model.path / INFERENCE_FILE
+        raise MMCCDError(f"{path} does not fit {PLANS_FILE} ({error}): run mmccd_find_best_configuration again.") from error
 
 
 def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan:

@@ -14,6 +14,7 @@ from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
+from mmccd_auto.inference.validation_maps import HELD_OUT
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -30,6 +31,7 @@ class Tried:
     Attributes
     ----------
     model : folder name
+    fold, source : whose healthy slices, and what they are to it: "healthy validation slices" or "healthy training slices"
     sampling_steps, strip_stride, score : what was tried
     published : the squared error as published, instead of the calibrated score
     auprc : mean over the kinds of synthetic anomalies
@@ -38,6 +40,8 @@ class Tried:
     """
 
     model: str
+    fold: str
+    source: str
     sampling_steps: int
     strip_stride: int
     score: ScorePlan
@@ -53,7 +57,7 @@ def try_choices(model: ModelFolder, trial: SyntheticTrial) -> list[Tried]:
     found = []
     for settings in candidate_settings(model, loaded):
         logger.info("%s: %s", model.path.name, _in_words(settings))
-        found += _scores_tried(model, settings, trial.maps(model, loaded, settings))
+        found += _scores_tried(model, trial, settings, trial.maps(model, loaded, settings))
     return found
 
 
@@ -86,6 +90,18 @@ def best_of(tried: Sequence[Tried]) -> Tried:
     return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc))
 
 
+def best_single(best: Sequence[Tried]) -> Tried:
+    """The model that finds most, of those that were compared on slices they hadn't seen, where there are any: a model knows
+    its training slices, and finds what was put into them more easily."""
+    held_out = [one for one in best if one.source == HELD_OUT]
+    if held_out and len(held_out) < len(best):
+        others = ", ".join(one.model for one in best if one.source != HELD_OUT)
+        logger.warning("%s was tried on slices that it was trained on, and is not chosen.", others)
+    if len({(one.fold, one.source) for one in held_out or best}) > 1:
+        logger.warning("the models were tried on slices of different folds: their figures compare only roughly (-f FOLD).")
+    return max(held_out or best, key=lambda one: one.auprc)
+
+
 def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
     """inference.json for the best of ``tried``."""
     published = max((one.auprc for one in tried if one.published), default=float("nan"))
@@ -93,13 +109,13 @@ def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
         best.sampling_steps,
         best.strip_stride,
         best.score,
-        f"AUPRC {best.auprc:.3f} of synthetic anomalies in healthy held-out slices (the published score: {published:.3f}), "
+        f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
         f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
         f"{100 * TOLERANCE:g} % of the best",
     )
 
 
-def _scores_tried(model: ModelFolder, settings: InferenceSettings, maps: TrialMaps) -> list[Tried]:
+def _scores_tried(model: ModelFolder, trial: SyntheticTrial, settings: InferenceSettings, maps: TrialMaps) -> list[Tried]:
     planned = model.plan.configuration(model.configuration).score
 
     def line(score: ScorePlan, published: bool) -> Tried:
@@ -108,6 +124,8 @@ def _scores_tried(model: ModelFolder, settings: InferenceSettings, maps: TrialMa
         mean = float(np.mean(list(by_kind.values())))
         return Tried(
             model.path.resolve().name,
+            trial.fold,
+            maps.source,
             settings.sampling.steps,
             settings.strip_stride,
             score,

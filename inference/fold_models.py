@@ -29,11 +29,13 @@ class FoldModel:
     fold : "0" .. "4" or "all"
     cycle : in evaluation mode, on the device
     weights_sha256 : of checkpoint_final.pth
+    training_cases : that it was trained on
     """
 
     fold: str
     cycle: Reconstructor
     weights_sha256: str
+    training_cases: tuple[str, ...] = ()
 
 
 def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: Sequence[str | Path] = ()) -> FoldModel:
@@ -60,7 +62,8 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
             "or train anew."
         )
     cycle_class = cycle_class_of(checkpoint, [Path(folder) for folder in extensions])
-    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path))
+    trained_on = tuple(checkpoint.record.get("training_cases", ()))
+    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path), trained_on)
 
 
 def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:

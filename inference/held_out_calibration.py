@@ -11,7 +11,7 @@ from mmccd_auto.inference.calibration import Calibration, fit_calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.validation_maps import HELD_OUT, ValidationRecord, load_validation_maps
+from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, ValidationRecord, load_validation_maps
 from mmccd_auto.training.model_folder import ModelFolder
 
 WITHOUT_OWN = "without the fold's own subjects"
@@ -61,6 +61,14 @@ def held_out_calibration(
         maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record)]
         score = chosen_plan(model).configuration(model.configuration).score
         source = next(iter(records.values())).source
+        if source == TRAINED_ON:
+            logger.warning(
+                "fold %s: no other fold has maps of slices that it held out, so the scores are calibrated on %s of fold %s, "
+                "and there may be more false alarms than promised: train more folds.",
+                fold.fold,
+                source,
+                ", ".join(records),
+            )
         calibration = fit_calibration(once_each(maps), score, settings.to_json(), source, {fold.fold: fold.weights_sha256})
         return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
     own = calibration_of(model, fold)

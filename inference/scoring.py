@@ -14,9 +14,11 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import Calibration, check_rate, scores_in_units
 from mmccd_auto.inference.case_maps import CaseMaps
+from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
 DEFAULT_SCORE = "combined"
@@ -139,7 +141,7 @@ def choose_scoring(
     if missing:
         return _uncalibrated(model, missing, options)
     score = options.score or DEFAULT_SCORE
-    source = _source(calibrations, settings)
+    source = _source(calibrations, settings, chosen_plan(model).configuration(model.configuration).score)
     if options.threshold is not None:
         return Scoring(score, calibrations, None, options.threshold, options.least_lesion_mm3 or 0.0, "given by the user")
     rate = DEFAULT_RATE if options.false_positive_rate is None else options.false_positive_rate
@@ -170,12 +172,12 @@ def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOpti
     return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source)
 
 
-def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings) -> str:
+def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings, planned: ScorePlan) -> str:
     subjects = {subject.subject for one in calibrations.values() for subject in one.subjects}
     sources = sorted({one.source for one in calibrations.values()})
     source = f"calibrated on {' and '.join(sources)} of {len(subjects)} subject(s)"
-    differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings)))
+    differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings, planned)))
     if differences:
         source += f", with other settings ({'; '.join(differences)})"
-        logger.warning("the score was %s: it may not fit these maps.", source)
+        logger.warning("the score was %s: it may not fit these maps; mmccd_calibrate mends that.", source)
     return source

@@ -72,7 +72,7 @@ class SyntheticTrial:
             If there is no healthy slice.
         """
         modality = model.input_modality
-        records, source = find_records(self.preprocessed, self.fold, modality)
+        records, source = find_records(self.preprocessed, self.fold, modality, loaded.training_cases)
         healthy = [
             healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device)
             for case, indices in choose_healthy_slices(records, self.max_slices).items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.validation_maps import HELD_OUT, choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 
 MAX_SLICES = 24
+logger = logging.getLogger(__name__)
 
 
 class SyntheticJudge:
@@ -30,6 +32,7 @@ class SyntheticJudge:
     plan, configuration, fold : of the training
     preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
     device : that the cycle is on
+    training_cases : of the training, which the judge leaves out
     max_slices : healthy slices that the anomalies are put into
 
     Raises
@@ -45,12 +48,13 @@ class SyntheticJudge:
         fold: int | str,
         preprocessed: Path,
         device: torch.device,
+        training_cases: Collection[str] = (),
         max_slices: int = MAX_SLICES,
     ) -> None:
         self.plan, self.configuration, self.fold = plan, configuration, str(fold)
         self.preprocessed, self.device = Path(preprocessed), device
         self.modality = plan.configuration(configuration).input_modality
-        self.records, self.source = find_records(self.preprocessed, self.fold, self.modality)
+        self.records, self.source = find_records(self.preprocessed, self.fold, self.modality, training_cases)
         self.chosen = choose_healthy_slices(self.records, max_slices)
         self.settings = make_settings(plan, configuration, sampling_steps=1, strip_stride=plan.strip_width)
 
@@ -75,3 +79,20 @@ class SyntheticJudge:
         return healthy_maps(
             loaded, self.plan, self.modality, self.preprocessed, record, indices, self.settings, self.device, description=""
         )
+
+
+def find_judge(
+    training_cases: Collection[str],
+    plan: Plan,
+    configuration: str,
+    fold: int | str,
+    preprocessed: Path,
+    device: torch.device,
+) -> SyntheticJudge | None:
+    """The judge of a training; None where no healthy slice is held out, since slices that a cycle has seen can't tell which
+    of its states is best. The parameters are those of :class:`SyntheticJudge`."""
+    judge = SyntheticJudge(plan, configuration, fold, preprocessed, device, training_cases)
+    if judge.source == HELD_OUT:
+        return judge
+    logger.warning("fold %s holds no healthy slices out: its training is not judged, and its last state predicts.", fold)
+    return None

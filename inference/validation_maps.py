@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import Plan, dataclass_from_json
-from mmccd_auto.plans.splits import SPLITS_FILE, cases_of_fold
+from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_structure
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -79,7 +79,13 @@ def make_validation_maps(
     """
     loaded = load_fold(model, fold, device, extensions)
     modality = model.input_modality
-    records, source = find_records(Path(preprocessed), loaded.fold, modality)
+    records, source = find_records(Path(preprocessed), loaded.fold, modality, loaded.training_cases)
+    if source == TRAINED_ON:
+        logger.warning(
+            "fold %s has no healthy slices that it was not trained on: its scores are calibrated on training slices, and "
+            "new scans may have more false alarms than promised.",
+            loaded.fold,
+        )
     chosen = choose_healthy_slices(records, max_slices)
     folder = model.fold(loaded.fold) / VALIDATION_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -150,7 +156,14 @@ def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) ->
     ----------
     records : by case
     max_slices : altogether; where there are more cases than that, cases are taken evenly from their list
+
+    Raises
+    ------
+    MMCCDError
+        If ``max_slices`` is below 1.
     """
+    if max_slices < 1:
+        raise MMCCDError(f"{max_slices} healthy slices are too few: give at least 1.")
     healthy = {case: [item.index for item in record.slices if item.healthy] for case, record in sorted(records.items())}
     healthy = {case: indices for case, indices in healthy.items() if indices}
     cases = [list(healthy)[place] for place in _spread(len(healthy), max_slices)]
@@ -190,31 +203,54 @@ def _spread(length: int, count: int) -> list[int]:
     return [int((part + 0.5) * length / count) for part in range(count)]
 
 
-def find_records(preprocessed: Path, fold: str, modality: str) -> tuple[dict[str, CaseRecord], str]:
+def find_records(
+    preprocessed: Path, fold: str, modality: str, trained_on: Collection[str] = ()
+) -> tuple[dict[str, CaseRecord], str]:
     """The preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
+
+    Parameters
+    ----------
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
+    fold : "0" .. "4" or "all"
+    modality : that the cases must have
+    trained_on : cases that the fold has seen; they and others of the same people are not held out, whatever the splits say
 
     Raises
     ------
     MMCCDError
-        If there is no healthy slice.
+        If there is no healthy slice, or splits_final.json is missing or broken.
     """
-    records = {case: record for case, record in load_case_records(preprocessed).items() if modality in record.modalities}
-    splits = preprocessed.parent / SPLITS_FILE
-    split = cases_of_fold(load_json(splits) if splits.is_file() else [], list(records), fold)
-    sides = {side: {case: records[case] for case in split[side] if case in records} for side in ("val", "train")}
-    if fold != "all" and _have_healthy(sides["val"]):
-        return sides["val"], HELD_OUT
-    if not _have_healthy(sides["train"]):
+    everything = load_case_records(preprocessed)
+    records = {case: record for case, record in everything.items() if modality in record.modalities}
+    split = cases_of_fold([] if fold == "all" else _load_splits(preprocessed), list(records), fold)
+    people = {everything[case].subject for case in trained_on if case in everything}
+    held_out = {case: records[case] for case in split["val"] if case in records}
+    if fold != "all" and (known := sorted(case for case, record in held_out.items() if record.subject in people)):
+        logger.warning(
+            "fold %s was trained on %s, which %s holds out now: they are not taken for held-out cases.",
+            fold,
+            ", ".join(known),
+            preprocessed.parent / SPLITS_FILE,
+        )
+        held_out = {case: record for case, record in held_out.items() if case not in known}
+    if fold != "all" and _have_healthy(held_out):
+        return held_out, HELD_OUT
+    seen = {case: records[case] for case in trained_on or split["train"] if case in records}
+    if not _have_healthy(seen):
         raise MMCCDError(
             f"{preprocessed}: fold {fold} has no healthy slice with {modality} to calibrate on: preprocess the dataset "
             "again."
         )
-    logger.warning(
-        "fold %s has no healthy slices that it was not trained on: its scores are calibrated on training slices, and new "
-        "scans may have more false alarms than promised.",
-        fold,
-    )
-    return sides["train"], TRAINED_ON
+    return seen, TRAINED_ON
+
+
+def _load_splits(preprocessed: Path) -> list[Split]:
+    path = preprocessed.parent / SPLITS_FILE
+    if not path.is_file():
+        raise MMCCDError(
+            f"{path} does not exist: it says which cases each fold held out; copy it from where the model was trained."
+        )
+    return check_structure(load_json(path), str(path))
 
 
 def _have_healthy(records: Mapping[str, CaseRecord]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import torch
 
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.compare_choices import Tried, best_of, choice_of, try_choices
+from mmccd_auto.inference.compare_choices import Tried, best_of, best_single, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import MAX_SLICES
@@ -119,26 +119,25 @@ def find_best_configuration(
         name = model.path.resolve().name
         best[name] = best_of(found)
         choice_of(best[name], found).save(model)
-        calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
+        calibrate_model(model.path, preprocessed, device=device, extensions=options.extensions)
         tried += found
-    by_modality: dict[str, list[ModelFolder]] = {}
-    for model in models:
-        by_modality.setdefault(model.input_modality, []).append(model)
-    chosen: dict[str, tuple[str, ...]] = {}
+    chosen = _kept_choices(results)
     ensembles: list[TriedEnsemble] = []
-    for modality, candidates in by_modality.items():
+    modalities = list(dict.fromkeys(model.input_modality for model in models))
+    for modality in modalities:
+        candidates = [model for model in models if model.input_modality == modality]
+        single = best_single([best[model.path.resolve().name] for model in candidates])
         lines: list[TriedEnsemble] = []
-        for (plans_name, fold), members in _comparable(candidates, options).items():
-            logger.info("%s: ensembles of %d models of %s, fold %s", modality, len(members), plans_name, fold)
-            trial = SyntheticTrial(
-                fold, preprocessed_folder(folders, members[0]), device, per_kind, max_slices, options.extensions
-            )
-            lines += try_ensembles(members, best, trial)
-        single = max((best[model.path.resolve().name] for model in candidates), key=lambda one: one.auprc)
+        members = _comparable(candidates, best, single)
+        if len(members) > 1:
+            logger.info("%s: ensembles of %d models of %s", modality, len(members), members[0].plans_name)
+            preprocessed = preprocessed_folder(folders, members[0])
+            trial = SyntheticTrial(single.fold, preprocessed, device, per_kind, max_slices, options.extensions)
+            lines = try_ensembles(members, best, trial)
         chosen[modality] = best_members(single, lines)
         ensembles += lines
     planned = models[0].plan.configuration().input_modality
-    default = planned if planned in chosen else next(iter(chosen))
+    default = planned if planned in chosen else modalities[0]
     result = BestConfiguration(best, chosen, default, tuple(tried), tuple(ensembles))
     save_json(asdict(result), results / BEST_FILE)
     return result
@@ -163,12 +162,18 @@ def describe_best(found: BestConfiguration) -> str:
     return "\n".join(lines)
 
 
-def _comparable(models: Sequence[ModelFolder], options: PredictionOptions) -> dict[tuple[str, str], list[ModelFolder]]:
-    """Models by plans and fold, where two or more share them: they have the same slices to be compared on."""
-    found: dict[tuple[str, str], list[ModelFolder]] = {}
-    for model in models:
-        found.setdefault((model.plans_name, (options.folds or model.folds())[0]), []).append(model)
-    return {key: members for key, members in found.items() if len(members) > 1}
+def _comparable(models: Sequence[ModelFolder], best: Mapping[str, Tried], single: Tried) -> list[ModelFolder]:
+    """The models that were tried on the same slices as the best one, itself among them."""
+    plans_name = next(model.plans_name for model in models if model.path.resolve().name == single.model)
+    tried = [(model, best[model.path.resolve().name]) for model in models if model.plans_name == plans_name]
+    return [model for model, one in tried if (one.fold, one.source) == (single.fold, single.source)]
+
+
+def _kept_choices(results: Path) -> dict[str, tuple[str, ...]]:
+    """What was chosen before, by modality: a run that is narrowed to one modality leaves the others."""
+    path = results / BEST_FILE
+    found = load_json(path).get("models") if path.is_file() else None
+    return {modality: tuple(names) for modality, names in found.items()} if isinstance(found, dict) else {}
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:

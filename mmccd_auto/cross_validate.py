@@ -21,7 +21,6 @@ from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import read_geometry, read_volume, write_volume
-from mmccd_auto.inference.chosen import INFERENCE_FILE
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.held_out_calibration import held_out_calibration
@@ -31,7 +30,7 @@ from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE
+from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
 MAPS_FOLDER = "cross_validation"
@@ -89,6 +88,8 @@ def cross_validate(
         _check_unseen(model, fold, cases, dataset, splits_file)
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
+    # The figures of earlier weights or cases must not outlive a run that gives none.
+    (model.path / RESULT_FILE).unlink(missing_ok=True)
     for fold, cases in held_out.cases.items():
         predictions[fold], problems = _predict_fold(model, fold, cases, dataset, device, options.extensions, overwrite)
         failed += problems

@@ -77,7 +77,7 @@ def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
     """
     chosen = choose_models(folders, options)
     if len(chosen) > 1:
-        raise _several(chosen)
+        raise MMCCDError(f"this needs one model at a time: say which with -c, -tr and -p; there are: {_names(chosen)}.")
     return chosen[0]
 
 

@@ -22,7 +22,7 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
-from mmccd_auto.inference.training_judge import SyntheticJudge
+from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
@@ -225,8 +225,6 @@ def train(
     model = folders.results / home.name / model_folder_name(options.trainer, options.plans_name, configuration)
     output = fold_folder(model, fold)
     trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
-    # The fold "all" holds nothing out, and slices that a cycle has seen can't tell which of its states is best.
-    judged = trainer_class.judgements and str(fold) != "all"
     trainer = trainer_class(
         plan,
         configuration,
@@ -239,8 +237,9 @@ def train(
         num_epochs=options.num_epochs,
         iterations_per_epoch=options.iterations_per_epoch,
         dataset_content=load_json(home / DATASET_FILE),
-        judge=SyntheticJudge(plan, configuration, fold, preprocessed, device) if judged else None,
     )
+    if trainer.judgements and str(fold) != "all":
+        trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
     logger.info(
         "training on %d cases, %s; validation on %d cases; output %s",
         len(trainer.training_cases),

@@ -25,10 +25,12 @@ def best_judgement(records: Sequence[dict[str, Any]]) -> float:
 
 
 def epoch_to_predict_with(records: Sequence[dict[str, Any]], last: int) -> int:
-    """The epoch whose state is best; the last one unless another is more than 1 % better."""
+    """The epoch whose state is best; the last one unless another is more than 1 % better, or where it wasn't judged."""
     judged = _judgements(records)
-    best = max(judged, key=judged.__getitem__, default=last)
-    return best if judged and judged[best] > BEST_FACTOR * judged.get(last, 0) else last
+    if last not in judged:
+        return last
+    best = max(judged, key=judged.__getitem__)
+    return best if judged[best] > BEST_FACTOR * judged[last] else last
 
 
 def _judgements(records: Sequence[dict[str, Any]]) -> dict[int, float]:

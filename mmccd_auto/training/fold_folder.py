@@ -16,6 +16,7 @@ from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
 DATASET_FILE = "dataset.json"
 CALIBRATION_FILE = "calibration.json"
+INFERENCE_FILE = "inference.json"
 PREVIOUS_FOLDER = "previous"
 KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE)
 DATA_AND_NETWORK = (
@@ -84,6 +85,10 @@ def prepare_anew(output: Path) -> None:
         logger.warning("%s held an unfinished training: it is overwritten (--continue would have gone on with it)", output)
     for name in (CHECKPOINT_LATEST, *KEPT_FILES):
         (output / name).unlink(missing_ok=True)
+    choice = output.parent / INFERENCE_FILE
+    if choice.is_file() and not any(output.parent.glob(f"fold_*/{CHECKPOINT_FINAL}")):
+        choice.unlink()
+        logger.warning("%s was chosen for the training that was here before: it is removed", choice)
 
 
 def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> None:

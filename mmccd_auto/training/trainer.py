@@ -349,7 +349,12 @@ class Trainer:
         """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
         if self.judge is None or not is_judged(state.epoch, self.settings.num_epochs, self.judgements):
             return None
-        judgement = self.judge(state.ema.model.eval())
+        try:
+            judgement = self.judge(state.ema.model.eval())
+        except MMCCDError as error:
+            # The training is worth more than a word on it, and would fail here again when it is continued.
+            logger.warning("%s: epoch %d can't be judged (%s)", self.output, state.epoch, error)
+            return None
         if judgement > best_judgement(self.log.read()):
             save_checkpoint(self._checkpoint(state, final=True), self.output / CHECKPOINT_BEST)
         return judgement

@@ -26,7 +26,10 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.validation_maps import (
+    HELD_OUT,
+    TRAINED_ON,
     choose_healthy_slices,
+    find_records,
     load_validation_maps,
     load_validation_record,
 )
@@ -355,3 +358,42 @@ def test_nothing_to_calibrate_on_is_one_sentence(model_folder, quick_plan, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(MMCCDError, match="no healthy slice"):
         calibrate_model(model_folder(folds=("all",), plan=quick_plan), tmp_path / "empty", device=CPU)
+
+
+def test_a_case_that_the_fold_was_trained_on_is_not_held_out_whatever_the_splits_say(preprocessed, caplog):
+    records, source = find_records(preprocessed, "0", "FLAIR", trained_on=["a", "c"])
+    assert (sorted(records), source) == (["b"], HELD_OUT)
+    assert "was trained on a, which" in caplog.text
+    records, source = find_records(preprocessed, "0", "FLAIR", trained_on=["a", "b", "c"])
+    assert (sorted(records), source) == (["a", "b", "c"], TRAINED_ON)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist"), ({"train": []}, "must be a list"), ([{"training": [], "val": []}], "must be a list")],
+)
+def test_missing_or_broken_splits_are_named(preprocessed, content, message):
+    path = preprocessed.parent / "splits_final.json"
+    path.unlink()
+    if content is not None:
+        save_json(content, path)
+    with pytest.raises(MMCCDError, match=f"splits_final.json {message}"):
+        find_records(preprocessed, "0", "FLAIR")
+
+
+@pytest.mark.parametrize("max_slices", [0, -3])
+def test_too_few_slices_are_refused_before_anything_is_removed(model_folder, quick_plan, preprocessed, max_slices):
+    model = ModelFolder(model_folder(plan=quick_plan))
+    calibrate_model(model.path, preprocessed, device=CPU, max_slices=4)
+    with pytest.raises(MMCCDError, match="give at least 1"):
+        calibrate_model(model.path, preprocessed, device=CPU, max_slices=max_slices)
+    assert load_validation_record(model, "0") is not None
+
+
+def test_a_score_that_was_planned_otherwise_since_is_said(model_folder, quick_plan, preprocessed):
+    path = model_folder(plan=quick_plan)
+    calibrate_model(path, preprocessed, device=CPU, max_slices=4)
+    assert "against" not in Predictor.from_model_folder(path).scoring.source
+    changed = replace(quick_plan.configurations["FLAIR-T1"], score=ScorePlan(smoothing_mm=6.0))
+    replace(quick_plan, configurations={"FLAIR-T1": changed}).save(path / "plans.json")
+    assert "smoothing_mm 6.0 against 3.0" in Predictor.from_model_folder(path).scoring.source

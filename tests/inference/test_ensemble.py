@@ -15,11 +15,12 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.compare_choices import Tried
+from mmccd_auto.inference.compare_choices import Tried, best_single
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
+from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
 from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import load_predictor, predict
@@ -133,7 +134,7 @@ def test_an_ensemble_is_named_by_its_configurations_or_by_the_best(two_models, d
     save_json({"models": names, "default_modality": "FLAIR"}, first.parent / "best_configuration.json")
     assert [one.path.name for one in choose_models(data, PredictionOptions())] == [first.name, second.name]
     assert isinstance(load_predictor(data, PredictionOptions(), CPU), Ensemble)
-    with pytest.raises(MMCCDError, match="several models are trained"):
+    with pytest.raises(MMCCDError, match="needs one model at a time"):
         choose_model(data, PredictionOptions())
 
 
@@ -149,8 +150,8 @@ def test_each_input_modality_has_its_own_best(model_folder, quick_plan, data):
     assert [one.path for one in choose_models(data, PredictionOptions(configurations=("T1-FLAIR",)))] == t1
 
 
-def tried(model: str, auprc: float, evaluations: float = 10) -> Tried:
-    return Tried(model, 1, 8, ScorePlan(), False, auprc, {}, evaluations)
+def tried(model: str, auprc: float, evaluations: float = 10, source: str = HELD_OUT) -> Tried:
+    return Tried(model, "0", source, 1, 8, ScorePlan(), False, auprc, {}, evaluations)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,13 @@ def tried(model: str, auprc: float, evaluations: float = 10) -> Tried:
 def test_an_ensemble_has_to_be_better_by_more_than_one_percent(auprcs, expected):
     lines = [TriedEnsemble(models, auprc, {}, evaluations) for models, (auprc, evaluations) in auprcs.items()]
     assert best_members(tried("a", 0.5), lines) == expected
+
+
+def test_a_model_that_was_tried_on_its_training_slices_is_not_the_best(caplog):
+    assert best_single([tried("a", 0.5), tried("b", 0.6)]).model == "b"
+    assert best_single([tried("a", 0.5), tried("b", 0.9, source=TRAINED_ON)]).model == "a"
+    assert "b was tried on slices that it was trained on" in caplog.text
+    assert best_single([tried("b", 0.9, source=TRAINED_ON)]).model == "b"
 
 
 def test_a_model_beside_its_twin_finds_what_it_finds_alone(model_folder, quick_plan, preprocessed, data):

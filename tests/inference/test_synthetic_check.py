@@ -21,7 +21,7 @@ from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.validation_maps import find_records, healthy_maps
+from mmccd_auto.inference.validation_maps import HELD_OUT, find_records, healthy_maps
 from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ScorePlan
@@ -105,7 +105,7 @@ def test_auprc_of_what_is_found_and_of_what_is_not() -> None:
 
 
 def tried(auprc: float, evaluations: float, published: bool = False) -> Tried:
-    return Tried("m", 1, 4, ScorePlan(), published, auprc, {}, evaluations)
+    return Tried("m", "0", HELD_OUT, 1, 4, ScorePlan(), published, auprc, {}, evaluations)
 
 
 def test_the_cheapest_within_one_percent_of_the_best_is_chosen() -> None:

@@ -18,6 +18,7 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.best_state import epoch_to_predict_with
 from mmccd_auto.training.checkpoint import load_checkpoint
 from mmccd_auto.training.data_loading import SliceStore
 from mmccd_auto.training.fold_data import validation_images
@@ -352,6 +353,33 @@ def test_a_continued_training_remembers_its_best_state(make_trainer: MakeTrainer
     trainer.train()
     make_trainer(num_epochs=4, judge=judge_that_says(0.6, 0.8)).train(resume=True)
     assert load_checkpoint(trainer.output / "checkpoint_best.pth").epoch == 2
+
+
+def test_a_judge_that_fails_does_not_stop_the_training(make_trainer: MakeTrainer, caplog: Any) -> None:
+    def judge(cycle: Any) -> float:
+        raise MMCCDError("no anomaly fits.")
+
+    trainer = make_trainer(num_epochs=2, judge=judge)
+    trainer.train()
+    assert [record["synthetic_auprc"] for record in trainer.log.read()] == [None, None]
+    assert "epoch 1 can't be judged (no anomaly fits.)" in caplog.text
+
+
+def test_a_last_state_that_was_not_judged_is_not_replaced() -> None:
+    judged = [{"epoch": 2, "synthetic_auprc": 0.3}, {"epoch": 4, "synthetic_auprc": 0.3}]
+    assert epoch_to_predict_with([*judged, {"epoch": 5, "synthetic_auprc": None}], 5) == 5
+    assert epoch_to_predict_with([*judged, {"epoch": 5, "synthetic_auprc": 0.2}], 5) == 2
+
+
+def test_a_new_training_removes_what_was_chosen_for_the_one_before(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=1)
+    trainer.train()
+    choice = trainer.output.parent / "inference.json"
+    choice.write_text("{}")
+    make_trainer(num_epochs=2).train(resume=True)
+    assert choice.is_file()
+    make_trainer(num_epochs=1).train()
+    assert not choice.exists()
 
 
 def test_a_long_training_is_judged_ten_times_and_at_its_end(make_trainer: MakeTrainer) -> None:
