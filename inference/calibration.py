@@ -80,7 +80,8 @@ class Calibration:
         return rate * sum(subject.pixels for subject in self.subjects)
 
     def least_lesion_mm3(self, rate: float) -> float:
-        """The volume that the largest false component of a mask exceeds in half of the healthy subjects."""
+        """The volume that the largest false component of a mask exceeds in half of the healthy subjects; for rates beyond
+        RATES that of the nearest one."""
         rates = RATES[::-1]
         volumes = [np.median([one.largest_component_mm3[f"{rate:g}"] for one in self.subjects]) for rate in rates]
         return float(np.interp(math.log(rate), np.log(rates), volumes))

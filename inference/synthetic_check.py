@@ -144,7 +144,7 @@ def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) 
 
 
 def _runs(case: CaseMaps) -> list[CaseMaps]:
-    """The runs of adjacent slices of a case; the whole case where all of them are short."""
+    """The runs of adjacent slices of a case; single slices where all of them are short."""
     runs = [run for run in adjacent_runs(case.indices) if run.stop - run.start >= LEAST_SLICES]
     runs = runs or [slice(place, place + 1) for place in range(len(case.indices))]
     return [case.of_slices(run) for run in runs if case.brain[run].any()]

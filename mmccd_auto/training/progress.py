@@ -34,7 +34,7 @@ class EpochRecord:
     ----------
     epoch : number of epochs done, this one included
     iterations : number of optimiser steps done, this epoch's included
-    seconds : that the epoch took
+    seconds : that training and validation took, without the judge
     samples_per_second : slices trained on, per second of the epoch's training part
     data_wait_share : part of the training time spent waiting for batches, 0..1
     learning_rate : of this epoch
