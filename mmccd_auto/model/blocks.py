@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmccd_auto.model.dropout import Dropout
+
 Resampling = Literal["down", "up"]
 
 
@@ -83,7 +85,7 @@ class ResidualBlock(nn.Module):
         self.convolution_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.scale_shift = None if embedding_channels is None else nn.Linear(embedding_channels, 2 * out_channels)
         self.norm_out = group_norm(norm_groups, out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.convolution_out = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 

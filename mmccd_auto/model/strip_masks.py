@@ -1,7 +1,9 @@
-"""The strips that hide a band of the slice, across rows or columns: their grid, their masks, and those of training."""
+"""The strips that hide a band of the slice, across rows or columns: their grid, which are hidden together, their masks, and
+those of training."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,8 @@ from torch import Tensor
 
 Coverage = Literal["even", "published"]
 ROWS, COLUMNS = 0, 1
+GAP_IN_WIDTHS = 1
+"""Tissue that stays in sight between two strips that are hidden together, at least; in strip widths."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,40 @@ def all_strips(
     return [strip for strip in grid if lines[strip.axis][max(strip.start, 0) : strip.start + width].any()]
 
 
+def group_strips(strips: Sequence[Strip], per_pass: int, width: int, stride: int) -> list[tuple[Strip, ...]]:
+    """Strips that are hidden together, in one pass of the networks.
+
+    The strips of a direction are dealt out in turn, so that those of one group lie as far apart as they can, and at least
+    one strip's width of tissue is in sight between them; where there is no room for that, groups are smaller.
+
+    Parameters
+    ----------
+    strips : of one slice, such as :func:`all_strips` gives
+    per_pass : strips of one group at most, at least 1
+    width, stride : px, of the grid that the strips are from
+
+    Returns
+    -------
+    groups that hold every strip once, rows first
+
+    Raises
+    ------
+    ValueError
+        If ``per_pass`` is below 1.
+    """
+    if per_pass < 1:
+        raise ValueError(f"{per_pass} strips can't be hidden together: at least 1")
+    groups = []
+    for axis in (ROWS, COLUMNS):
+        line = sorted((strip for strip in strips if strip.axis == axis), key=lambda strip: strip.start)
+        count = len(line)
+        if per_pass > 1:
+            apart = math.ceil((1 + GAP_IN_WIDTHS) * width / stride)
+            count = min(len(line), max(math.ceil(len(line) / per_pass), apart))
+        groups += [tuple(line[first::count]) for first in range(count)]
+    return groups
+
+
 def random_strips(count: int, shape: tuple[int, int], width: int, generator: torch.Generator | None = None) -> list[Strip]:
     """Strips of training: each its own direction, and a start uniform in -(width-1) .. edge-1, so that every pixel is hidden
     equally often and strips truncated at either border are seen too.
@@ -102,6 +140,54 @@ def random_strips(count: int, shape: tuple[int, int], width: int, generator: tor
         Strip(axis, int(fraction * (shape[axis] + width - 1)) - (width - 1))
         for axis, fraction in zip(axes, fractions, strict=True)
     ]
+
+
+def random_strip_groups(
+    count: int, shape: tuple[int, int], width: int, two_share: float, generator: torch.Generator | None = None
+) -> list[tuple[Strip, ...]]:
+    """Strips of training for networks that see one or two strips hidden: as :func:`random_strips`, and with the chance
+    ``two_share`` a second one of the same direction, apart by at least the gap of :func:`group_strips`.
+
+    The second one's place is counted around, from the end of the slice to its start, so that it, too, hides every pixel
+    equally often. A slice that is too small for two has one.
+
+    Parameters
+    ----------
+    count : of groups
+    shape : (rows, columns) px of the slice
+    width : px
+    two_share : 0..1
+    generator : on the CPU; None takes torch's default one
+    """
+    draws = torch.rand((count, 2), dtype=torch.float64, generator=generator).tolist()
+    groups = []
+    for strip, (chance, fraction) in zip(random_strips(count, shape, width, generator), draws, strict=True):
+        places, least = shape[strip.axis] + width - 1, (1 + GAP_IN_WIDTHS) * width
+        if chance >= two_share or places < 2 * least:
+            groups.append((strip,))
+            continue
+        offset = least + int(fraction * (places - 2 * least + 1))
+        groups.append((strip, Strip(strip.axis, (strip.start + width - 1 + offset) % places - (width - 1))))
+    return groups
+
+
+def keep_mask_of_groups(
+    groups: Sequence[Sequence[Strip]], shape: tuple[int, int], width: int, device: torch.device | str | None = None
+) -> Tensor:
+    """The keep masks of groups of strips: as :func:`keep_mask`, 0 inside any of a group's strips.
+
+    Parameters
+    ----------
+    groups : N groups, each of at least one strip
+    shape : (rows, columns) px of the slice
+    width : px of a strip
+    device : of the result
+    """
+    keep = keep_mask([group[0] for group in groups], shape, width, device)
+    for place in range(1, max(len(group) for group in groups)):
+        # A group with fewer strips shows its last one again, which changes nothing.
+        keep *= keep_mask([group[min(place, len(group) - 1)] for group in groups], shape, width, device)
+    return keep
 
 
 def keep_mask(

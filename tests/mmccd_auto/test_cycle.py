@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -143,8 +144,14 @@ def test_a_perfect_prediction_costs_nothing(cycle):
     assert float(cycle.training_losses(torch.randn(6, 1, *SHAPE), y)["forward"]) == 0
 
 
+def run_lengths(line: torch.Tensor) -> list[int]:
+    """Of the runs of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.numpy().astype(int), [0]])))
+    return (edges[1::2] - edges[::2]).tolist()
+
+
 def test_training_shows_the_network_diffused_y_and_masked_x(cycle):
-    """With y = 0 the first channel is scaled noise; with x = 100 the second one is 100 but in one strip per entry."""
+    """With y = 0 the first channel is scaled noise; with x = 100 the second one is 100 but in the strips."""
     count = 400
     x, y = torch.full((count, 1, *SHAPE), 100.0), torch.zeros(count, 1, *SHAPE)
     cycle.forward_network = Recorder(y)
@@ -159,10 +166,14 @@ def test_training_shows_the_network_diffused_y_and_masked_x(cycle):
     torch.testing.assert_close(seen[:, 0].std(dim=(1, 2)), expected_std, rtol=0.15, atol=0)
     hidden = seen[:, 1] != 100
     assert torch.equal(hidden, hidden.any(dim=2, keepdim=True) & hidden.any(dim=1, keepdim=True))
-    areas = hidden.sum(dim=(1, 2))
-    assert set(areas.tolist()) <= {32 * width for width in range(1, WIDTH + 1)}
-    assert (areas == 32 * WIDTH).float().mean() == pytest.approx(25 / 39, abs=0.1)
     across_rows = hidden.all(dim=2).any(dim=1)
+    widths = [run_lengths(one.all(dim=1 if rows else 0)) for one, rows in zip(hidden, across_rows, strict=True)]
+    assert {length for one in widths for length in one} <= set(range(1, WIDTH + 1))
+    several = np.mean([len(one) == 2 for one in widths])
+    assert several == pytest.approx(0.5 if cycle.name == "mmccd" else 0, abs=0.1)
+    assert max(len(one) for one in widths) <= 2
+    lengths = np.concatenate(widths)
+    assert (lengths == WIDTH).mean() == pytest.approx(25 / 39, abs=0.1)
     assert across_rows.float().mean() == pytest.approx(0.5, abs=0.1)
     noise = seen[:, 1][hidden]
     assert float(noise.mean()) == pytest.approx(0, abs=0.02)

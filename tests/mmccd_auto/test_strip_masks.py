@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmccd_auto.model.strip_masks import COLUMNS, ROWS, Strip, all_strips, keep_mask, random_strips, strip_starts
+from mmccd_auto.model.strip_masks import (
+    COLUMNS,
+    ROWS,
+    Strip,
+    all_strips,
+    group_strips,
+    keep_mask,
+    keep_mask_of_groups,
+    random_strip_groups,
+    random_strips,
+    strip_starts,
+)
 
 
 def brute_force_keep(strip: Strip, shape: tuple[int, int], width: int) -> np.ndarray:
@@ -131,3 +144,68 @@ def test_training_strips_follow_the_generator():
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    edge=st.integers(8, 64),
+    width=st.integers(1, 12),
+    stride_part=st.floats(0, 1),
+    per_pass=st.integers(1, 6),
+    brain_part=st.floats(0, 1),
+)
+def test_groups_hold_every_strip_once_with_tissue_in_sight_between(edge, width, stride_part, per_pass, brain_part):
+    stride = max(1, round(stride_part * width))
+    brain = np.zeros((edge, edge), dtype=bool)
+    brain[: 1 + int(brain_part * (edge - 1)), edge // 4 :] = True
+    strips = all_strips((edge, edge), width, stride, "even", brain)
+    groups = group_strips(strips, per_pass, width, stride)
+    assert sorted((one.axis, one.start) for group in groups for one in group) == sorted(
+        (one.axis, one.start) for one in strips
+    )
+    for group in groups:
+        assert len({one.axis for one in group}) == 1
+        starts = [one.start for one in group]
+        assert len(group) <= per_pass
+        assert all(after - before >= 2 * width for before, after in itertools.pairwise(starts))
+    for axis in (ROWS, COLUMNS):
+        line = [one for one in strips if one.axis == axis]
+        room = -(-2 * width // stride)
+        assert sum(group[0].axis == axis for group in groups) == min(len(line), max(-(-len(line) // per_pass), room)) or (
+            per_pass == 1
+        )
+
+
+def test_one_strip_per_pass_is_one_pass_per_strip():
+    strips = all_strips((32, 32), 8, 4)
+    assert group_strips(strips, 1, 8, 4) == [(strip,) for strip in strips]
+    with pytest.raises(ValueError, match="at least 1"):
+        group_strips(strips, 0, 8, 4)
+
+
+def test_the_mask_of_a_group_hides_what_any_of_its_strips_hides():
+    groups = [(Strip(ROWS, -3),), (Strip(ROWS, 1), Strip(ROWS, 12)), (Strip(COLUMNS, 2), Strip(ROWS, 9), Strip(COLUMNS, 14))]
+    keep = keep_mask_of_groups(groups, (18, 16), 4)
+    assert keep.shape == (3, 1, 18, 16)
+    for entry, group in enumerate(groups):
+        expected = np.prod([brute_force_keep(strip, (18, 16), 4) for strip in group], axis=0)
+        np.testing.assert_array_equal(keep[entry, 0].numpy(), expected)
+
+
+def test_random_groups_hide_every_pixel_equally_often_and_two_strips_keep_apart():
+    generator = torch.Generator().manual_seed(0)
+    groups = random_strip_groups(20_000, (40, 48), 8, 0.5, generator)
+    assert np.mean([len(group) == 2 for group in groups]) == pytest.approx(0.5, abs=0.02)
+    for group in groups:
+        assert len({strip.axis for strip in group}) == 1
+        if len(group) == 2:
+            assert abs(group[0].start - group[1].start) >= 16
+    seconds = [group[1].start for group in groups if len(group) == 2 and group[0].axis == ROWS]
+    counts = np.bincount(np.array(seconds) + 7, minlength=47)
+    assert len(counts) == 47
+    assert counts.min() > 0.6 * counts.mean()
+    assert counts.max() < 1.4 * counts.mean()
+
+
+def test_a_slice_without_room_for_two_strips_has_one():
+    assert all(len(group) == 1 for group in random_strip_groups(50, (16, 16), 8, 1.0))
