@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +18,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.pipeline import TrainingOptions, train
+from mmccd_auto.training.ranks import join_ranks, leave_ranks
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -28,11 +31,20 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--num_epochs", type=int, default=None, help="instead of the plan's")
     parser.add_argument("--iterations_per_epoch", type=int, default=None, help="instead of the plan's")
     parser.add_argument("--continue", dest="resume", action="store_true", help="go on from checkpoint_latest.pth")
+    parser.add_argument(
+        "--planned_steps",
+        action="store_true",
+        help="predict with the planned steps and strips, instead of the cheapest that find synthetic anomalies as well",
+    )
     add_processes_option(parser, default=2)
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
+    ranks, device = join_ranks(os.environ, choose_device(options.device))
+    if not ranks.leads:
+        # All of them do the same: one tells of it.
+        logging.getLogger().setLevel(logging.WARNING)
     model = train(
         folders_from(options),
         dataset=options.dataset,
@@ -43,13 +55,17 @@ def _command(arguments: Sequence[str] | None) -> None:
             plans_name=options.plans_name,
             num_epochs=options.num_epochs,
             iterations_per_epoch=options.iterations_per_epoch,
+            choose_steps=not options.planned_steps,
             extensions=tuple(options.extensions),
         ),
-        device=choose_device(options.device),
+        device=device,
         processes=options.processes,
         resume=options.resume,
+        ranks=ranks,
     )
-    print(f"trained: {model}")
+    leave_ranks()
+    if ranks.leads:
+        print(f"trained: {model}")
 
 
 def main() -> None:

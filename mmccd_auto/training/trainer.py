@@ -9,10 +9,10 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
@@ -51,32 +51,12 @@ from mmccd_auto.training.fold_folder import (
     prepare_model_folder,
     remove_unfinished_files,
 )
+from mmccd_auto.training.optimisation import Optimisation, TrainingState
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
+from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.validation import example_of, mean_losses
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainingState:
-    """What changes during a training.
-
-    Attributes
-    ----------
-    cycle : being trained
-    ema : running mean of its weights
-    optimizer, scaler : of the cycle; the scaler does nothing except in fp16
-    validation : slices [N, 2, H, W] that the validation loss is computed on
-    epoch, step : epochs and optimiser steps that are done
-    """
-
-    cycle: Reconstructor
-    ema: ExponentialMovingAverage
-    optimizer: Optimizer
-    scaler: torch.amp.GradScaler
-    validation: Tensor
-    epoch: int = 0
-    step: int = 0
 
 
 class Trainer:
@@ -100,6 +80,7 @@ class Trainer:
     dataset_content : of dataset.json, written beside plans.json so that the model folder can be used alone
     judge : the best state that it was shown becomes checkpoint_best.pth, and checkpoint_final.pth too where it is more than
         1 % better than the last one; None: there is no checkpoint_best.pth
+    ranks : the processes that train together, each on its part of every batch; their number changes what is drawn
 
     Raises
     ------
@@ -128,6 +109,7 @@ class Trainer:
         seed: int | None = None,
         dataset_content: dict[str, Any] | None = None,
         judge: Judge | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         chosen = plan.configuration(configuration)
         overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
@@ -146,8 +128,15 @@ class Trainer:
             if getattr(self.settings, name) < 1:
                 raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")
         self.seed = seed_of(self.settings.seed, self.fold)
+        self.ranks, self.share_of_batch = ranks, ranks.share(self.settings.batch_size)
+        self.optimisation = Optimisation(self.training_losses, self.autocast, self.settings.gradient_clip, ranks)
         self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities)
         self.log = TrainingLog(self.output / LOG_FILE)
+
+    @property
+    def _draws_seed(self) -> int:
+        """Of what each process draws for itself: slices, augmentation, timesteps, strips, noise."""
+        return self.seed if self.ranks.count == 1 else seed_of(self.seed, "rank", self.ranks.rank)
 
     @property
     def training_cases(self) -> list[str]:
@@ -168,8 +157,14 @@ class Trainer:
         return cycle.training_losses(x, y)
 
     def make_optimizer(self, cycle: Reconstructor) -> Optimizer:
-        """AdamW over all networks: it works weight by weight, so this is the same as one for each."""
-        return AdamW(cycle.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay)
+        """AdamW over all networks: it works weight by weight, so this is the same as one for each. In one kernel ("fused")
+        where torch has it."""
+        return AdamW(
+            cycle.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
 
     def learning_rate(self, epoch: int) -> float:
         """The learning rate in ``epoch`` (the first is 0): constant, as published."""
@@ -205,7 +200,7 @@ class Trainer:
             try:
                 state = self._begin(resume)
                 self._run(state)
-                return self._finish(state)
+                return self._finish(state) if self.ranks.leads else self.output / CHECKPOINT_FINAL
             except torch.cuda.OutOfMemoryError as error:
                 raise MMCCDError(
                     f"the memory of {self.device} does not suffice for batches of {self.settings.batch_size} slices: plan "
@@ -218,7 +213,7 @@ class Trainer:
         if resume and found is None and final.is_file():
             raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
         torch.manual_seed(seed_of(self.seed, "weights"))
-        cycle = self.build_cycle().to(self.device, memory_format=torch.channels_last)
+        cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
         half = self.device.type == "cuda" and not torch.cuda.is_bf16_supported()
         state = TrainingState(
             cycle,
@@ -229,17 +224,22 @@ class Trainer:
         )
         if found is not None:
             check_same_training(found, self._checkpoint(state, final=True), latest)
+        if found is not None:
+            self._restore(state, found)
+        if self.ranks.leads:
+            self._prepare_folder(state, found, resume)
+        return state
+
+    def _prepare_folder(self, state: TrainingState, found: Checkpoint | None, resume: bool) -> None:
         prepare_model_folder(self.output, self.dataset_plan, self.dataset_content)
         remove_unfinished_files(self.output)
         if found is not None:
-            self._restore(state, found)
             self.log.truncate(state.epoch)
             logger.info("%s: continues after epoch %d of %d", self.output, state.epoch, self.settings.num_epochs)
         else:
             if resume:
-                logger.info("%s: there is no %s to continue from; the training begins anew", self.output, latest.name)
+                logger.info("%s: there is no %s to continue from; the training begins anew", self.output, CHECKPOINT_LATEST)
             prepare_anew(self.output)
-        return state
 
     def _restore(self, state: TrainingState, checkpoint: Checkpoint) -> None:
         state.cycle.load_state_dict(checkpoint.raw_weights)
@@ -252,13 +252,14 @@ class Trainer:
     def _run(self, state: TrainingState) -> None:
         if self._is_over(state):
             # what stopped the training may have come between the last checkpoint and its picture
-            self._draw(state)
+            if self.ranks.leads:
+                self._draw(state)
             return
         loader = BatchLoader(
             SliceStore(self.data.training, memory_limit(self.processes)),
             self.plan.patch_size,
-            self.settings.batch_size,
-            self.seed,
+            self.share_of_batch,
+            self._draws_seed,
             self.augmentation(),
             state.step,
             self.processes,
@@ -267,6 +268,8 @@ class Trainer:
         with open_batches(loader, self.processes) as batches:
             while not self._is_over(state):
                 record = self._run_epoch(state, batches)
+                if not self.ranks.leads:
+                    continue
                 self.log.append(record)
                 save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
                 last = self._is_over(state) and math.isfinite(self.picture_interval)
@@ -278,23 +281,26 @@ class Trainer:
     def _run_epoch(self, state: TrainingState, batches: Iterator[Batch]) -> EpochRecord:
         """One epoch and its validation; ``state`` moves on."""
         started, waited = time.monotonic(), 0.0
-        torch.manual_seed(seed_of(self.seed, "epoch", state.epoch))
+        torch.manual_seed(seed_of(self._draws_seed, "epoch", state.epoch))
         rate = self.learning_rate(state.epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}
         name = f"epoch {state.epoch + 1}/{self.settings.num_epochs}"
-        with tqdm(total=self.settings.iterations_per_epoch, desc=name, unit="it", disable=None) as bar:
+        with tqdm(
+            total=self.settings.iterations_per_epoch, desc=name, unit="it", disable=None if self.ranks.leads else True
+        ) as bar:
             for _ in range(self.settings.iterations_per_epoch):
                 asked = time.monotonic()
                 batch = next(batches)
                 waited += time.monotonic() - asked
-                for network, loss in self._step(state, batch).items():
-                    sums[network] = sums.get(network, 0) + loss.detach()
+                for network, loss in self.optimisation.step(state, self._to_device(batch["data"])).items():
+                    sums[network] = sums.get(network, 0) + loss
                 bar.update()
+            self.ranks.average(list(sums.values()))
             train = {network: float(total) / self.settings.iterations_per_epoch for network, total in sums.items()}
             trained = time.monotonic()
-            validation = self.validate(state.ema.model, state.validation)
+            validation = self.validate(state.ema.model, state.validation) if self.ranks.leads else {}
             bar.set_postfix({f"{network} val": f"{loss:.4f}" for network, loss in validation.items()})
         self._check_finite(state, train, validation)
         state.epoch += 1
@@ -312,22 +318,10 @@ class Trainer:
             synthetic_auprc=self._judge(state),
         )
 
-    def _step(self, state: TrainingState, batch: Batch) -> dict[str, Tensor]:
-        """One optimiser step of all networks; the losses stay on the device, so that it needn't be waited for."""
-        x, y = torch.from_numpy(batch["data"]).to(self.device).split(1, dim=1)
-        state.cycle.train()
-        state.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
-            losses = self.training_losses(state.cycle, x.contiguous(), y.contiguous())
-        state.scaler.scale(sum(losses.values())).backward()
-        state.scaler.unscale_(state.optimizer)
-        for network in state.cycle.children():
-            torch.nn.utils.clip_grad_norm_(network.parameters(), self.settings.gradient_clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.ema.update(state.cycle, state.step)
-        state.step += 1
-        return losses
+    def _to_device(self, data: np.ndarray) -> Tensor:
+        """A batch on the device; on CUDA it is copied while the device still works on the one before."""
+        images = torch.from_numpy(data)
+        return (images.pin_memory() if self.device.type == "cuda" else images).to(self.device, non_blocking=True)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Mixed precision on CUDA: bf16 where the device has it, else fp16; float32 elsewhere."""
@@ -347,7 +341,11 @@ class Trainer:
 
     def _judge(self, state: TrainingState) -> float | None:
         """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
-        if self.judge is None or not is_judged(state.epoch, self.settings.num_epochs, self.judgements):
+        if (
+            self.judge is None
+            or not self.ranks.leads
+            or not is_judged(state.epoch, self.settings.num_epochs, self.judgements)
+        ):
             return None
         try:
             judgement = self.judge(state.ema.model.eval())
@@ -404,3 +402,9 @@ class Trainer:
             save_checkpoint(self._checkpoint(state, final=True), path)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
         return path
+
+
+def training_memory_format(device: torch.device) -> torch.memory_format:
+    """How feature maps lie in memory while training: channels last, which tensor cores want; on a CPU channel by channel,
+    since torch's backward pass of group norm is ten times slower there with channels last."""
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last

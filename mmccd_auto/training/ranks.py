@@ -1,0 +1,103 @@
+"""Processes that train one model together, each on its part of every batch: what torchrun starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from mmccd_auto.errors import MMCCDError
+
+PATIENCE = timedelta(hours=12)
+"""Others wait so long for the leading process, which validates, judges and calibrates alone."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those that train one model.
+
+    Attributes
+    ----------
+    rank : 0 .. count - 1; the first one leads: it alone writes files
+    count : of processes
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def share(self, batch_size: int) -> int:
+        """How many slices of a batch each process takes.
+
+        Raises
+        ------
+        MMCCDError
+            If the batch can't be divided evenly.
+        """
+        if batch_size % self.count:
+            raise MMCCDError(
+                f"a batch of {batch_size} slices can't be divided among {self.count} processes: start as many as divide it, "
+                "or change training.batch_size in plans.json."
+            )
+        return batch_size // self.count
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its mean over the processes; in place, in one transfer."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= self.count
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+ALONE = Ranks()
+
+
+def join_ranks(environment: Mapping[str, str], device: torch.device) -> tuple[Ranks, torch.device]:
+    """Join the processes that torchrun has started; a process that it didn't start is alone.
+
+    Parameters
+    ----------
+    environment : where torchrun says RANK, WORLD_SIZE and LOCAL_RANK
+    device : "cuda" gives every process a GPU of its own; on the CPU they share the cores
+
+    Returns
+    -------
+    the place among the processes, and the device of this one
+
+    Raises
+    ------
+    MMCCDError
+        If there are fewer GPUs than processes, or the device is neither CUDA nor the CPU.
+    """
+    count = int(environment.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return ALONE, device
+    if device.type not in ("cpu", "cuda"):
+        raise MMCCDError(f"several processes can't train on {device}: choose -device cuda or cpu.")
+    if device.type == "cuda":
+        place = int(environment.get("LOCAL_RANK", "0"))
+        if place >= torch.cuda.device_count():
+            raise MMCCDError(f"{place + 1} processes want a GPU each, and there are {torch.cuda.device_count()} here.")
+        device = torch.device("cuda", place)
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return Ranks(distributed.get_rank(), distributed.get_world_size()), device
+
+
+def leave_ranks() -> None:
+    """End what :func:`join_ranks` began, where it began something."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
