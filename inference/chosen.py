@@ -13,20 +13,43 @@ from mmccd_auto.training.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
+class TriedRung:
+    """A line of inference.json's table.
+
+    Attributes
+    ----------
+    sampling_steps, strip_stride, strips_per_pass : that were tried
+    auprc : of synthetic anomalies in healthy slices, mean over the seeds; of the best score that was tried with it
+    by_seed : of each seed of the noise
+    evaluations_per_slice : network evaluations, mean over the healthy slices
+    """
+
+    sampling_steps: int
+    strip_stride: int
+    strips_per_pass: int
+    auprc: float
+    by_seed: tuple[float, ...]
+    evaluations_per_slice: float
+
+
+@dataclass(frozen=True)
 class InferenceChoice:
     """inference.json.
 
     Attributes
     ----------
-    sampling_steps, strip_stride : instead of the plan's
-    score : instead of the plan's
+    sampling_steps, strip_stride, score : instead of the plan's
     why : in words, with figures
+    strips_per_pass : instead of the plan's
+    tried : what it was chosen from
     """
 
     sampling_steps: int
     strip_stride: int
     score: ScorePlan
     why: str
+    strips_per_pass: int = 1
+    tried: tuple[TriedRung, ...] = ()
 
     def save(self, model: ModelFolder) -> Path:
         """Write MODEL/inference.json."""
@@ -60,11 +83,12 @@ def chosen_plan(model: ModelFolder) -> Plan:
 
 
 def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan:
-    """A plan whose ``configuration`` has the steps, stride and score of ``choice``."""
+    """A plan whose ``configuration`` has the steps, strips and score of ``choice``."""
     changed = replace(
         plan.configuration(configuration),
         sampling_steps=choice.sampling_steps,
         strip_stride=choice.strip_stride,
+        strips_per_pass=choice.strips_per_pass,
         score=choice.score,
     )
     return replace(plan, configurations={**plan.configurations, configuration: changed})

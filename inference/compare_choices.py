@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.chosen import InferenceChoice
+from mmccd_auto.inference.chosen import InferenceChoice, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_by_kind
@@ -21,6 +21,9 @@ from mmccd_auto.training.model_folder import ModelFolder
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)
 TOLERANCE = 0.01
+SEEDS = 3
+FEW_STEPS = 5
+STRIPS_PER_PASS = (1, 2, 4)
 logger = logging.getLogger(__name__)
 
 
@@ -32,46 +35,70 @@ class Tried:
     ----------
     model : folder name
     fold, source : whose healthy slices, and what they are to it: "healthy validation slices" or "healthy training slices"
-    sampling_steps, strip_stride, score : what was tried
+    cases : whose slices they are
+    sampling_steps, strip_stride, strips_per_pass, score : what was tried
     published : the squared error as published, instead of the calibrated score
-    auprc : mean over the kinds of synthetic anomalies
+    auprc : mean over the kinds of synthetic anomalies, and over the seeds
     by_kind : of each kind
+    by_seed : the mean over the kinds for each seed of the noise
     evaluations_per_slice : network evaluations, mean over the healthy slices
     """
 
     model: str
     fold: str
     source: str
+    cases: tuple[str, ...]
     sampling_steps: int
     strip_stride: int
+    strips_per_pass: int
     score: ScorePlan
     published: bool
     auprc: float
     by_kind: dict[str, float]
+    by_seed: tuple[float, ...]
     evaluations_per_slice: float
 
 
-def try_choices(model: ModelFolder, trial: SyntheticTrial) -> list[Tried]:
-    """Try steps, strides and scores of a trained fold on its healthy held-out slices."""
+def try_choices(
+    model: ModelFolder, trial: SyntheticTrial, scores: Iterable[ScorePlan] | None = None, seeds: int = SEEDS
+) -> list[Tried]:
+    """Try steps, strips and scores of a trained fold on its healthy held-out slices.
+
+    Parameters
+    ----------
+    model : trained
+    trial : fold and slices
+    scores : to try; None takes :func:`candidate_scores`
+    seeds : of the noise, each of them from its own; one seed's maps can differ from another's more than two step counts do
+    """
     loaded = trial.load(model)
+    planned = model.plan.configuration(model.configuration).score
+    scores = list(candidate_scores(planned) if scores is None else scores)
     found = []
     for settings in candidate_settings(model, loaded):
         logger.info("%s: %s", model.path.name, _in_words(settings))
-        found += _scores_tried(model, trial, settings, trial.maps(model, loaded, settings))
+        lines = [_scores_tried(model, trial, one, trial.maps(model, loaded, one), scores) for one in seeded(settings, seeds)]
+        found += [_mean_over_seeds(several) for several in zip(*lines, strict=True)]
     return found
 
 
+def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
+    """The same settings with ``seeds`` seeds of the noise, their own the first."""
+    return [replace(settings, seed=settings.seed + number) for number in range(seeds)]
+
+
 def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
-    """The planned steps and stride, and cheaper ones: one step, a few, strips side by side."""
+    """The planned steps and strips, and cheaper ones: one step, a few, strips side by side, several of them at once."""
     planned = make_settings(model.plan, model.configuration)
     if not loaded.cycle.masked:
         return [planned]
-    steps = sorted({1, min(5, planned.sampling.steps), planned.sampling.steps})
-    strides = sorted({planned.strip_stride, planned.strip_width}, reverse=True)
+    width, stride = planned.strip_width, planned.strip_stride
+    few = min(FEW_STEPS, planned.sampling.steps)
+    rungs = {(1, width, together) for together in STRIPS_PER_PASS}
+    rungs |= {(1, max(1, width // 2), 1), (few, width, 1), (planned.sampling.steps, stride, planned.strips_per_pass)}
     return [
-        make_settings(model.plan, model.configuration, sampling_steps=one, strip_stride=stride)
-        for one in steps
-        for stride in strides
+        make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
+        for steps, stride, together in sorted(rungs, key=lambda rung: (rung[0] + 1) / rung[1] / rung[2])
     ]
 
 
@@ -97,8 +124,8 @@ def best_single(best: Sequence[Tried]) -> Tried:
     if held_out and len(held_out) < len(best):
         others = ", ".join(one.model for one in best if one.source != HELD_OUT)
         logger.warning("%s was tried on slices that it was trained on, and is not chosen.", others)
-    if len({(one.fold, one.source) for one in held_out or best}) > 1:
-        logger.warning("the models were tried on slices of different folds: their figures compare only roughly (-f FOLD).")
+    if len({(one.fold, one.cases) for one in held_out or best}) > 1:
+        logger.warning("the models were tried on slices of different cases: their figures compare only roughly (-f FOLD).")
     return max(held_out or best, key=lambda one: one.auprc)
 
 
@@ -111,11 +138,27 @@ def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
         best.score,
         f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
         f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
-        f"{100 * TOLERANCE:g} % of the best",
+        f"{100 * TOLERANCE:g} % of the best, mean over {len(best.by_seed)} seeds of the noise",
+        best.strips_per_pass,
+        rungs_of(tried),
     )
 
 
-def _scores_tried(model: ModelFolder, trial: SyntheticTrial, settings: InferenceSettings, maps: TrialMaps) -> list[Tried]:
+def rungs_of(tried: Sequence[Tried]) -> tuple[TriedRung, ...]:
+    """Steps and strips that were tried, each with the score that found most; the cheapest first."""
+    best: dict[tuple[int, int, int], Tried] = {}
+    for one in (one for one in tried if not one.published):
+        rung = (one.sampling_steps, one.strip_stride, one.strips_per_pass)
+        if rung not in best or one.auprc > best[rung].auprc:
+            best[rung] = one
+    lines = [TriedRung(*rung, one.auprc, one.by_seed, one.evaluations_per_slice) for rung, one in best.items()]
+    return tuple(sorted(lines, key=lambda line: line.evaluations_per_slice))
+
+
+def _scores_tried(
+    model: ModelFolder, trial: SyntheticTrial, settings: InferenceSettings, maps: TrialMaps, scores: Sequence[ScorePlan]
+) -> list[Tried]:
+    """One seed's lines: the published score, and those to try."""
     planned = model.plan.configuration(model.configuration).score
 
     def line(score: ScorePlan, published: bool) -> Tried:
@@ -126,17 +169,28 @@ def _scores_tried(model: ModelFolder, trial: SyntheticTrial, settings: Inference
             model.path.resolve().name,
             trial.fold,
             maps.source,
+            tuple(case.case for case in maps.healthy),
             settings.sampling.steps,
             settings.strip_stride,
+            settings.strips_per_pass,
             score,
             published,
             mean,
             by_kind,
+            (mean,),
             maps.evaluations_per_slice,
         )
 
-    return [line(planned, True), *(line(score, False) for score in candidate_scores(planned))]
+    return [line(planned, True), *(line(score, False) for score in scores)]
+
+
+def _mean_over_seeds(lines: Sequence[Tried]) -> Tried:
+    """One line of the lines of several seeds."""
+    by_seed = tuple(line.auprc for line in lines)
+    by_kind = {kind: float(np.mean([line.by_kind[kind] for line in lines])) for kind in lines[0].by_kind}
+    return replace(lines[0], auprc=float(np.mean(by_seed)), by_kind=by_kind, by_seed=by_seed)
 
 
 def _in_words(settings: InferenceSettings) -> str:
-    return f"{settings.sampling.steps} step(s), strip stride {settings.strip_stride} px"
+    together = f", {settings.strips_per_pass} at once" if settings.strips_per_pass != 1 else ""
+    return f"{settings.sampling.steps} step(s), strip stride {settings.strip_stride} px{together}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import chosen_plan
-from mmccd_auto.inference.compare_choices import TOLERANCE, Tried
+from mmccd_auto.inference.compare_choices import SEEDS, TOLERANCE, Tried, seeded
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, auprc_of_scores
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
@@ -27,7 +27,7 @@ class TriedEnsemble:
     Attributes
     ----------
     models : folder names
-    auprc : mean over the kinds of synthetic anomalies
+    auprc : mean over the kinds of synthetic anomalies, and over the seeds of the noise
     by_kind : of each kind
     evaluations_per_slice : network evaluations of all models together, mean over the healthy slices
     """
@@ -72,20 +72,28 @@ def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str
     return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc)).models
 
 
-def _member(model: ModelFolder, trial: SyntheticTrial) -> _Member:
+def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
+    """A model's scores for each seed of the noise."""
     logger.info("%s: once more, for ensembles", model.path.name)
     plan = chosen_plan(model)
-    settings = make_settings(plan, model.configuration)
-    maps = trial.maps(model, trial.load(model), settings)
     score = plan.configuration(model.configuration).score
-    calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
-    return _Member(maps.altered, [scores_in_units(one.case, calibration)["combined"] for one in maps.altered])
+    loaded = trial.load(model)
+    found = []
+    for settings in seeded(make_settings(plan, model.configuration), SEEDS):
+        maps = trial.maps(model, loaded, settings)
+        calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
+        found.append(_Member(maps.altered, [scores_in_units(one.case, calibration)["combined"] for one in maps.altered]))
+    return found
 
 
-def _line(group: tuple[str, ...], members: Mapping[str, _Member], best: Mapping[str, Tried]) -> TriedEnsemble:
-    # The anomalies are the same whatever made the maps, so the first member's tell where they are.
-    altered = members[group[0]].altered
-    scores = [np.mean(several, axis=0) for several in zip(*(members[name].scores for name in group), strict=True)]
-    by_kind = auprc_of_scores(altered, scores)
+def _line(group: tuple[str, ...], members: Mapping[str, list[_Member]], best: Mapping[str, Tried]) -> TriedEnsemble:
+    found = [_by_kind([members[name][seed] for name in group]) for seed in range(SEEDS)]
+    by_kind = {kind: float(np.mean([one[kind] for one in found])) for kind in found[0]}
     evaluations = sum(best[name].evaluations_per_slice for name in group)
     return TriedEnsemble(group, float(np.mean(list(by_kind.values()))), by_kind, evaluations)
+
+
+def _by_kind(members: Sequence[_Member]) -> dict[str, float]:
+    # The anomalies are the same whatever made the maps, so the first member's tell where they are.
+    scores = [np.mean(several, axis=0) for several in zip(*(one.scores for one in members), strict=True)]
+    return auprc_of_scores(members[0].altered, scores)

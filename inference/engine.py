@@ -1,9 +1,10 @@
-"""From the slices of one scan to its anomaly maps: flat batches of (slice, tile, strip) through the modality cycle."""
+"""From the slices of scans to their anomaly maps: flat batches of (scan, slice, tile, strips) through the modality cycle."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,11 @@ from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.inference.tiles import tile_corners
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
-from mmccd_auto.model.strip_masks import Strip, all_strips, keep_mask
+from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 logger = logging.getLogger(__name__)
@@ -43,12 +45,25 @@ class SliceMaps:
 
 
 @dataclass(frozen=True)
-class _Item:
-    """One network input: a tile of a slice with a hidden strip (None: nothing is hidden, the whole tile counts)."""
+class SliceWork:
+    """The slices of one scan, to be sent through a cycle.
 
-    position: int
-    tile: int
-    strip: Strip | None
+    Attributes
+    ----------
+    case : name of the case; the noise depends on it
+    image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
+    brain : bool [S, H, W]
+    indices : the slices' numbers in the volume; the noise depends on them
+    """
+
+    case: str
+    image: np.ndarray
+    brain: np.ndarray
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.brain.shape or self.image.ndim != 3 or len(self.indices) != len(self.image):
+            raise ValueError(f"image {self.image.shape} and brain {self.brain.shape} must both be [S, H, W], with S indices")
 
 
 def anomaly_maps(
@@ -64,22 +79,12 @@ def anomaly_maps(
     slice_indices: Sequence[int] | None = None,
     description: str | None = None,
 ) -> SliceMaps:
-    """The anomaly maps a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) of the slices of one scan (arXiv 2308.16150).
-
-    Every noise number depends on the case's name, the slice, the strip and the seed only, so the maps don't depend on the
-    batch size or on which slices are given together.
+    """The anomaly maps of the slices of one scan; see :func:`stream_maps`.
 
     Parameters
     ----------
-    cycle : in eval mode, on ``device``
-    image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
-    brain : bool [S, H, W]
-    settings : steps, strips, batch size, seed
-    case : name of the case
-    device : where the cycle lies
-    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
-    precision : "float32", "bfloat16" (autocast, CUDA only) or "auto" (bfloat16 on CUDA, else float32)
-    slice_indices : the slices' numbers in the volume; None counts them from 0
+    image, brain, case, slice_indices : see :class:`SliceWork`; None numbers the slices from 0
+    cycle, settings, device, patch_size, precision : see :func:`stream_maps`
     description : shown beside the progress bar; None shows the case, an empty one no bar
 
     Raises
@@ -87,155 +92,260 @@ def anomaly_maps(
     MMCCDError
         If one slice alone does not fit into the GPU's memory, or the network gives values that are not finite.
     """
-    if image.shape != brain.shape or image.ndim != 3:
-        raise ValueError(f"image {image.shape} and brain {brain.shape} must both be [S, H, W]")
-    work = _Work(cycle, image, brain, settings, case, device, patch_size, precision, slice_indices)
-    per_item = evaluations_per_item(cycle, settings)
-    batch_size, done = settings.batch_size, 0
-    with tqdm(
-        total=len(work.items) * per_item,
-        desc=description or case,
-        unit="evaluation",
-        leave=False,
-        disable=description == "",
-    ) as progress:
-        while done < len(work.items):
-            batch = work.items[done : done + batch_size]
-            if not _fits(work, batch):
-                batch_size = _halved(len(batch), device)
-                continue
-            done += len(batch)
-            progress.update(len(batch) * per_item)
-    return work.maps(len(work.items) * per_item)
+    indices = range(len(image)) if slice_indices is None else slice_indices
+    work = SliceWork(case, image, brain, tuple(indices))
+    told = case if description is None else description
+    (maps,) = stream_maps(cycle, [work], settings, device, patch_size, precision=precision, description=told)
+    if isinstance(maps, Settled):
+        raise maps.outcome
+    return maps
+
+
+def stream_maps(
+    cycle: Reconstructor,
+    works: Iterable[SliceWork | Settled],
+    settings: InferenceSettings,
+    device: torch.device,
+    patch_size: tuple[int, int],
+    *,
+    precision: str = "float32",
+    description: str = "",
+    across_scans: bool | None = None,
+) -> Iterator[SliceMaps | Settled]:
+    """The anomaly maps a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) of scans (arXiv 2308.16150), in their order.
+
+    All (slice, tile, strips) of all scans stand in one queue, from which full batches are taken; a scan is asked for when
+    the queue holds less than a batch, so memory doesn't grow with their number. Every noise number depends on the case's
+    name, the slice, the strips and the seed only, so the maps don't depend on the batch size or on what is computed
+    together (up to the rounding of float32, since other batch sizes make other kernels).
+
+    Parameters
+    ----------
+    cycle : in eval mode, on ``device``
+    works : the scans' slices; what is settled already is handed on
+    settings : steps, strips, batch size, seed
+    device : where the cycle lies
+    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
+    precision : "float32", "bfloat16" (autocast, CUDA only) or "auto" (bfloat16 on CUDA, else float32)
+    description : shown beside the progress bar; an empty one shows no bar
+    across_scans : whether a batch may hold slices of several scans; None: on CUDA. A CPU is no faster with fuller batches,
+        and a scan's map is the same to the last bit whatever other scans are predicted with it.
+
+    Yields
+    ------
+    the maps of each scan; or Settled with an MMCCDError, if one of its slices alone does not fit into the GPU's memory, or
+    the network gives values that are not finite
+    """
+    across_scans = device.type == "cuda" if across_scans is None else across_scans
+    engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
+    waiting = iter(works)
+    opened: deque[_Scan | Settled] = deque()
+    with tqdm(total=0, desc=description, unit="evaluation", leave=False, disable=not description) as progress:
+        while True:
+            while engine.has_room() and not (opened and _is_done(opened[0])):
+                work = next(waiting, None)
+                if work is None:
+                    break
+                opened.append(work if isinstance(work, Settled) else engine.open(work))
+                progress.total += 0 if isinstance(work, Settled) else opened[-1].passes * engine.per_item
+                progress.refresh()
+            if not opened:
+                return
+            if _is_done(opened[0]):
+                scan = opened.popleft()
+                yield scan if isinstance(scan, Settled) else engine.outcome(scan)
+            else:
+                progress.update(engine.work_on_a_batch() * engine.per_item)
+
+
+def _is_done(scan: _Scan | Settled) -> bool:
+    return isinstance(scan, Settled) or not scan.left
 
 
 def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> int:
-    """Network evaluations for one strip (masked cycles) or slice (else)."""
+    """Network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
     return cycle.evaluations(settings.sampling)
 
 
-def _fits(work: _Work, batch: list[_Item]) -> bool:
-    """Evaluate a batch; False if the GPU's memory did not suffice (nothing has been summed up then)."""
-    try:
-        work.evaluate(batch)
-    except torch.cuda.OutOfMemoryError:
-        return False
-    return True
+@dataclass(frozen=True)
+class _Item:
+    """One network input: a tile of a slice with hidden strips (none: nothing is hidden, the whole tile counts).
+
+    ``strip_key`` and ``slice_key`` are those of the noise that belongs to the strips, and of what all strips share.
+    """
+
+    scan: _Scan
+    position: int
+    tile: int
+    strips: tuple[Strip, ...]
+    strip_key: int
+    slice_key: int
 
 
-def _halved(batch_size: int, device: torch.device) -> int:
-    if batch_size == 1:
-        raise MMCCDError(
-            f"even one slice does not fit into the free memory of {device}: free the GPU of other work or use -device cpu."
-        )
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    logger.warning("the memory of %s is too small for batches of %d: going on with %d.", device, batch_size, batch_size // 2)
-    return batch_size // 2
+class _Scan:
+    """One scan on the device: its slices, the sums that the batches add to, and how many passes are left."""
 
-
-class _Work:
-    """One scan on the device: its items, and the sums that the batches add to."""
-
-    def __init__(
-        self,
-        cycle: Reconstructor,
-        image: np.ndarray,
-        brain: np.ndarray,
-        settings: InferenceSettings,
-        case: str,
-        device: torch.device,
-        patch_size: tuple[int, int],
-        precision: str,
-        slice_indices: Sequence[int] | None,
-    ) -> None:
-        self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, tuple(patch_size)
-        self.autocast = uses_bfloat16(precision, device)
-        self.case = case
-        self.brain = brain
-        self.slice_indices = list(range(len(image)) if slice_indices is None else slice_indices)
-        self.corners = tile_corners(image.shape[1:], self.patch_size)
-        self.items = self._items()
-        if device.type == "cuda":
-            cycle.to(memory_format=torch.channels_last)
-        self.image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(device)
+    def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device) -> None:
+        self.work, self.corners = work, corners
+        image = torch.from_numpy(np.ascontiguousarray(work.image, dtype=np.float32))
+        self.image = (image.pin_memory() if device.type == "cuda" else image).to(device, non_blocking=True)
         self.sums = torch.zeros((len(image), 4, *image.shape[1:]), device=device)
-
-    def _items(self) -> list[_Item]:
-        items = []
-        for tile, (top, left) in enumerate(self.corners):
-            for position, brain in enumerate(self._tile(self.brain, top, left)):
-                if brain.any():
-                    items += [_Item(position, tile, strip) for strip in self._strips(brain)]
-        return items
-
-    def _strips(self, brain: np.ndarray) -> Sequence[Strip | None]:
-        if not self.cycle.masked:
-            return [None]
-        settings = self.settings
-        return all_strips(self.patch_size, settings.strip_width, settings.strip_stride, settings.coverage, brain)
-
-    def _tile(self, array: np.ndarray | Tensor, top: int, left: int) -> np.ndarray | Tensor:
-        return array[..., top : top + self.patch_size[0], left : left + self.patch_size[1]]
-
-    @torch.inference_mode()
-    def evaluate(self, batch: list[_Item]) -> None:
-        """Reconstruct a batch and add what its hidden strips tell to the sums (all or nothing)."""
-        x = torch.stack([self._tile(self.image[item.position], *self.corners[item.tile]) for item in batch])[:, None]
-        keep = self._keep(batch)
-        strip_keys, slice_keys = self._keys(batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            reconstruction = self.cycle.reconstruct(x, keep, self.settings.sampling, strip_keys, slice_keys)
-        reconstruction = reconstruction.float()
-        error = x - reconstruction
-        hidden = 1 - keep
-        values = torch.cat([hidden * error**2, hidden * error, hidden * reconstruction, hidden], dim=1)
-        additions = [self._sum_by_slice(batch, values, tile) for tile in sorted({item.tile for item in batch})]
-        for tile, positions, part in additions:
-            self._tile(self.sums, *self.corners[tile]).index_add_(0, positions, part)
-
-    def _keep(self, batch: list[_Item]) -> Tensor:
-        """The keep masks [N, 1, H, W]: 0 where the pixel is hidden, and everywhere for cycles that hide nothing."""
-        if not self.cycle.masked:
-            return torch.zeros((len(batch), 1, *self.patch_size), device=self.device)
-        return keep_mask([item.strip for item in batch], self.patch_size, self.settings.strip_width, self.device)
-
-    def _keys(self, batch: list[_Item]) -> tuple[Tensor, Tensor]:
-        """Keys of the noise that belongs to a strip and of the noise that all strips of a slice share; int64 [N]."""
-        seed = self.settings.seed
-        slice_keys = [
-            combine_keys(self.case, self.slice_indices[item.position], *self.corners[item.tile], seed) for item in batch
-        ]
-        strip_keys = [
-            key if item.strip is None else combine_keys(key, item.strip.axis, item.strip.start)
-            for key, item in zip(slice_keys, batch, strict=True)
-        ]
-        return torch.tensor(strip_keys, device=self.device), torch.tensor(slice_keys, device=self.device)
-
-    def _sum_by_slice(self, batch: list[_Item], values: Tensor, tile: int) -> tuple[int, Tensor, Tensor]:
-        """The batch's values of one tile, summed slice by slice.
-
-        A matrix product instead of scattered additions: those have no fixed order on a GPU.
-        """
-        chosen = [index for index, item in enumerate(batch) if item.tile == tile]
-        positions = torch.tensor([batch[index].position for index in chosen], device=self.device)
-        slices = torch.unique(positions)
-        belongs = (slices[:, None] == positions[None, :]).to(values.dtype)
-        part = belongs @ values[chosen].flatten(1)
-        return tile, slices, part.view(len(slices), *values.shape[1:])
+        self.passes = self.left = 0
+        self.error: MMCCDError | None = None
 
     def maps(self, network_evaluations: int) -> SliceMaps:
         """The sums divided by how often each pixel was hidden."""
         squared, signed, cycle, coverage = self.sums.cpu().numpy().transpose(1, 0, 2, 3)
         if not all(np.isfinite(array).all() for array in (squared, signed, cycle)):
             raise MMCCDError(
-                f"the network gave values that are not finite for {self.case}: look at the scan's intensities and at the "
-                "training's log; with precision bfloat16, try float32."
+                f"the network gave values that are not finite for {self.work.case}: look at the scan's intensities and at "
+                "the training's log; with precision bfloat16, try float32."
             )
-        seen = self.brain & (coverage > 0)
+        seen = self.work.brain & (coverage > 0)
         divisor = np.where(seen, coverage, 1).astype(np.float32)
         means = (np.where(seen, array / divisor, 0).astype(np.float32) for array in (squared, signed, cycle))
-        return SliceMaps(*means, np.where(self.brain, coverage, 0).astype(np.float32), network_evaluations)
+        return SliceMaps(*means, np.where(self.work.brain, coverage, 0).astype(np.float32), network_evaluations)
+
+
+class _Engine:
+    """The queue of items, and how a batch of them is worked on."""
+
+    def __init__(
+        self,
+        cycle: Reconstructor,
+        settings: InferenceSettings,
+        device: torch.device,
+        patch_size: tuple[int, int],
+        precision: str,
+        across_scans: bool,
+    ) -> None:
+        self.across_scans = across_scans
+        self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
+        self.autocast = uses_bfloat16(precision, device)
+        self.hides = cycle.masked and settings.strips_per_pass > 0
+        self.per_item = evaluations_per_item(cycle, settings)
+        self.batch_size = settings.batch_size
+        self.queue: deque[_Item] = deque()
+        if device.type == "cuda":
+            cycle.to(memory_format=torch.channels_last)
+
+    def has_room(self) -> bool:
+        """Whether another scan is needed to fill a batch."""
+        return len(self.queue) < (self.batch_size if self.across_scans else 1)
+
+    def open(self, work: SliceWork) -> _Scan:
+        """Put a scan's items into the queue."""
+        scan = _Scan(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
+        seed = self.settings.seed
+        for tile, (top, left) in enumerate(scan.corners):
+            for position, brain in enumerate(self._tile(work.brain, top, left)):
+                if not brain.any():
+                    continue
+                slice_key = combine_keys(work.case, work.indices[position], top, left, seed)
+                for strips in self._passes(brain):
+                    key = combine_keys(slice_key, *(number for strip in strips for number in (strip.axis, strip.start)))
+                    self.queue.append(_Item(scan, position, tile, strips, key, slice_key))
+                    scan.passes += 1
+        scan.left = scan.passes
+        return scan
+
+    def outcome(self, scan: _Scan) -> SliceMaps | Settled:
+        """The maps of a scan that is done with, or the error that ended it."""
+        try:
+            if scan.error is not None:
+                raise scan.error
+            return scan.maps(scan.passes * self.per_item)
+        except MMCCDError as error:
+            return Settled(error)
+
+    def work_on_a_batch(self) -> int:
+        """Take a batch from the queue and add what its strips tell to the scans' sums; how many items are done with.
+
+        Where the GPU's memory does not suffice, the batch goes back and the next one is half as large.
+        """
+        batch = [self.queue.popleft() for _ in range(min(self.batch_size, len(self.queue)))]
+        try:
+            self._evaluate(batch)
+        except torch.cuda.OutOfMemoryError:
+            done = 0
+        else:
+            done = len(batch)
+            for item in batch:
+                item.scan.left -= 1
+        # Here, not in the handler: an exception that is being handled holds on to the tensors of its frames.
+        return done or self._give_back(batch)
+
+    def _give_back(self, batch: list[_Item]) -> int:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(batch) > 1:
+            self.queue.extendleft(reversed(batch))
+            self.batch_size = len(batch) // 2
+            logger.warning(
+                "the memory of %s is too small for batches of %d: going on with %d.",
+                self.device,
+                len(batch),
+                self.batch_size,
+            )
+            return 0
+        scan = batch[0].scan
+        scan.error = MMCCDError(
+            f"{scan.work.case}: even one slice does not fit into the free memory of {self.device}: free the GPU of other "
+            "work or use -device cpu."
+        )
+        dropped, scan.left = scan.left, 0
+        self.queue = deque(item for item in self.queue if item.scan is not scan)
+        return dropped
+
+    def _passes(self, brain: np.ndarray) -> Sequence[tuple[Strip, ...]]:
+        """The strips that each pass of a tile hides."""
+        if not self.hides:
+            return [()]
+        settings = self.settings
+        strips = all_strips(self.patch_size, settings.strip_width, settings.strip_stride, settings.coverage, brain)
+        return group_strips(strips, settings.strips_per_pass, settings.strip_width, settings.strip_stride)
+
+    def _tile(self, array: np.ndarray | Tensor, top: int, left: int) -> np.ndarray | Tensor:
+        return array[..., top : top + self.patch_size[0], left : left + self.patch_size[1]]
+
+    @torch.inference_mode()
+    def _evaluate(self, batch: list[_Item]) -> None:
+        """Reconstruct a batch and add what its hidden strips tell to the sums (all or nothing)."""
+        tiles = [self._tile(item.scan.image[item.position], *item.scan.corners[item.tile]) for item in batch]
+        x = torch.stack(tiles)[:, None]
+        keep = self._keep(batch)
+        hidden = 1 - keep if self.hides else torch.ones_like(keep)
+        strip_keys = torch.tensor([item.strip_key for item in batch], device=self.device)
+        slice_keys = torch.tensor([item.slice_key for item in batch], device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            reconstruction = self.cycle.reconstruct(x, keep, self.settings.sampling, strip_keys, slice_keys)
+        reconstruction = reconstruction.float()
+        error = x - reconstruction
+        values = torch.cat([hidden * error**2, hidden * error, hidden * reconstruction, hidden], dim=1)
+        places: dict[tuple[_Scan, int], list[int]] = {}
+        for index, item in enumerate(batch):
+            places.setdefault((item.scan, item.tile), []).append(index)
+        additions = [(place, *self._sum_by_slice(batch, values, chosen)) for place, chosen in places.items()]
+        for (scan, tile), positions, part in additions:
+            self._tile(scan.sums, *scan.corners[tile]).index_add_(0, positions, part)
+
+    def _keep(self, batch: list[_Item]) -> Tensor:
+        """The keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
+        if not self.hides:
+            return torch.ones((len(batch), 1, *self.patch_size), device=self.device)
+        groups = [item.strips for item in batch]
+        return keep_mask_of_groups(groups, self.patch_size, self.settings.strip_width, self.device)
+
+    def _sum_by_slice(self, batch: list[_Item], values: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
+        """The values of a scan's tile, summed slice by slice.
+
+        A matrix product instead of scattered additions: those have no fixed order on a GPU.
+        """
+        positions = [batch[index].position for index in chosen]
+        slices = sorted(set(positions))
+        belongs = torch.tensor([[float(position == one) for position in positions] for one in slices], device=self.device)
+        part = belongs @ values[chosen].flatten(1)
+        return torch.tensor(slices, device=self.device), part.view(len(slices), *values.shape[1:])
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibration import case_score
-from mmccd_auto.inference.prediction import ModelIdentity
+from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import Scoring
+from mmccd_auto.inference.streaming import Settled, each, split
 
 JOINED = " + "
 
@@ -68,9 +69,13 @@ class Ensemble(ScanPredictor):
         """See :class:`ScanPredictor`."""
         return "mean of " + "; ".join(f"{one.identity.model}, {one.describe()}" for one in self.members)
 
-    def scan_maps(self, scan: Volume, case: str, brain_mask: Volume | None) -> ScanMaps:
-        """See :class:`ScanPredictor`."""
-        maps = [one.scan_maps(scan, case, brain_mask) for one in self.members]
+    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+        """See :class:`ScanPredictor`; the members prepare the scans each for itself."""
+        for_members = split(scans, len(self.members))
+        yield from each(self._joined, *(one.scan_maps(part) for one, part in zip(self.members, for_members, strict=True)))
+
+    def _joined(self, *maps: ScanMaps) -> ScanMaps:
+        """The mean of the members' maps."""
         scores = {name: _mean([one.scores[name] for one in maps]) for name in maps[0].scores}
         brain = maps[0].brain
         percentiles = [one.healthy_percentile for one in maps if one.healthy_percentile is not None]

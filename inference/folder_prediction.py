@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,8 @@ from mmccd_auto.inference.export import (
 from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
-from mmccd_auto.inference.prediction import Prediction
+from mmccd_auto.inference.prediction import Prediction, Scan
+from mmccd_auto.inference.streaming import Settled, behind, each, prefetched, split
 from mmccd_auto.volume_names import volume_ending, walk
 
 if TYPE_CHECKING:
@@ -90,8 +91,10 @@ def predict_file(
     _check_output(path, output)
     (found,) = discover_cases(path, predictor.input_modality, predictor.modalities).cases
     run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
-    mask = None if brain_mask is None else Path(brain_mask)
-    prediction, _ = run.predict(InputCase(case or found.case, path), mask)
+    found = InputCase(case or found.case, path)
+    opened = run.open(found, None if brain_mask is None else Path(brain_mask))
+    prediction = predictor.predict_volume(opened.scan.volume, opened.scan.case, opened.scan.brain_mask)
+    run.close(found, opened, prediction)
     return prediction
 
 
@@ -136,10 +139,15 @@ def predict_folder(
         root = source if source.is_dir() else source.parent
         run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
 
-        def work(found: InputCase) -> SummaryRow:
-            return run.row(found, continue_prediction)
+        return run_over_cases(listing.cases, run.rows(listing.cases, continue_prediction), output)
 
-        return run_over_cases(listing.cases, work, output)
+
+@dataclass(frozen=True)
+class _Opened:
+    """A case that is to be predicted: what CASE.json will say of it, and its scan."""
+
+    request: dict[str, Any]
+    scan: Scan
 
 
 @dataclass(frozen=True)
@@ -154,39 +162,49 @@ class _Run:
     export: ExportOptions
     workspace: Path
 
-    def row(self, found: InputCase, continue_prediction: bool) -> SummaryRow:
-        """Predict a case, or keep it, and give its line of summary.csv."""
-        if found.error is not None:
-            remove_case_files(self.output, found.case)
-            raise MMCCDError(found.error)
-        mask = None if self.masks is None else self.masks / f"{found.case}.nii.gz"
-        if continue_prediction and (mask is None or mask.is_file()):
-            record = finished_record(self.output, found.case, self._request(found, mask))
-            if record is not None:
-                return summary_row(record, KEPT)
-        _, record = self.predict(found, mask)
-        return summary_row(record, DONE)
+    def rows(self, cases: Sequence[InputCase], continue_prediction: bool = False) -> Iterator[SummaryRow | Settled]:
+        """Predict the cases, or keep them, and give the line of summary.csv of each, or Settled with the error.
 
-    def predict(self, found: InputCase, mask: Path | None) -> tuple[Prediction, dict[str, Any]]:
-        """Predict a case and write everything; a failure leaves none of the case's files."""
+        While the networks work on a case, the next ones are read and made ready, and the last one is written.
+        """
+        opened = prefetched(each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases))
+        for_prediction, beside = split(opened, 2)
+        predictions = self.predictor.predict_volumes(each(lambda one: one.scan, for_prediction))
+        return behind(self.close, cases, beside, predictions)
+
+    def open(self, found: InputCase, mask: Path | None, continue_prediction: bool = False) -> _Opened | Settled:
+        """Read a case's scan; a case that is kept is settled by this."""
         case = found.case
+        if found.error is None and continue_prediction and (mask is None or mask.is_file()):
+            record = finished_record(self.output, case, self._request(found, mask))
+            if record is not None:
+                return Settled(summary_row(record, KEPT))
         remove_case_files(self.output, case)
+        if found.error is not None:
+            raise MMCCDError(found.error)
         if mask is not None and not mask.is_file():
             raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
         request = self._request(found, mask)
+        volume = self._load(found)
+        return _Opened(request, Scan(volume, case, None if mask is None else read_volume(mask, dtype=None)))
+
+    def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
+        """Write everything of a predicted case; a failure leaves none of its files."""
         try:
-            volume = self._load(found)
-            given = None if mask is None else read_volume(mask, dtype=None)
-            prediction = self.predictor.predict_volume(volume, case, given)
-            for warning in prediction.warnings:
-                logger.warning("%s: %s", case, warning)
-            extra = self._write_dicom(found, prediction)
-            return prediction, write_prediction(prediction, request, self.output, found.series is not None, extra)
-        except MMCCDError as error:
-            remove_case_files(self.output, case)
-            if found.series is not None and case not in str(error):
-                raise MMCCDError(f"{case}: {error}") from error
+            return summary_row(self._write(found, opened.request, prediction), DONE)
+        except BaseException:
+            remove_case_files(self.output, found.case)
             raise
+
+    def _mask_of(self, found: InputCase) -> Path | None:
+        return None if self.masks is None else self.masks / f"{found.case}.nii.gz"
+
+    def _write(self, found: InputCase, request: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+        """Write a prediction's files and give the content of CASE.json."""
+        for warning in prediction.warnings:
+            logger.warning("%s: %s", found.case, warning)
+        extra = self._write_dicom(found, prediction)
+        return write_prediction(prediction, request, self.output, found.series is not None, extra)
 
     def _load(self, found: InputCase) -> Volume:
         return read_volume(found.file) if found.series is None else convert_series(found.series, self.workspace).volume

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.export import DONE, FAILED, SKIPPED, SummaryRow, write_summary
 from mmccd_auto.inference.inputs import InputCase
+from mmccd_auto.inference.streaming import Settled
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +31,22 @@ class RunSummary:
     failed: list[str]
 
 
-def run_over_cases(cases: Sequence[InputCase], work: Callable[[InputCase], SummaryRow], output: Path) -> RunSummary:
-    """Work on every case, telling the time left, and write summary.csv (also when interrupted).
+def run_over_cases(cases: Sequence[InputCase], rows_of: Iterable[SummaryRow | Settled], output: Path) -> RunSummary:
+    """Take what becomes of every case, telling the time left, and write summary.csv (also when interrupted).
 
     Parameters
     ----------
-    cases : to work on
-    work : gives a case's row; an MMCCDError of it fails that case only
+    cases : that are worked on
+    rows_of : their rows, in the same order; Settled with a row or with the error that ended the case
     output : folder of summary.csv
     """
     rows: list[SummaryRow] = []
     failed: list[str] = []
     told = False
     try:
-        for number, found in enumerate(tqdm(cases, desc="prediction", unit="case", disable=len(cases) == 1), start=1):
-            row = _row(found, work)
+        work = tqdm(rows_of, total=len(cases), desc="prediction", unit="case", disable=len(cases) == 1)
+        for number, (found, made) in enumerate(zip(cases, work, strict=True), start=1):
+            row = _row(found, made.outcome if isinstance(made, Settled) else made)
             rows.append(row)
             if row.status == FAILED:
                 failed.append(row.reason)
@@ -59,13 +61,16 @@ def run_over_cases(cases: Sequence[InputCase], work: Callable[[InputCase], Summa
     return RunSummary(tuple(rows), failed)
 
 
-def _row(found: InputCase, work: Callable[[InputCase], SummaryRow]) -> SummaryRow:
-    try:
-        return work(found)
-    except MMCCDError as error:
-        sentence = str(error)
-    except MemoryError:
+def _row(found: InputCase, outcome: SummaryRow | MMCCDError | MemoryError) -> SummaryRow:
+    if isinstance(outcome, SummaryRow):
+        return outcome
+    if isinstance(outcome, MemoryError):
         sentence = f"{found.case} needs more memory than there is: free some, or leave this case out."
+    elif found.series is not None and found.case not in str(outcome):
+        # Of a hospital's export nobody knows the files by name.
+        sentence = f"{found.case}: {outcome}"
+    else:
+        sentence = str(outcome)
     if found.skipped:
         logger.warning("%s", sentence)
         return SummaryRow(found.case, SKIPPED, sentence)

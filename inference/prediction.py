@@ -7,7 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.image_io import Geometry, Volume
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    volume : of the input modality
+    case : name; the noise depends on it, so the same name gives the same map
+    brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
+    """
+
+    volume: Volume
+    case: str
+    brain_mask: Volume | None = None
 
 
 @dataclass(frozen=True)

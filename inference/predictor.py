@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
-from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.input_check import input_warnings
-from mmccd_auto.inference.prediction import ModelIdentity
+from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.streaming import Settled, each, prefetched, split
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -28,6 +30,14 @@ from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preproces
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A scan on the network's grid, and its slices with brain."""
+
+    preprocessed: PreprocessedCase
+    work: SliceWork
 
 
 class Predictor(ScanPredictor):
@@ -68,9 +78,10 @@ class Predictor(ScanPredictor):
         path: str | Path,
         *,
         folds: Sequence[str] | None = None,
-        preset: str = "plan",
+        preset: str = "balanced",
         sampling_steps: int | None = None,
         strip_stride: int | None = None,
+        strips_per_pass: int | None = None,
         batch_size: int | None = None,
         score: str | None = None,
         false_positive_rate: float | None = None,
@@ -86,8 +97,8 @@ class Predictor(ScanPredictor):
         ----------
         path : the model folder TRAINER__PLANS__CONFIGURATION; it can be used alone
         folds : whose maps are averaged; None takes every finished one
-        preset : "plan", "fast" or "paper", see :func:`make_settings`
-        sampling_steps, strip_stride, batch_size : instead of the preset's
+        preset : "balanced", "fast", "paper" or "cyclic", see :func:`make_settings`
+        sampling_steps, strip_stride, strips_per_pass, batch_size : instead of the preset's
         score, false_positive_rate, threshold, least_lesion_mm3 : see
             :class:`mmccd_auto.inference.scoring.ScoreOptions`
         device : to compute on
@@ -101,7 +112,15 @@ class Predictor(ScanPredictor):
         """
         model = ModelFolder(Path(path))
         plan = chosen_plan(model)
-        settings = make_settings(plan, model.configuration, preset, sampling_steps, strip_stride, batch_size)
+        settings = make_settings(
+            plan,
+            model.configuration,
+            preset,
+            sampling_steps,
+            strip_stride,
+            batch_size,
+            strips_per_pass=strips_per_pass,
+        )
         wishes = ScoreOptions(score, false_positive_rate, threshold, least_lesion_mm3)
         loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
         scoring = choose_scoring(model, loaded, settings, wishes)
@@ -136,10 +155,33 @@ class Predictor(ScanPredictor):
         steps = f", {self.settings.sampling.steps} steps" if any(one.cycle.masked for one in self.folds) else ""
         return f"fold {'+'.join(self.identity.folds)}, preset {self.settings.preset}{steps}"
 
-    def scan_maps(self, scan: Volume, case: str, brain_mask: Volume | None) -> ScanMaps:
-        """See :class:`ScanPredictor`."""
-        preprocessed = preprocess_case(case, {self.input_modality: scan}, self.plan, brain_mask=brain_mask)
-        maps, scores = self._mean_maps(preprocessed)
+    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+        """See :class:`ScanPredictor`; each fold has a queue of its own."""
+        prepared, *for_folds = split(prefetched(each(self._prepared, scans)), 1 + len(self.folds))
+        several = len(self.folds) > 1
+        of_folds = [
+            stream_maps(
+                fold.cycle,
+                each(lambda one: one.work, works),
+                self.settings,
+                self.device,
+                self.plan.patch_size,
+                description=f"fold {fold.fold}" if several else "network",
+            )
+            for fold, works in zip(self.folds, for_folds, strict=True)
+        ]
+        yield from each(self._scan_maps, prepared, *of_folds)
+
+    def _prepared(self, scan: Scan) -> _Prepared:
+        """The scan on the network's grid; slices without brain get no work."""
+        preprocessed = preprocess_case(scan.case, {self.input_modality: scan.volume}, self.plan, brain_mask=scan.brain_mask)
+        indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
+        work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
+        return _Prepared(preprocessed, work)
+
+    def _scan_maps(self, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
+        preprocessed = prepared.preprocessed
+        maps, scores = self._mean_maps(prepared, of_folds)
         geometry, brain = preprocessed.geometry, preprocessed.native_brain
         top = case_score(scores[self.scoring.score][preprocessed.brain])
         return ScanMaps(
@@ -165,37 +207,21 @@ class Predictor(ScanPredictor):
             )
         )
 
-    def _mean_maps(self, preprocessed: PreprocessedCase) -> tuple[SliceMaps, dict[str, np.ndarray]]:
-        """Maps and scores on the network's grid, averaged over the folds; slices without brain get no work."""
-        indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
-        brain = preprocessed.brain[indices]
-        maps = [self._fold_maps(one, preprocessed, indices) for one in self.folds]
+    def _mean_maps(self, prepared: _Prepared, of_folds: Sequence[SliceMaps]) -> tuple[SliceMaps, dict[str, np.ndarray]]:
+        """Maps and scores on the network's grid, averaged over the folds."""
+        preprocessed, work = prepared.preprocessed, prepared.work
         spacing = preprocessed.geometry.slice_spacing
-        name = preprocessed.case
-        cases = [CaseMaps(name, name, tuple(indices), spacing, one, brain) for one in maps]
+        cases = [CaseMaps(work.case, work.case, work.indices, spacing, one, work.brain) for one in of_folds]
         scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
 
         def mean(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.zeros(preprocessed.brain.shape, dtype=np.float32)
-            whole[indices] = np.mean(arrays, axis=0)
+            whole[list(work.indices)] = np.mean(arrays, axis=0)
             return whole
 
-        fields = {name: mean([getattr(one, name) for one in maps]) for name in ("squared", "signed", "cycle", "coverage")}
-        evaluations = sum(one.network_evaluations for one in maps)
+        names = ("squared", "signed", "cycle", "coverage")
+        fields = {name: mean([getattr(one, name) for one in of_folds]) for name in names}
+        evaluations = sum(one.network_evaluations for one in of_folds)
         return SliceMaps(**fields, network_evaluations=evaluations), {
             name: mean([one[name] for one in scores]) for name in scores[0]
         }
-
-    def _fold_maps(self, fold: FoldModel, preprocessed: PreprocessedCase, indices: list[int]) -> SliceMaps:
-        several = len(self.folds) > 1
-        return anomaly_maps(
-            fold.cycle,
-            preprocessed.image[0, indices],
-            preprocessed.brain[indices],
-            self.settings,
-            preprocessed.case,
-            self.device,
-            self.plan.patch_size,
-            slice_indices=indices,
-            description=f"{preprocessed.case}, fold {fold.fold}" if several else preprocessed.case,
-        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.masks import lesion_mask
-from mmccd_auto.inference.prediction import ModelIdentity, Prediction
+from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
+from mmccd_auto.inference.streaming import Settled, each, prefetched, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
 
 
@@ -45,6 +48,16 @@ class ScanMaps:
     healthy_percentile: float | None
     network_evaluations: int
     normalisation: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Located:
+    """A scan with its brain found: by what, with what warning, and since when (seconds of the monotonic clock)."""
+
+    scan: Scan
+    brain_extraction: str
+    warning: str | None
+    started: float
 
 
 class ScanPredictor(ABC):
@@ -83,19 +96,17 @@ class ScanPredictor(ABC):
         """Folds, preset and steps in words."""
 
     @abstractmethod
-    def scan_maps(self, scan: Volume, case: str, brain_mask: Volume | None) -> ScanMaps:
-        """The maps of one scan.
+    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+        """The maps of scans, in their order; scans are asked for ahead of the maps that are given.
 
         Parameters
         ----------
-        scan : float32, of the input modality
-        case : name; the noise depends on it
-        brain_mask : nonzero in the brain, on the scan's grid; None for a scan that is brain alone
+        scans : float32, of the input modality, with a mask of the brain unless they are brain alone; what is settled
+            already is handed on
 
-        Raises
+        Yields
         ------
-        MMCCDError
-            If the scan can't be used, or the network fails.
+        the maps; or Settled with an MMCCDError, if the scan can't be used, or the network fails
         """
 
     @abstractmethod
@@ -122,17 +133,24 @@ class ScanPredictor(ABC):
         Raises
         ------
         MMCCDError
-            As :meth:`predict_volume`, or if the array is not 3D.
+            As :meth:`predict_volume`, or if the array is not 3D, the spacing isn't one, or the mask isn't finite.
         """
         array = np.asarray(array)
         if array.ndim != 3:
             raise MMCCDError(f"{case} has {array.ndim} dimensions: give one 3D array [z, y, x].")
+        if not array.size or len(spacing) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in spacing):
+            raise MMCCDError(
+                f"{case}: an array of shape {array.shape} with a spacing of {tuple(spacing)} is no scan: give voxels, and "
+                "three numbers above 0 mm, along x, y and z."
+            )
         size = tuple(reversed(array.shape))
         geometry = Geometry(size, tuple(float(edge) for edge in spacing), (0.0,) * 3, tuple(np.eye(3).ravel().tolist()))
         mask = None
         if brain_mask is not None:
             if np.shape(brain_mask) != array.shape:
                 raise MMCCDError(f"{case}: the brain mask's shape {np.shape(brain_mask)} is not the scan's {array.shape}.")
+            if not np.isfinite(np.asarray(brain_mask, dtype=np.float32)).all():
+                raise MMCCDError(f"{case}: the brain mask holds values that are not finite: give 0 outside the brain.")
             mask = Volume((np.asarray(brain_mask) != 0).astype(np.uint8), geometry)
         return self.predict_volume(Volume(array, geometry), case, mask)
 
@@ -150,20 +168,56 @@ class ScanPredictor(ABC):
         MMCCDError
             If the scan can't be used (no brain found, no contrast, not finite), or the network fails.
         """
+        (prediction,) = self.predict_volumes([Scan(volume, case, brain_mask)])
+        if isinstance(prediction, Settled):
+            raise prediction.outcome
+        return prediction
+
+    def predict_volumes(self, scans: Iterable[Scan | Settled]) -> Iterator[Prediction | Settled]:
+        """Predict scans one after the other, in their order: while the networks work on one, the next are made ready.
+
+        Parameters
+        ----------
+        scans : of the input modality; what is settled already is handed on
+
+        Yields
+        ------
+        the predictions; or Settled, with what :meth:`predict_volume` would raise
+        """
+        for_maps, beside = split(prefetched(each(self._located, scans)), 2)
+        before = 0.0
+
+        def finished(located: _Located, maps: ScanMaps) -> Prediction:
+            nonlocal before
+            # Scans overlap: each counts from when the one before it was done with.
+            started, before = max(before, located.started), time.monotonic()
+            return self._prediction(located, maps, before - started)
+
+        maps = self.scan_maps(each(lambda located: located.scan, for_maps))
+        yield from each(finished, beside, maps)
+
+    def _located(self, scan: Scan) -> _Located:
+        """The scan in float32, and where its brain is."""
         started = time.monotonic()
-        scan = Volume(volume.array.astype(np.float32, copy=False), volume.geometry)
-        extraction = self._find_brain(scan, case) if brain_mask is None else None
+        volume = Volume(scan.volume.array.astype(np.float32, copy=False), scan.volume.geometry)
+        if scan.brain_mask is not None:
+            return _Located(Scan(volume, scan.case, scan.brain_mask), "given", None, started)
+        extraction = self._find_brain(volume, scan.case)
+        mask = None
         if extraction is not None and extraction.backend != STRIPPED:
-            brain_mask = Volume(extraction.mask.astype(np.uint8), scan.geometry)
-        maps, scoring = self.scan_maps(scan, case, brain_mask), self.scoring
+            mask = Volume(extraction.mask.astype(np.uint8), volume.geometry)
+        backend, warning = ("given", None) if extraction is None else (extraction.backend, extraction.warning)
+        return _Located(Scan(volume, scan.case, mask), backend, warning, started)
+
+    def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
+        scan, scoring = located.scan.volume, self.scoring
         anomaly, mask = maps.scores[scoring.score], None
         if scoring.threshold is not None:
             mask = lesion_mask(
-                anomaly, maps.brain, scoring.threshold, scoring.least_lesion_mm3, volume.geometry.voxel_volume
+                anomaly, maps.brain, scoring.threshold, scoring.least_lesion_mm3, scan.geometry.voxel_volume
             ).astype(np.uint8)
-        warnings = [extraction.warning] if extraction is not None and extraction.warning else []
         return Prediction(
-            case=case,
+            case=located.scan.case,
             scan=scan.array,
             anomaly=anomaly,
             brighter=maps.scores.get("brighter"),
@@ -172,16 +226,16 @@ class ScanPredictor(ABC):
             cycle=maps.cycle,
             brain=maps.brain,
             mask=mask,
-            geometry=volume.geometry,
+            geometry=scan.geometry,
             threshold=scoring.threshold,
             calibrated=scoring.calibrated,
             case_score=maps.case_score,
             healthy_percentile=maps.healthy_percentile,
             network_evaluations=maps.network_evaluations,
-            seconds=time.monotonic() - started,
+            seconds=seconds,
             normalisation=maps.normalisation,
-            brain_extraction="given" if extraction is None else extraction.backend,
-            warnings=(*warnings, *self.scan_warnings(scan, maps.brain)),
+            brain_extraction=located.brain_extraction,
+            warnings=(*([located.warning] if located.warning else []), *self.scan_warnings(scan, maps.brain)),
         )
 
     def predict_file(

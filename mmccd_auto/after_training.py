@@ -16,14 +16,18 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.compare_choices import Tried, best_of, best_single, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
+from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import MAX_SLICES
 from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
 from mmccd_auto.paths import Folders
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.training.fold_folder import plan_differences
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models
 
 logger = logging.getLogger(__name__)
 PER_KIND = 4
+OF_THE_SLICES = ("slice_axis", "target_spacing", "patch_size", "normalisation")
 
 
 @dataclass(frozen=True)
@@ -110,18 +114,19 @@ def find_best_configuration(
     models = fitting(find_models(folders.results, results.name), options)
     if not models:
         raise MMCCDError(f"{results} holds no trained model of this -c, -tr and -p: run mmccd_train first.")
+    # Whatever can be wrong is looked for before the hours of work, and before anything is written.
+    work = [(model, choose_folds(model, options.folds)[0], preprocessed_folder(folders, model)) for model in models]
+    everything = find_models(folders.results, results.name)
+    chosen = _kept_choices(results, everything)
     tried: list[Tried] = []
     best: dict[str, Tried] = {}
-    for model in models:
-        preprocessed = preprocessed_folder(folders, model)
-        fold = (options.folds or model.folds())[0]
+    for model, fold, preprocessed in work:
         found = try_choices(model, SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions))
         name = model.path.resolve().name
         best[name] = best_of(found)
         choice_of(best[name], found).save(model)
-        calibrate_model(model.path, preprocessed, device=device, extensions=options.extensions)
+        calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
         tried += found
-    chosen = _kept_choices(results)
     ensembles: list[TriedEnsemble] = []
     modalities = list(dict.fromkeys(model.input_modality for model in models))
     for modality in modalities:
@@ -134,8 +139,13 @@ def find_best_configuration(
             preprocessed = preprocessed_folder(folders, members[0])
             trial = SyntheticTrial(single.fold, preprocessed, device, per_kind, max_slices, options.extensions)
             lines = try_ensembles(members, best, trial)
-        chosen[modality] = best_members(single, lines)
         ensembles += lines
+        if modality in chosen and len(candidates) < sum(one.input_modality == modality for one in everything):
+            logger.warning(
+                "not every model of %s was tried: %s stays what predicts it.", modality, " + ".join(chosen[modality])
+            )
+            continue
+        chosen[modality] = best_members(single, lines)
     planned = models[0].plan.configuration().input_modality
     default = planned if planned in chosen else modalities[0]
     result = BestConfiguration(best, chosen, default, tuple(tried), tuple(ensembles))
@@ -145,12 +155,14 @@ def find_best_configuration(
 
 def describe_best(found: BestConfiguration) -> str:
     """A line per model, the best first, for the terminal."""
-    lines = [f"{'AUPRC':>6} {'published':>9} {'evaluations':>11}  model: steps, strip stride, smoothing, other sign"]
+    lines = [
+        f"{'AUPRC':>6} {'published':>9} {'evaluations':>11}  model: steps, stride, strips at once, smoothing, other sign"
+    ]
     for name, best in sorted(found.best.items(), key=lambda item: -item[1].auprc):
         published = max(one.auprc for one in found.tried if one.model == name and one.published)
         lines.append(
             f"{best.auprc:>6.3f} {published:>9.3f} {best.evaluations_per_slice:>11.0f}  {name}: {best.sampling_steps}, "
-            f"{best.strip_stride} px, {best.score.smoothing_mm:g} mm, x {best.score.other_weight:g}"
+            f"{best.strip_stride} px, {best.strips_per_pass}, {best.score.smoothing_mm:g} mm, x {best.score.other_weight:g}"
         )
     lines += [
         f"{one.auprc:>6.3f} {'':>9} {one.evaluations_per_slice:>11.0f}  mean of {' + '.join(one.models)}"
@@ -166,14 +178,25 @@ def _comparable(models: Sequence[ModelFolder], best: Mapping[str, Tried], single
     """The models that were tried on the same slices as the best one, itself among them."""
     plans_name = next(model.plans_name for model in models if model.path.resolve().name == single.model)
     tried = [(model, best[model.path.resolve().name]) for model in models if model.plans_name == plans_name]
-    return [model for model, one in tried if (one.fold, one.source) == (single.fold, single.source)]
+    return [model for model, one in tried if (one.fold, one.source, one.cases) == (single.fold, single.source, single.cases)]
 
 
-def _kept_choices(results: Path) -> dict[str, tuple[str, ...]]:
-    """What was chosen before, by modality: a run that is narrowed to one modality leaves the others."""
+def _kept_choices(results: Path, models: Sequence[ModelFolder]) -> dict[str, tuple[str, ...]]:
+    """What was chosen before, by modality, where all of its models are still there: a run that is narrowed to one modality
+    leaves the others."""
     path = results / BEST_FILE
-    found = load_json(path).get("models") if path.is_file() else None
-    return {modality: tuple(names) for modality, names in found.items()} if isinstance(found, dict) else {}
+    if not path.is_file():
+        return {}
+    try:
+        content = load_json(path)
+    except MMCCDError as error:
+        logger.warning("%s It is written anew.", error)
+        return {}
+    found = content.get("models") if isinstance(content, dict) else None
+    there = {model.path.resolve().name for model in models}
+    if not isinstance(found, dict):
+        return {}
+    return {modality: tuple(names) for modality, names in found.items() if names and there.issuperset(names)}
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
@@ -182,11 +205,18 @@ def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
     Raises
     ------
     MMCCDError
-        If they aren't there.
+        If they aren't there, or were made anew by another plan.
     """
     path = folders.preprocessed / model.plan.dataset_name / model.plans_name
     if not path.is_dir():
         raise MMCCDError(f"{path} does not exist: preprocess {model.plan.dataset_name} first, or say where it is.")
+    if (path / PLANS_FILE).is_file():
+        differences = plan_differences(model.plan, Plan.load(path / PLANS_FILE), OF_THE_SLICES)
+        if differences:
+            raise MMCCDError(
+                f"{path} holds slices of another plan than {model.path} was trained by ({'; '.join(differences)}): "
+                "preprocess with the model's plan, or train anew."
+            )
     return path
 
 

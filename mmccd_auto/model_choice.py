@@ -26,9 +26,10 @@ class PredictionOptions:
     trainer: str | None = None
     plans_name: str | None = None
     folds: tuple[str, ...] | None = None
-    preset: str = "plan"
+    preset: str = "balanced"
     sampling_steps: int | None = None
     strip_stride: int | None = None
+    strips_per_pass: int | None = None
     batch_size: int | None = None
     score: str | None = None
     false_positive_rate: float | None = None

@@ -19,11 +19,13 @@ from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.choose_steps import choose_steps
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
 from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.integrity import verify_dataset
+from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
@@ -36,6 +38,7 @@ from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import DATASET_FILE
 from mmccd_auto.training.model_folder import fold_folder, model_folder_name
+from mmccd_auto.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ class TrainingOptions:
     plans_name: str = "mmccdPlans"
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
+    choose_steps: bool = True
     extensions: tuple[str, ...] = ()
 
 
@@ -194,8 +198,9 @@ def train(
     device: torch.device,
     processes: int,
     resume: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Path:
-    """Train one fold of a modality cycle and calibrate its maps on healthy held-out slices.
+    """Train one fold of a modality cycle, choose its steps and strips and calibrate its maps on healthy held-out slices.
 
     Parameters
     ----------
@@ -206,6 +211,7 @@ def train(
     device : to train on
     processes : workers that load and augment; 0 works in this process
     resume : go on from checkpoint_latest.pth
+    ranks : the processes that train together, see :func:`mmccd_auto.training.ranks.join_ranks`
 
     Returns
     -------
@@ -216,6 +222,8 @@ def train(
     MMCCDError
         If the dataset isn't preprocessed, or can't be trained on as asked.
     """
+    if device.type == "cpu":
+        keep_large_blocks()
     home = find_dataset(folders.preprocessed, dataset)
     preprocessed = home / options.plans_name
     if not (preprocessed / PLANS_FILE).is_file():
@@ -237,8 +245,9 @@ def train(
         num_epochs=options.num_epochs,
         iterations_per_epoch=options.iterations_per_epoch,
         dataset_content=load_json(home / DATASET_FILE),
+        ranks=ranks,
     )
-    if trainer.judgements and str(fold) != "all":
+    if trainer.judgements and str(fold) != "all" and ranks.leads:
         trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
     logger.info(
         "training on %d cases, %s; validation on %d cases; output %s",
@@ -248,8 +257,12 @@ def train(
         output,
     )
     trainer.train(resume)
+    if not ranks.leads:
+        return output
     # Prediction tells by it whether a scan is what the model knows.
     save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
+    if options.choose_steps and trainer.cycle_class.masked:
+        choose_steps(model, str(fold), preprocessed, device, extensions=options.extensions)
     calibrate_model(model, preprocessed, [str(fold)], device=device, extensions=options.extensions)
     return output
 
@@ -286,6 +299,8 @@ def predict(
     MMCCDError
         If there is no such model, several could be meant, or the input holds no case.
     """
+    if device.type == "cpu":
+        keep_large_blocks()
     predictor = load_predictor(folders, options, device)
     summary = predictor.predict_folder(
         input_path,
@@ -312,6 +327,7 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
         "preset": options.preset,
         "sampling_steps": options.sampling_steps,
         "strip_stride": options.strip_stride,
+        "strips_per_pass": options.strips_per_pass,
         "batch_size": options.batch_size,
         "score": options.score,
         "false_positive_rate": options.false_positive_rate,

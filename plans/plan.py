@@ -103,6 +103,7 @@ class ConfigurationPlan:
     sampling_steps : network evaluations of the forward model per strip
     strip_stride : px between the starts of two strips
     score : how errors become a score
+    strips_per_pass : strips that are hidden together at most; 0 hides nothing
     """
 
     input_modality: str
@@ -110,6 +111,7 @@ class ConfigurationPlan:
     sampling_steps: int
     strip_stride: int
     score: ScorePlan = ScorePlan()
+    strips_per_pass: int = 1
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,8 @@ def _problems(plan: Plan) -> list[str]:
                 found.append(f"configuration {name} uses {modality}, which is no modality of the dataset")
         if not 1 <= configuration.strip_stride <= plan.strip_width:
             found.append(f"configuration {name}: strip_stride must be within 1 and strip_width")
+        if configuration.strips_per_pass < 0:
+            found.append(f"configuration {name}: strips_per_pass must be 1 or more, or 0 to hide nothing")
         if not 1 <= configuration.sampling_steps <= plan.diffusion.timesteps:
             found.append(f"configuration {name}: sampling_steps must be within 1 and {plan.diffusion.timesteps}")
         found += [f"configuration {name}: {problem}" for problem in _score_problems(configuration.score)]

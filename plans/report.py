@@ -20,6 +20,8 @@ def describe_plan(plan: Plan) -> str:
     ]
     for name, configuration in plan.configurations.items():
         text = f"{configuration.sampling_steps} diffusion steps, strip stride {configuration.strip_stride} px"
+        if configuration.strips_per_pass != 1:
+            text += f", {configuration.strips_per_pass} strips at once"
         if name in plan.cost:
             text += f"; {_cost_in_words(plan.cost[name])}"
         rows.append((name + (" (default)" if name == plan.default_configuration else ""), text))

@@ -197,6 +197,8 @@ def _brain_masks(case: str, volumes: dict[str, Volume], brain_mask: Volume | Non
         if not np.isfinite(volume.array).all():
             raise MMCCDError(f"{case}: {name} holds values that are not finite: mend or leave out the file.")
     if brain_mask is not None:
+        if brain_mask.array.dtype.kind == "f" and not np.isfinite(brain_mask.array).all():
+            raise MMCCDError(f"{case}: the brain mask holds values that are not finite: make them 0 outside the brain.")
         if not brain_mask.array.any():
             raise MMCCDError(f"{case}: the brain mask is empty: mend it or leave it out.")
         return dict.fromkeys(volumes, brain_mask.array != 0)

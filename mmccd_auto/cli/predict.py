@@ -23,6 +23,7 @@ from mmccd_auto.cli.common import (
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
+from mmccd_auto.inference.settings import PRESETS
 from mmccd_auto.pipeline import predict
 
 
@@ -47,9 +48,12 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("-d", dest="dataset", default=None, help="the model's dataset; not needed where there is one model")
     add_model_options(parser, several=True)
     add_folds_option(parser)
-    parser.add_argument("--preset", default="plan", choices=("plan", "fast", "paper"), help="steps and strips")
+    parser.add_argument("--preset", default="balanced", choices=PRESETS, help="steps and strips")
     parser.add_argument("--sampling_steps", type=int, default=None, help="instead of the preset's")
     parser.add_argument("--strip_stride", type=int, default=None, metavar="PX", help="instead of the preset's")
+    parser.add_argument(
+        "--strips_per_pass", type=int, default=None, metavar="N", help="hidden together, instead of the preset's; 0: none"
+    )
     parser.add_argument("--batch_size", type=int, default=None, help="strips per network evaluation; the map stays the same")
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
     parser.add_argument(
@@ -82,6 +86,7 @@ def _command(arguments: Sequence[str] | None) -> int:
             preset=options.preset,
             sampling_steps=options.sampling_steps,
             strip_stride=options.strip_stride,
+            strips_per_pass=options.strips_per_pass,
             batch_size=options.batch_size,
             score=options.score,
             false_positive_rate=options.fpr,

@@ -41,7 +41,7 @@ class LabelledCases:
         self.modality = model.input_modality
         self.records, self.source = find_records(preprocessed, fold, self.modality)
         self.healthy = choose_healthy_slices(self.records, MAX_SLICES)
-        self.maps: dict[tuple[int, int], dict[str, CaseMaps]] = {}
+        self.maps: dict[tuple[int, int, int], dict[str, CaseMaps]] = {}
         self.lesions = {
             case: read_slices(preprocessed, record, [item.index for item in record.slices])[2] > 0
             for case, record in self.records.items()
@@ -49,7 +49,7 @@ class LabelledCases:
 
     def auprc(self, tried: Tried) -> float:
         """The AUPRC of the lesions by the settings and the score of ``tried``, mean over the labelled subjects."""
-        wholes = self._maps(tried.sampling_steps, tried.strip_stride)
+        wholes = self._maps(tried.sampling_steps, tried.strip_stride, tried.strips_per_pass)
         healthy = [
             whole.of_slices([whole.indices.index(index) for index in self.healthy[case]])
             for case, whole in wholes.items()
@@ -65,10 +65,16 @@ class LabelledCases:
                 found.append(ranking_figures(count_scores(values, lesions))["auprc"])
         return float(np.mean(found))
 
-    def _maps(self, steps: int, stride: int) -> dict[str, CaseMaps]:
-        if (steps, stride) not in self.maps:
-            settings = make_settings(self.model.plan, self.model.configuration, sampling_steps=steps, strip_stride=stride)
-            self.maps[steps, stride] = {
+    def _maps(self, steps: int, stride: int, together: int) -> dict[str, CaseMaps]:
+        if (steps, stride, together) not in self.maps:
+            settings = make_settings(
+                self.model.plan,
+                self.model.configuration,
+                sampling_steps=steps,
+                strip_stride=stride,
+                strips_per_pass=together,
+            )
+            self.maps[steps, stride, together] = {
                 case: healthy_maps(
                     self.loaded,
                     self.model.plan,
@@ -81,7 +87,7 @@ class LabelledCases:
                 )
                 for case, record in self.records.items()
             }
-        return self.maps[steps, stride]
+        return self.maps[steps, stride, together]
 
 
 def tell(lines: Sequence[tuple[Tried, float]]) -> None:
@@ -111,7 +117,7 @@ def main() -> None:
         model = ModelFolder(path)
         labelled = LabelledCases(model, options.fold, options.preprocessed)
         trial = SyntheticTrial(options.fold, options.preprocessed, CPU, PER_KIND, MAX_SLICES)
-        for tried in try_choices(model, trial):
+        for tried in try_choices(model, trial, seeds=1):
             lines.append((tried, labelled.auprc(tried)))
     tell(lines)
 

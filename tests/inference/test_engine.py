@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.model.noise import combine_keys
 
@@ -92,6 +93,41 @@ def test_aggregation_equals_a_brute_force_loop(cycle, settings, coverage, stride
     assert expected["squared"].max() > 0.1
     maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
     assert_same(maps, expected)
+
+
+def test_strips_hidden_together_are_one_pass_in_which_both_count(cycle, settings):
+    """Against passes written out: strips of 8 px side by side cover 32 px; those of one pass are 16 px apart."""
+    image, brain = make_slices()
+    brain[:2] = True
+    settings = replace(settings, strip_stride=8, strips_per_pass=2)
+    expected = {name: np.zeros(image.shape) for name in NAMES}
+    for index, axis, first in [(index, axis, first) for index in (0, 1) for axis in (0, 1) for first in (0, 8)]:
+        hidden = np.zeros(PATCH)
+        for start in (first, first + 16):
+            hidden[(slice(start, start + 8), slice(None))[:: 1 - 2 * axis]] = 1
+        slice_key = combine_keys("case", index, 0, 0, settings.seed)
+        keys = torch.tensor([combine_keys(slice_key, axis, first, axis, first + 16)]), torch.tensor([slice_key])
+        x, keep = torch.from_numpy(image[index])[None, None], torch.from_numpy(1 - hidden).float()[None, None]
+        with torch.inference_mode():
+            made = cycle.reconstruct(x, keep, settings.sampling, *keys)[0, 0].numpy()
+        error = image[index] - made
+        for name, values in zip(NAMES, (error**2, error, made, np.full(PATCH, 2.0)), strict=True):
+            expected[name][index] += hidden * values / 2
+    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    assert_same(maps, expected)
+    assert maps.network_evaluations == 2 * 4 * 3
+
+
+def test_a_masked_cycle_can_hide_nothing(cycle, settings):
+    image, brain = make_slices()
+    settings = replace(settings, strips_per_pass=0, sampling=replace(settings.sampling, steps=1))
+    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    assert maps.network_evaluations == 2 * 2
+    keys = torch.tensor([combine_keys(combine_keys("case", 0, 0, 0, settings.seed))])
+    with torch.inference_mode():
+        made = cycle.reconstruct(torch.from_numpy(image[:1, None]), torch.ones(1, 1, *PATCH), settings.sampling, keys, keys)
+    error = np.where(brain[0], image[0] - made[0, 0].numpy(), 0)
+    assert_same(maps.__class__(*(getattr(maps, name)[:1] for name in NAMES), 0), {"signed": error[None]})
 
 
 def test_tiles_are_summed_before_dividing(cycle, settings):
@@ -195,3 +231,74 @@ def test_an_unknown_precision_is_refused(cycle, settings):
     image, brain = make_slices()
     with pytest.raises(MMCCDError, match="float16"):
         anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH, precision="float16")
+
+
+def scans(count: int) -> list[SliceWork]:
+    """Different scans; the third has no brain."""
+    found = []
+    for number in range(count):
+        image, brain = make_slices()
+        image = np.where(brain, image + number, -3).astype(np.float32)
+        found.append(SliceWork(f"case {number}", image, brain & (number != 2), (4, 5, 6)))
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [5, 32, 1000])
+def test_scans_in_one_queue_give_what_each_gives_alone(cycle, settings, batch_size):
+    works = scans(4)
+    stream = stream_maps(cycle, works, replace(settings, batch_size=batch_size), CPU, PATCH, across_scans=True)
+    for work, maps in zip(works, stream, strict=True):
+        alone = anomaly_maps(cycle, work.image, work.brain, settings, work.case, CPU, PATCH, slice_indices=work.indices)
+        assert_same(maps, {name: getattr(alone, name) for name in NAMES})
+        assert maps.network_evaluations == alone.network_evaluations
+
+
+def test_batches_are_filled_across_scans_and_scans_are_asked_for_when_needed(cycle, settings, monkeypatch):
+    real, sizes, asked = cycle.reconstruct, [], []
+    monkeypatch.setattr(cycle, "reconstruct", lambda x, *others: (sizes.append(len(x)), real(x, *others))[1])
+
+    def asking():
+        for work in scans(12):
+            asked.append(work.case)
+            yield work
+
+    stream = stream_maps(cycle, asking(), replace(settings, batch_size=40), CPU, PATCH, across_scans=True)
+    for done, maps in enumerate(stream, start=1):
+        # One that is worked on, one that fills its last batch, and the empty one.
+        assert len(asked) <= done + 3
+        assert done == 3 or maps.network_evaluations == 26 * 3
+    assert sizes == [40] * (11 * 26 // 40) + [11 * 26 % 40]
+
+
+def test_on_a_cpu_a_scan_among_others_is_the_same_to_the_last_bit(cycle, settings):
+    works = scans(3)
+    for work, maps in zip(works, stream_maps(cycle, works, settings, CPU, PATCH), strict=True):
+        alone = anomaly_maps(cycle, work.image, work.brain, settings, work.case, CPU, PATCH, slice_indices=work.indices)
+        np.testing.assert_array_equal(maps.squared, alone.squared)
+
+
+@pytest.mark.parametrize("across_scans", [False, True])
+def test_a_scan_that_fails_does_not_stop_the_others(cycle, settings, across_scans):
+    works = scans(5)
+    works[1].image[0, 10, 15] = np.inf
+    refused = Settled(MMCCDError("unreadable"))
+    stream = stream_maps(cycle, [*works[:4], refused, works[4]], settings, CPU, PATCH, across_scans=across_scans)
+    found = list(stream)
+    assert [isinstance(one, Settled) for one in found] == [False, True, False, False, True, False]
+    assert "case 1" in str(found[1].outcome)
+    assert found[4] is refused
+    alone = anomaly_maps(
+        cycle, works[4].image, works[4].brain, settings, works[4].case, CPU, PATCH, slice_indices=works[4].indices
+    )
+    assert_same(found[5], {name: getattr(alone, name) for name in NAMES})
+
+
+def test_without_memory_for_one_slice_every_scan_says_so(cycle, settings, monkeypatch):
+    def fail(*_):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(cycle, "reconstruct", fail)
+    found = list(stream_maps(cycle, scans(3), settings, CPU, PATCH))
+    for number in (0, 1):
+        assert f"case {number}: even one slice does not fit" in str(found[number].outcome)
+    assert not found[2].squared.any()

@@ -25,6 +25,7 @@ from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_mode
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
+from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
@@ -151,7 +152,7 @@ def test_each_input_modality_has_its_own_best(model_folder, quick_plan, data):
 
 
 def tried(model: str, auprc: float, evaluations: float = 10, source: str = HELD_OUT) -> Tried:
-    return Tried(model, "0", source, 1, 8, ScorePlan(), False, auprc, {}, evaluations)
+    return Tried(model, "0", source, ("a",), 1, 8, 1, ScorePlan(), False, auprc, {}, (auprc,), evaluations)
 
 
 @pytest.mark.parametrize(
@@ -203,3 +204,43 @@ def test_two_models_are_tried_together_and_one_alone_is_not(two_models, preproce
     assert 0 < line.auprc < 1
     assert len(line.by_kind) > 1
     assert try_ensembles(models[:1], best, trial) == []
+
+
+def test_models_that_were_tried_on_other_cases_are_not_averaged(two_models, quick_plan, data, preprocessed, caplog):
+    """Fold "all" of the one was trained before a case came, which the other one knows."""
+    for path, cases in zip(two_models, (("a",), ("c",)), strict=True):
+        shutil.move(path / "fold_0", path / "fold_all")
+        final = path / "fold_all" / "checkpoint_final.pth"
+        checkpoint = load_checkpoint(final)
+        save_checkpoint(replace(checkpoint, fold="all", record={**checkpoint.record, "training_cases": list(cases)}), final)
+    found = find_best_configuration(data, "Dataset900_Tiny", PredictionOptions(), CPU, per_kind=1, max_slices=4)
+    assert {one.cases for one in found.best.values()} == {("a",), ("c",)}
+    assert found.ensembles == ()
+    assert "slices of different cases" in caplog.text
+
+
+def test_what_can_not_work_is_told_before_anything_is_written(two_models, data, preprocessed):
+    shutil.move(two_models[1] / "fold_0", two_models[1] / "fold_all")
+    before = {path: (path / "fold_0" / "calibration.json").read_bytes() for path in two_models[:1]}
+    with pytest.raises(MMCCDError, match="no finished fold 0"):
+        find_best_configuration(data, "Dataset900_Tiny", PredictionOptions(folds=("0",)), CPU, per_kind=1, max_slices=4)
+    assert not any((path / "inference.json").exists() for path in two_models)
+    assert all((path / "fold_0" / "calibration.json").read_bytes() == content for path, content in before.items())
+
+
+def test_slices_of_another_plan_are_refused(two_models, quick_plan, data, preprocessed):
+    replace(quick_plan, target_spacing=3.0).save(preprocessed / PLANS_FILE)
+    with pytest.raises(MMCCDError, match=r"slices of another plan .*target_spacing: 4.0 against 3.0"):
+        find_best_configuration(data, "Dataset900_Tiny", PredictionOptions(), CPU, per_kind=1, max_slices=4)
+
+
+def test_a_choice_among_some_models_does_not_replace_one_among_all(two_models, data, preprocessed, caplog):
+    best = two_models[0].parent / "best_configuration.json"
+    save_json({"models": {"FLAIR": [two_models[0].name], "T2": ["gone"]}, "default_modality": "FLAIR"}, best)
+    only = PredictionOptions(trainer=two_models[1].name.split("__")[0])
+    found = find_best_configuration(data, "Dataset900_Tiny", only, CPU, per_kind=1, max_slices=4)
+    assert found.models == {"FLAIR": (two_models[0].name,)}
+    assert "not every model of FLAIR was tried" in caplog.text
+    best.write_text("[")
+    found = find_best_configuration(data, "Dataset900_Tiny", only, CPU, per_kind=1, max_slices=4)
+    assert found.models == {"FLAIR": (two_models[1].name,)}

@@ -106,6 +106,12 @@ def test_arrays_give_what_a_volume_with_that_spacing_gives(predictor, make_scan)
     assert from_arrays.geometry.spacing == scan.geometry.spacing
     with pytest.raises(MMCCDError, match="3D"):
         predictor.predict_arrays(scan.array[0], scan.geometry.spacing)
+    for spacing in ((1.0, 1.0), (1.0, 0.0, 1.0), (1.0, float("nan"), 1.0)):
+        with pytest.raises(MMCCDError, match="three numbers above 0 mm"):
+            predictor.predict_arrays(scan.array, spacing)
+    mask = np.where(scan.array > 0, 1.0, np.nan)
+    with pytest.raises(MMCCDError, match="brain mask holds values that are not finite"):
+        predictor.predict_arrays(scan.array, scan.geometry.spacing, brain_mask=mask)
 
 
 def test_the_noise_depends_on_the_case_and_nothing_else(predictor, make_scan):
@@ -323,14 +329,14 @@ def test_a_model_folder_that_was_changed_is_refused(model_folder, tiny_plan):
 
 def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_path, monkeypatch):
     folder = scans("a.nii.gz")
-    real = predictor.predict_volume
+    real = predictor.predict_volumes
 
-    def broken(*arguments):
-        prediction = real(*arguments)
-        prediction.anomaly[prediction.brain] = np.nan
-        return prediction
+    def broken(scans):
+        for prediction in real(scans):
+            prediction.anomaly[prediction.brain] = np.nan
+            yield prediction
 
-    monkeypatch.setattr(predictor, "predict_volume", broken)
+    monkeypatch.setattr(predictor, "predict_volumes", broken)
     summary = predictor.predict_folder(folder, tmp_path / "out")
     assert "not finite" in summary.failed[0]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.csv"]

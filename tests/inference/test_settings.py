@@ -31,23 +31,33 @@ def test_the_paper_preset_is_the_published_setting(paper_plan):
     assert settings.sampling == SamplingSettings(100, "leading", share_initial_noise=True, redraw_condition_noise=True)
 
 
-def test_the_plan_preset_obeys_the_plan(paper_plan):
+def test_the_balanced_preset_obeys_the_plan(paper_plan):
     settings = make_settings(paper_plan)
     assert (settings.sampling.steps, settings.strip_stride, settings.strip_width) == (20, 4, 16)
-    assert (settings.sampling.spacing, settings.coverage) == ("trailing", "even")
+    assert (settings.sampling.spacing, settings.coverage, settings.strips_per_pass) == ("trailing", "even", 1)
     assert settings.seed == paper_plan.training.seed
 
 
-@pytest.mark.parametrize(("planned", "stride"), [((20, 4), 8), ((2, 16), 16), ((1, 1), 8)])
-def test_the_fast_preset_is_never_slower_than_the_plan(paper_plan, planned, stride):
-    cycle = replace(paper_plan.configurations["FLAIR-T1"], sampling_steps=planned[0], strip_stride=planned[1])
+@pytest.mark.parametrize("planned", [(20, 4, 1), (2, 16, 1), (1, 1, 3), (1, 16, 4)])
+def test_the_fast_preset_is_never_slower_than_the_balanced_one(paper_plan, planned):
+    steps, stride, together = planned
+    cycle = replace(
+        paper_plan.configurations["FLAIR-T1"], sampling_steps=steps, strip_stride=stride, strips_per_pass=together
+    )
     fast = make_settings(replace(paper_plan, configurations={"FLAIR-T1": cycle}), preset="fast")
-    assert fast.sampling.steps == min(5, planned[0])
-    assert fast.strip_stride == stride
+    assert (fast.sampling.steps, fast.strip_stride, fast.strips_per_pass) == (1, 16, max(2, together))
+
+
+def test_the_cyclic_preset_hides_nothing_and_takes_one_step(paper_plan):
+    settings = make_settings(paper_plan, preset="cyclic")
+    assert (settings.sampling.steps, settings.strips_per_pass) == (1, 0)
 
 
 def test_a_users_values_replace_the_presets(paper_plan):
-    settings = make_settings(paper_plan, preset="paper", sampling_steps=7, strip_stride=16, batch_size=3, seed=11)
+    settings = make_settings(
+        paper_plan, preset="paper", sampling_steps=7, strip_stride=16, batch_size=3, seed=11, strips_per_pass=2
+    )
+    assert settings.strips_per_pass == 2
     assert (settings.sampling.steps, settings.strip_stride, settings.batch_size, settings.seed) == (7, 16, 3, 11)
     assert settings.sampling.spacing == "leading"
 
@@ -60,6 +70,7 @@ def test_a_users_values_replace_the_presets(paper_plan):
         ({"sampling_steps": 1001}, "sampling_steps"),
         ({"strip_stride": 17}, "strip_stride"),
         ({"strip_stride": 0}, "strip_stride"),
+        ({"strips_per_pass": -1}, "strips_per_pass"),
         ({"batch_size": 0}, "batch_size"),
         ({"configuration": "T1-T2"}, "T1-T2"),
     ],

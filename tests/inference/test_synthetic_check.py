@@ -14,6 +14,7 @@ from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
+from mmccd_auto.inference.choose_steps import choose_steps, describe_choice
 from mmccd_auto.inference.chosen import InferenceChoice, chosen_plan, load_choice
 from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
@@ -105,7 +106,7 @@ def test_auprc_of_what_is_found_and_of_what_is_not() -> None:
 
 
 def tried(auprc: float, evaluations: float, published: bool = False) -> Tried:
-    return Tried("m", "0", HELD_OUT, 1, 4, ScorePlan(), published, auprc, {}, evaluations)
+    return Tried("m", "0", HELD_OUT, ("a",), 1, 4, 1, ScorePlan(), published, auprc, {}, (auprc,), evaluations)
 
 
 def test_the_cheapest_within_one_percent_of_the_best_is_chosen() -> None:
@@ -121,7 +122,14 @@ def test_cheaper_settings_than_the_planned_ones_are_tried(healthy, quick_plan, m
     )
     plan.save(model.path / "plans.json")
     found = candidate_settings(ModelFolder(model.path), loaded)
-    assert {(one.sampling.steps, one.strip_stride) for one in found} == {(s, t) for s in (1, 5, 10) for t in (4, 8)}
+    assert [(one.sampling.steps, one.strip_stride, one.strips_per_pass) for one in found] == [
+        (1, 8, 4),
+        (1, 8, 2),
+        (1, 8, 1),
+        (1, 4, 1),
+        (5, 8, 1),
+        (10, 4, 1),
+    ]
     cyclic = ModelFolder(model_folder("cyclic_unet", plan=quick_plan))
     assert len(candidate_settings(cyclic, load_fold(cyclic, "0", CPU))) == 1
 
@@ -131,11 +139,12 @@ def test_a_choice_is_obeyed_before_the_plan(healthy, preprocessed) -> None:
     assert load_choice(model) is None
     assert chosen_plan(model) == model.plan
     score = ScorePlan("darker", 0.25, 5.0)
-    InferenceChoice(2, 4, score, "tested").save(model)
+    InferenceChoice(2, 4, score, "tested", strips_per_pass=3).save(model)
     calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=4)
     assert calibration.score == score
     predictor = Predictor.from_model_folder(model.path)
     assert (predictor.settings.sampling.steps, predictor.settings.strip_stride) == (2, 4)
+    assert predictor.settings.strips_per_pass == 3
     assert "against" not in predictor.scoring.source
     save_json({"sampling_steps": 2}, model.path / "inference.json")
     with pytest.raises(MMCCDError, match=r"inference.json: the entry .* is missing"):
@@ -156,3 +165,26 @@ def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
     save_json({"model": "of an older version"}, folders[0].parent / "best_configuration.json")
     with pytest.raises(MMCCDError, match="doesn't tell the models"):
         choose_model(data, PredictionOptions())
+
+
+def test_steps_are_chosen_over_three_seeds_and_a_choice_stays(healthy, preprocessed) -> None:
+    model, *_ = healthy
+    choice = choose_steps(model.path, "0", preprocessed, CPU, max_slices=4)
+    assert load_choice(model) == choice
+    rungs = [(one.sampling_steps, one.strip_stride, one.strips_per_pass) for one in choice.tried]
+    assert set(rungs) == {(1, 8, 4), (1, 8, 2), (1, 8, 1), (1, 4, 1)}
+    assert [one.evaluations_per_slice for one in choice.tried] == sorted(one.evaluations_per_slice for one in choice.tried)
+    for one in choice.tried:
+        assert len(set(one.by_seed)) == len(one.by_seed) == 3
+        assert one.auprc == pytest.approx(np.mean(one.by_seed))
+    near = [one for one in choice.tried if one.auprc >= 0.99 * max(one.auprc for one in choice.tried)]
+    assert (choice.sampling_steps, choice.strip_stride, choice.strips_per_pass) in [
+        (one.sampling_steps, one.strip_stride, one.strips_per_pass)
+        for one in near
+        if one.evaluations_per_slice == near[0].evaluations_per_slice
+    ]
+    assert choice.score == model.plan.configuration("FLAIR-T1").score
+    assert describe_choice(choice).count("chosen") == 1
+    other = replace(choice, sampling_steps=3)
+    other.save(model)
+    assert choose_steps(model.path, "0", preprocessed, CPU, max_slices=4) == other

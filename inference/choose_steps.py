@@ -1,0 +1,79 @@
+"""Steps and strips of a model, chosen by experiment as soon as its first fold is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.inference.chosen import InferenceChoice, load_choice
+from mmccd_auto.inference.compare_choices import best_of, choice_of, try_choices
+from mmccd_auto.inference.synthetic_trial import SyntheticTrial
+from mmccd_auto.training.model_folder import ModelFolder
+
+PER_KIND = 1
+MAX_SLICES = 24
+logger = logging.getLogger(__name__)
+
+
+def choose_steps(
+    model_folder: str | Path,
+    fold: str,
+    preprocessed: str | Path,
+    device: torch.device,
+    *,
+    per_kind: int = PER_KIND,
+    max_slices: int = MAX_SLICES,
+    extensions: Sequence[str | Path] = (),
+) -> InferenceChoice:
+    """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
+    tried (within 1 %, mean over three seeds of the noise), and write them with the table into MODEL/inference.json.
+
+    Without labels, and with the planned score. What was chosen before, after another fold or by
+    mmccd_find_best_configuration, stays: all folds of a model predict alike.
+
+    Parameters
+    ----------
+    model_folder : TRAINER__PLANS__CONFIGURATION
+    fold : that was trained just now
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+    device : to compute on
+    per_kind : synthetic anomalies of each kind
+    max_slices : healthy slices that they are put into
+    extensions : folders with the user's own trainers
+
+    Returns
+    -------
+    what is in inference.json
+
+    Raises
+    ------
+    MMCCDError
+        If the fold isn't trained, or there is no healthy slice.
+    """
+    model = ModelFolder(Path(model_folder))
+    known = load_choice(model)
+    if known is not None:
+        return known
+    trial = SyntheticTrial(fold, Path(preprocessed), device, per_kind, max_slices, tuple(extensions))
+    tried = try_choices(model, trial, scores=[model.plan.configuration(model.configuration).score])
+    choice = choice_of(best_of(tried), tried)
+    choice.save(model)
+    logger.info("%s\n%s", model.path / "inference.json", describe_choice(choice))
+    return choice
+
+
+def describe_choice(choice: InferenceChoice) -> str:
+    """The table of what was tried, the cheapest first, and what was chosen."""
+    lines = [f"{'steps':>6} {'stride':>7} {'at once':>8} {'evaluations':>12} {'AUPRC':>6}  by seed"]
+    chosen = (choice.sampling_steps, choice.strip_stride, choice.strips_per_pass)
+    for one in choice.tried:
+        mark = "  chosen" if (one.sampling_steps, one.strip_stride, one.strips_per_pass) == chosen else ""
+        seeds = " ".join(f"{value:.3f}" for value in one.by_seed)
+        lines.append(
+            f"{one.sampling_steps:>6} {one.strip_stride:>4} px {one.strips_per_pass:>8} {one.evaluations_per_slice:>12.1f} "
+            f"{one.auprc:>6.3f}  {seeds}{mark}"
+        )
+    return "\n".join(lines)

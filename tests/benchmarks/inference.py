@@ -1,0 +1,211 @@
+"""What a map costs, and what it finds, against the published test procedure on the same weights and slices.
+
+    python tests/benchmarks/inference.py -o FILE.json
+    python tests/benchmarks/inference.py -o FILE.json -m MODEL_FOLDER -d RAW_DATASET
+
+The first takes the phantom of mmccd_demo and trains on it, the second a trained model, and imagesTs and labelsTs. In one
+run, side by side:
+
+- network evaluations a slice: all strips of the published procedure (those without brain among them), and those of --preset;
+- wall time a slice: the published loop (published_loop.py: strip by strip, all slices in a batch) is timed on a few strips
+  and multiplied up to all of them; ours on the same slices, whole; the median of the ratios of several rounds counts;
+- area under the precision-recall curve of the squared error over the brain's pixels of all slices, mean over seeds of the
+  noise for both; the published setting is computed by the package's preset "paper", which tests/inference/test_engine.py
+  holds against a loop. The interval is the 2.5th to 97.5th percentile of 2000 bootstrap samples of the slices.
+
+FILE.json holds evaluations_ratio, wall_ratio, auprc_ratio, auprc_interval, and what they are made of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from published_loop import PublishedLoop
+from tqdm import tqdm
+
+from mmccd_auto.datasets import load_dataset
+from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
+from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
+from mmccd_auto.files import save_json
+from mmccd_auto.image_io import read_volume
+from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.engine import SliceWork, stream_maps
+from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.settings import PRESETS, InferenceSettings, make_settings
+from mmccd_auto.large_blocks import keep_large_blocks
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.preprocessing.preprocess_case import preprocess_case
+from mmccd_auto.training.model_folder import ModelFolder, find_models
+
+CPU = torch.device("cpu")
+TIMED_STRIPS = 2
+ROUNDS = 3
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class TestSlices:
+    """Slices of one test case with abnormal tissue in them, and where it is."""
+
+    work: SliceWork
+    lesions: np.ndarray
+
+
+def test_slices(model: ModelFolder, plan: Plan, raw: Path, count: int) -> list[TestSlices]:
+    """About ``count`` slices with lesions, equally many of each test case: those at equal steps of their list by height."""
+    dataset = load_dataset(raw)
+    cases = [case for case in dataset.cases("Ts") if dataset.label_file(case, "Ts").is_file()]
+    found = []
+    for number, case in enumerate(cases):
+        scan = read_volume(dataset.channel_file(case, model.input_modality, "Ts"))
+        label = read_volume(dataset.label_file(case, "Ts"), dtype=None)
+        made = preprocess_case(case, {model.input_modality: scan}, plan, label=label)
+        lesions = (made.anomaly > 0) & made.brain
+        there = np.flatnonzero(lesions.any(axis=(1, 2)))
+        wanted = min(len(there), count // len(cases) + (number < count % len(cases)))
+        if wanted:
+            chosen = there[((np.arange(wanted) + 0.5) * len(there) / wanted).astype(int)]
+            work = SliceWork(case, made.image[0, chosen], made.brain[chosen], tuple(chosen.tolist()))
+            found.append(TestSlices(work, lesions[chosen]))
+    return found
+
+
+def run(cycle: torch.nn.Module, plan: Plan, slices: list[TestSlices], settings: InferenceSettings) -> tuple[list, int]:
+    """Squared errors [S, H, W] of each case, and the network evaluations of all."""
+    maps = list(stream_maps(cycle, [one.work for one in slices], settings, CPU, plan.patch_size))
+    return [one.squared for one in maps], sum(one.network_evaluations for one in maps)
+
+
+def auprc(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Of (scores, lesions) of the brain's pixels of several slices, pooled."""
+    return ranking_figures(count_scores(*(np.concatenate(values) for values in zip(*parts, strict=True))))["auprc"]
+
+
+def pixels(slices: list[TestSlices], squared: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(scores, lesions) of the brain's pixels, slice by slice."""
+    return [
+        (values[brain], lesions[brain])
+        for one, scores in zip(slices, squared, strict=True)
+        for values, lesions, brain in zip(scores, one.lesions, one.work.brain, strict=True)
+    ]
+
+
+def bootstrap(ours: list[list], paper: list[list]) -> list[float]:
+    """The interval of the ratio of mean AUPRCs (over seeds) when slices are drawn with replacement."""
+    random = np.random.default_rng(0)
+    ratios = []
+    for _ in tqdm(range(RESAMPLES), desc="bootstrap", leave=False):
+        drawn = random.integers(len(ours[0]), size=len(ours[0]))
+        means = [np.mean([auprc([seed[index] for index in drawn]) for seed in seeds]) for seeds in (ours, paper)]
+        ratios.append(means[0] / means[1])
+    return [float(value) for value in np.percentile(ratios, [2.5, 97.5])]
+
+
+def wall_ratios(cycle, plan, slices, settings, rounds: int) -> tuple[list[float], float, float]:
+    """Published loop over ours, for each round; and the medians of their seconds a slice."""
+    loop = PublishedLoop(cycle, plan.patch_size)
+    rows, columns = plan.patch_size
+    images = np.concatenate([one.work.image for one in slices])
+    if images.shape[1:] != (rows, columns):
+        raise SystemExit("some brain is larger than the patch: the published loop has no tiles.")
+    x = torch.from_numpy(images)[:, None]
+    middle = len(loop.strips) // 4
+    published, ours = [], []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        loop.run(x, loop.strips[middle : middle + TIMED_STRIPS], torch.Generator().manual_seed(0))
+        published.append((time.perf_counter() - started) * len(loop.strips) / TIMED_STRIPS / len(x))
+        started = time.perf_counter()
+        run(cycle, plan, slices, settings)
+        ours.append((time.perf_counter() - started) / len(x))
+    ratios = [one / other for one, other in zip(published, ours, strict=True)]
+    return ratios, statistics.median(published), statistics.median(ours)
+
+
+def measure(path: Path, raw: Path, fold: str, count: int, seeds: int, preset: str) -> dict:
+    """All figures of one model."""
+    keep_large_blocks()
+    model = ModelFolder(path)
+    plan = chosen_plan(model)
+    cycle = load_fold(model, fold, CPU).cycle
+    slices = test_slices(model, plan, raw, count)
+    number = sum(len(one.work.image) for one in slices)
+    settings = make_settings(plan, model.configuration, preset)
+    paper = make_settings(plan, model.configuration, "paper")
+    ratios, published_seconds, our_seconds = wall_ratios(cycle, plan, slices, settings, ROUNDS)
+    found: dict[str, list] = {"ours": [], "paper": []}
+    for seed in tqdm(range(seeds), desc="seeds"):
+        for name, one in (("ours", settings), ("paper", paper)):
+            squared, evaluations = run(cycle, plan, slices, replace(one, seed=one.seed + seed))
+            found[name].append(pixels(slices, squared))
+            if name == "ours":
+                our_evaluations = evaluations / number
+    by_seed = {name: [auprc(one) for one in several] for name, several in found.items()}
+    published_evaluations = PublishedLoop(cycle, plan.patch_size).evaluations_per_slice
+    return {
+        "evaluations_ratio": published_evaluations / our_evaluations,
+        "wall_ratio": statistics.median(ratios),
+        "auprc_ratio": float(np.mean(by_seed["ours"]) / np.mean(by_seed["paper"])),
+        "auprc_interval": bootstrap(found["ours"], found["paper"]),
+        "slices": number,
+        "cases": len(slices),
+        "prevalence": float(np.mean(np.concatenate([lesions for _, lesions in found["ours"][0]]))),
+        "published": {
+            "evaluations_per_slice": published_evaluations,
+            "seconds_per_slice": published_seconds,
+            "auprc_by_seed": by_seed["paper"],
+        },
+        "ours": {
+            "settings": settings.to_json(),
+            "evaluations_per_slice": our_evaluations,
+            "seconds_per_slice": our_seconds,
+            "auprc_by_seed": by_seed["ours"],
+        },
+        "wall_ratio_by_round": ratios,
+        "threads": torch.get_num_threads(),
+        "patch_size": list(plan.patch_size),
+        "data": raw.name,
+        "model": path.resolve().name,
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("-m", dest="model", type=Path, help="trained model folder; without it, the phantom is trained")
+    parser.add_argument("-d", dest="raw", type=Path, help="raw dataset with imagesTs and labelsTs")
+    parser.add_argument("-f", dest="fold", default="0")
+    parser.add_argument("--slices", type=int, default=12, help="with lesions, in all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--preset", choices=PRESETS, default="balanced")
+    options = parser.parse_args()
+    if (options.model is None) != (options.raw is None):
+        parser.error("give -m and -d together, or neither")
+    with tempfile.TemporaryDirectory() as folder:
+        path, raw = options.model, options.raw
+        if path is None:
+            run_demo(Path(folder) / "demo", processes=2)
+            raw = next((Path(folder) / "demo" / "raw").glob(f"Dataset{DATASET_NUMBER}_*"))
+            (path,) = (
+                one.path
+                for one in find_models(Path(folder) / "demo" / "results", raw.name)
+                if one.trainer == TRAINERS["mmccd"]
+            )
+        figures = measure(path, raw, options.fold, options.slices, options.seeds, options.preset)
+    save_json(figures, options.output)
+    low, high = figures["auprc_interval"]
+    print(f"network evaluations a slice: {figures['evaluations_ratio']:.0f} x fewer")
+    print(f"wall time a slice:           {figures['wall_ratio']:.0f} x less")
+    print(f"AUPRC:                       {figures['auprc_ratio']:.3f} x ({low:.3f} to {high:.3f})")
+
+
+if __name__ == "__main__":
+    main()

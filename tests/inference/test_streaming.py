@@ -1,0 +1,118 @@
+"""The stages between reading and writing: order, errors, how far they run ahead, and how they stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.streaming import Settled, behind, each, prefetched, split
+
+
+def refuse_three(value: int) -> int:
+    if value == 3:
+        raise MMCCDError("three is refused.")
+    return 10 * value
+
+
+@pytest.mark.parametrize("stage", [each, behind])
+def test_an_error_settles_its_case_and_the_others_go_on(stage):
+    first = list(stage(refuse_three, range(5)))
+    assert [first[index] for index in (0, 1, 2, 4)] == [0, 10, 20, 40]
+    assert isinstance(first[3], Settled)
+    assert str(first[3].outcome) == "three is refused."
+    second = list(stage(lambda one, other: one + other, first, range(5)))
+    assert second[3] is first[3]
+    assert second[4] == 44
+
+
+@pytest.mark.parametrize("stage", [each, behind])
+def test_defects_are_raised_and_streams_must_be_equally_long(stage):
+    with pytest.raises(ZeroDivisionError):
+        list(stage(lambda value: 1 / value, [1, 0]))
+    with pytest.raises(ValueError, match="shorter"):
+        list(stage(lambda one, other: one, [1, 2], [1]))
+
+
+def test_what_is_made_ahead_is_in_order_and_no_more_than_asked_for():
+    made = []
+
+    def items():
+        for value in range(20):
+            made.append(value)
+            yield value
+
+    stream = prefetched(items(), ahead=2)
+    taken = []
+    for value in stream:
+        time.sleep(0.01)
+        # One in the hands of the consumer, two in the queue, one waiting for a place.
+        assert made[-1] <= value + 3
+        taken.append(value)
+    assert taken == list(range(20))
+
+
+def test_an_error_of_the_thread_is_raised_where_it_is_waited_for():
+    def items():
+        yield 1
+        raise KeyError("a defect")
+
+    stream = prefetched(items())
+    assert next(stream) == 1
+    with pytest.raises(KeyError, match="a defect"):
+        next(stream)
+
+
+def test_a_consumer_that_stops_ends_every_thread_and_closes_what_they_read():
+    before = threading.active_count()
+    closed = []
+
+    def endless():
+        try:
+            value = 0
+            while True:
+                yield (value := value + 1)
+        finally:
+            closed.append(True)
+
+    stream = prefetched(each(lambda value: value, prefetched(endless())))
+    assert next(stream) == 1
+    stream.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    assert closed == [True]
+
+
+def test_every_consumer_sees_every_item_in_whatever_thread():
+    one, other, third = split(prefetched(iter(range(200))), 3)
+    seen: dict[str, list[int]] = {}
+    threads = [
+        threading.Thread(target=lambda name=name, stream=stream: seen.setdefault(name, list(stream)))
+        for name, stream in (("one", one), ("other", other))
+    ]
+    for thread in threads:
+        thread.start()
+    seen["third"] = list(third)
+    for thread in threads:
+        thread.join()
+    assert all(values == list(range(200)) for values in seen.values())
+    assert len(seen) == 3
+
+
+def test_results_are_made_while_the_next_item_is_and_the_last_one_is_not_lost():
+    """Both of two items can only be waited for together if they are worked on side by side."""
+    meeting = threading.Barrier(2, timeout=10)
+
+    def items():
+        yield "a"
+        meeting.wait()
+        raise KeyboardInterrupt
+
+    stream = behind(lambda value: (meeting.wait(), value)[1], items())
+    assert next(stream) == "a"
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
