@@ -13,6 +13,7 @@ SMALLEST_BRAIN_SHARE = 0.1
 SLICES_BESIDE_ABNORMAL = 2
 NORMAL_MAD = 0.6745
 SLOW_CHANGE_MM = 30.0
+PROFILE_MM = 2.0
 DEPTH_SHELLS = 5
 
 
@@ -143,8 +144,15 @@ def depth_profile(volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, fl
     spacing : mm along x, y, z
     """
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
-    inside, values = np.pad(mask[box], 1), volume[box][mask[box]].astype(np.float64)
-    depth = ndimage.distance_transform_edt(inside, sampling=spacing[::-1])[1:-1, 1:-1, 1:-1][mask[box]]
+    # Every second voxel of a millimetre tells the shells' means as well, and eight times as fast.
+    steps = [max(1, int(PROFILE_MM / edge + 1e-6)) for edge in spacing[::-1]]
+    coarse = tuple(slice((size - 1) % step // 2, None, step) for size, step in zip(mask[box].shape, steps, strict=True))
+    inside, values = mask[box][coarse], volume[box][coarse]
+    if not inside.any():
+        inside, values, steps = mask[box], volume[box], [1, 1, 1]
+    sampling = [edge * step for edge, step in zip(spacing[::-1], steps, strict=True)]
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=sampling)[1:-1, 1:-1, 1:-1][inside]
+    values = values[inside].astype(np.float64)
     low, high = np.percentile(values, (2, 90))
     order = np.argsort(depth, kind="stable")
     shells = [values[part] if len(part) else values for part in np.array_split(order, DEPTH_SHELLS)]

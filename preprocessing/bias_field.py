@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import SimpleITK as sitk
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 
 WORKING_MM = 6.0
 ITERATIONS = (40, 40, 30)
@@ -27,7 +28,7 @@ def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float
 
     Returns
     -------
-    float32 [z, y, x], above 0, with a geometric mean of 1 inside the brain
+    float32 [z, y, x], above 0, with a geometric mean of 1 inside the brain; 1 outside the brain's box
     """
     usable = brain & (array > 0)
     if np.count_nonzero(usable) < (1 - MOST_NOT_POSITIVE) * np.count_nonzero(brain):
@@ -43,9 +44,18 @@ def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float
     correction.SetMaximumNumberOfIterations(ITERATIONS)
     # Sums of several threads depend on who is first.
     correction.SetNumberOfThreads(1)
-    correction.Execute(sitk.Shrink(image, shrink), small_mask)
-    logarithm = sitk.GetArrayFromImage(correction.GetLogBiasFieldAsImage(image))
-    return np.exp(logarithm - logarithm[usable].mean()).astype(np.float32)
+    small = sitk.Shrink(image, shrink)
+    correction.Execute(small, small_mask)
+    field = np.ones(array.shape, dtype=np.float32)
+    box = bounding_box_to_slice(get_bbox_from_mask(usable))
+    # On the grid that it was fitted on: on another one the filter would stretch it to that one's ends. Its knots are so
+    # much further apart than the voxels of that grid that it is as good as linear between them.
+    part = image[tuple(slice(one.start, one.stop) for one in reversed(box))]
+    fitted = correction.GetLogBiasFieldAsImage(small)
+    resampled = sitk.Resample(fitted, part, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+    logarithm = sitk.GetArrayViewFromImage(resampled)
+    field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
+    return field
 
 
 def _image(array: np.ndarray, spacing: tuple[float, float, float]) -> sitk.Image:

@@ -101,7 +101,10 @@ def resample_label(label: Volume, grid: Geometry, slice_axis: str) -> np.ndarray
     kept[sections[tuple(voxels[marked].T)]] = True
     lost = np.flatnonzero(~kept[1:]) + 1
     if lost.size:
-        centres = np.asarray(ndimage.center_of_mass(lesion.array, sections, lost))
+        belongs = sections[tuple(voxels.T)]
+        sizes = np.bincount(belongs, minlength=count + 1)[lost]
+        sums = [np.bincount(belongs, weights=places, minlength=count + 1)[lost] for places in voxels.T]
+        centres = np.stack(sums, axis=1) / sizes[:, None]
         pixels, within = _nearest_pixels(centres, label.geometry, grid)
         resampled[tuple(pixels[within].T)] = 1
     return resampled

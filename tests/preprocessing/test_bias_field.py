@@ -88,3 +88,15 @@ def test_a_geometry_with_thick_slices_works() -> None:
     geometry = Geometry((60, 60, 20), (0.8, 0.8, 6.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
     field = bias_field(array, array > 0, geometry.spacing)
     assert np.percentile(np.abs(np.log(field[array > 0])), 95) < 0.05
+
+
+@pytest.mark.parametrize("size", [(61, 99, 99), (59, 95, 101)])
+def test_the_field_is_not_stretched_where_the_working_grid_ends_elsewhere(size) -> None:
+    """N4 works on every third voxel here; evaluated on all of them it was stretched to their ends, by 3 %."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in size), indexing="ij")
+    brain = (z / 0.8) ** 2 + (y / 0.85) ** 2 + (x / 0.9) ** 2 < 1
+    tissue = np.where((np.abs(x) < 0.3) & (np.abs(y) < 0.3), 600, 1000)
+    noise = np.random.default_rng(0).normal(0, 10, size)
+    scan = np.where(brain, tissue * np.exp(0.4 * x + 0.25 * np.sin(2.2 * y) - 0.2 * z) + noise, 0).astype(np.float32)
+    found = np.log(bias_field(scan, brain, (2.0, 2.0, 2.0)))[brain]
+    assert np.polyfit(x[brain], found, 1)[0] == pytest.approx(0.4, rel=0.01)
