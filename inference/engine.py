@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.precision import BFLOAT16, choose_precision
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.inference.tiles import tile_corners
@@ -20,7 +21,6 @@ from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 logger = logging.getLogger(__name__)
 
 
@@ -126,7 +126,7 @@ def stream_maps(
     settings : steps, strips, batch size, seed
     device : where the cycle lies
     patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
-    precision : "float32", "bfloat16" (autocast, CUDA only) or "auto" (bfloat16 on CUDA, else float32)
+    precision : see :func:`mmccd_auto.inference.precision.choose_precision`
     description : shown beside the progress bar; an empty one shows no bar
     across_scans : whether a batch may hold slices of several scans; None: on CUDA. A CPU is no faster with fuller batches,
         and a scan's map is the same to the last bit whatever other scans are predicted with it.
@@ -219,15 +219,15 @@ class _Engine:
         precision: str,
         across_scans: bool,
     ) -> None:
+        if device.type == "cuda":
+            cycle.to(memory_format=torch.channels_last)
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
-        self.autocast = uses_bfloat16(precision, device)
+        self.precision = choose_precision(precision, cycle, device, patch_size, settings.batch_size)
         self.hides = cycle.masked and settings.strips_per_pass > 0
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size
         self.queue: deque[_Item] = deque()
-        if device.type == "cuda":
-            cycle.to(memory_format=torch.channels_last)
 
     def has_room(self) -> bool:
         """Whether another scan is needed to fill a batch."""
@@ -317,7 +317,7 @@ class _Engine:
         hidden = 1 - keep if self.hides else torch.ones_like(keep)
         strip_keys = torch.tensor([item.strip_key for item in batch], device=self.device)
         slice_keys = torch.tensor([item.slice_key for item in batch], device=self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
             reconstruction = self.cycle.reconstruct(x, keep, self.settings.sampling, strip_keys, slice_keys)
         reconstruction = reconstruction.float()
         error = x - reconstruction
@@ -346,16 +346,3 @@ class _Engine:
         belongs = torch.tensor([[float(position == one) for position in positions] for one in slices], device=self.device)
         part = belongs @ values[chosen].flatten(1)
         return torch.tensor(slices, device=self.device), part.view(len(slices), *values.shape[1:])
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether the networks run in bfloat16 autocast.
-
-    Raises
-    ------
-    MMCCDError
-        If the precision is unknown.
-    """
-    if precision not in PRECISIONS:
-        raise MMCCDError(f"precision {precision} is none of {', '.join(PRECISIONS)}.")
-    return device.type == "cuda" and precision != "float32"

@@ -17,6 +17,7 @@ from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.input_check import input_warnings
+from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
@@ -53,6 +54,7 @@ class Predictor(ScanPredictor):
     device : to compute on
     fingerprint : of the training scans, with which a scan is compared; None compares with nothing
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
+    precision : see :func:`mmccd_auto.inference.precision.choose_precision`
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Predictor(ScanPredictor):
         device: torch.device,
         fingerprint: DatasetFingerprint | None = None,
         brain_extraction: str = "auto",
+        precision: str = "auto",
     ) -> None:
         super().__init__(identity, scoring, device, brain_extraction)
         self.plan = plan
+        self.precision = choose_precision(precision, folds[0].cycle, device, plan.patch_size, settings.batch_size)
         self.folds = tuple(folds)
         self.settings = settings
         self.fingerprint = fingerprint
@@ -90,6 +94,7 @@ class Predictor(ScanPredictor):
         device: torch.device = CPU,
         extensions: Sequence[str | Path] = (),
         brain_extraction: str = "auto",
+        precision: str = "auto",
     ) -> Predictor:
         """Load a model.
 
@@ -104,6 +109,7 @@ class Predictor(ScanPredictor):
         device : to compute on
         extensions : folders with the user's own trainers (they are run as code)
         brain_extraction : backend for scans with skull; "auto" takes the best that is installed
+        precision : see :func:`mmccd_auto.inference.precision.choose_precision`
 
         Raises
         ------
@@ -139,7 +145,7 @@ class Predictor(ScanPredictor):
         fingerprint = None
         if (model.path / FINGERPRINT_FILE).is_file():
             fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
-        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction)
+        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction, precision)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -148,7 +154,12 @@ class Predictor(ScanPredictor):
 
     def request(self) -> dict[str, Any]:
         """See :class:`ScanPredictor`."""
-        return {**self.identity.to_json(), "settings": self.settings.to_json(), **self.scoring.to_json()}
+        return {
+            **self.identity.to_json(),
+            "settings": self.settings.to_json(),
+            "precision": self.precision,
+            **self.scoring.to_json(),
+        }
 
     def describe(self) -> str:
         """See :class:`ScanPredictor`."""
@@ -166,6 +177,7 @@ class Predictor(ScanPredictor):
                 self.settings,
                 self.device,
                 self.plan.patch_size,
+                precision=self.precision,
                 description=f"fold {fold.fold}" if several else "network",
             )
             for fold, works in zip(self.folds, for_folds, strict=True)

@@ -30,6 +30,7 @@ class PredictionOptions:
     sampling_steps: int | None = None
     strip_stride: int | None = None
     strips_per_pass: int | None = None
+    precision: str = "auto"
     batch_size: int | None = None
     score: str | None = None
     false_positive_rate: float | None = None

@@ -21,6 +21,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.inference.folder_prediction import ExportOptions
+from mmccd_auto.inference.precision import PRECISIONS
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
 from mmccd_auto.inference.settings import PRESETS
@@ -54,6 +55,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "--strips_per_pass", type=int, default=None, metavar="N", help="hidden together, instead of the preset's; 0: none"
     )
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="auto: what is quicker, on a GPU")
     parser.add_argument("--batch_size", type=int, default=None, help="strips per network evaluation; the map stays the same")
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
     parser.add_argument(
@@ -87,6 +89,7 @@ def _command(arguments: Sequence[str] | None) -> int:
             sampling_steps=options.sampling_steps,
             strip_stride=options.strip_stride,
             strips_per_pass=options.strips_per_pass,
+            precision=options.precision,
             batch_size=options.batch_size,
             score=options.score,
             false_positive_rate=options.fpr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
+from mmccd_auto.inference.precision import choose_precision, quickest_precision
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.model.cycle import Cycle
@@ -302,3 +304,33 @@ def test_without_memory_for_one_slice_every_scan_says_so(cycle, settings, monkey
     for number in (0, 1):
         assert f"case {number}: even one slice does not fit" in str(found[number].outcome)
     assert not found[2].squared.any()
+
+
+def test_bfloat16_gives_nearly_the_same_maps(cycle, settings):
+    image, brain = make_slices()
+    exact, rough = (
+        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert not np.array_equal(exact.signed, rough.signed)
+    assert np.corrcoef(exact.signed[brain], rough.signed[brain])[0, 1] > 0.99
+
+
+def test_the_quicker_precision_is_taken_and_remembered(cycle, monkeypatch):
+    """A cycle that takes its time in float32, and is asked once only."""
+    real, calls = cycle.reconstruct, []
+
+    def slow_in_float32(x, *others):
+        calls.append(len(x))
+        if len(x) > 4:
+            raise torch.cuda.OutOfMemoryError
+        if not torch.is_autocast_enabled("cpu"):
+            time.sleep(0.3)
+        return real(x, *others)
+
+    monkeypatch.setattr(cycle, "reconstruct", slow_in_float32)
+    for _ in range(2):
+        assert quickest_precision(("float32", "bfloat16"), cycle, CPU, PATCH, 9) == "bfloat16"
+    assert calls == [9] + [4] * 10
+    assert choose_precision("auto", cycle, CPU, PATCH, 9) == "float32"
+    assert choose_precision("bfloat16", cycle, CPU, PATCH, 9) == "bfloat16"

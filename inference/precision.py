@@ -1,0 +1,89 @@
+"""Which precision a device runs the networks in: measured, since it depends on the device and the network."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import torch
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = ("auto", FLOAT32, BFLOAT16)
+WARM_UPS, TIMED = 2, 3
+_known: dict[tuple, str] = {}
+logger = logging.getLogger(__name__)
+
+
+def choose_precision(
+    wanted: str, cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
+) -> str:
+    """The precision to predict in.
+
+    Parameters
+    ----------
+    wanted : "float32", "bfloat16" (autocast), or "auto": what is quicker of both on a GPU that has bfloat16, by timing some
+        batches once per process; float32 elsewhere, since a CPU is slower with bfloat16 unless it has units for it
+    cycle : in evaluation mode, on ``device``
+    device : to compute on
+    patch_size : (rows, columns) px
+    batch_size : of prediction
+
+    Raises
+    ------
+    MMCCDError
+        If ``wanted`` is unknown.
+    """
+    if wanted not in PRECISIONS:
+        raise MMCCDError(f"precision {wanted} is none of {', '.join(PRECISIONS)}.")
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+        return FLOAT32
+    return quickest_precision((FLOAT32, BFLOAT16), cycle, device, patch_size, batch_size)
+
+
+def quickest_precision(
+    candidates: Sequence[str], cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
+) -> str:
+    """Time one diffusion step and the way back of random slices in each precision; what was found is remembered.
+
+    A batch that doesn't fit into the memory is halved for this.
+    """
+    size = sum(parameter.numel() for parameter in cycle.parameters())
+    key = (tuple(candidates), str(device), cycle.name, size, tuple(patch_size), batch_size)
+    if key not in _known:
+        seconds = {}
+        while len(seconds) < len(candidates):
+            try:
+                seconds = {one: _seconds(one, cycle, device, patch_size, batch_size) for one in candidates}
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+        _known[key] = min(candidates, key=seconds.__getitem__)
+        told = ", ".join(f"{one} {1000 * value:.0f} ms" for one, value in seconds.items())
+        logger.info("%s for batches of %d: %s is taken (%s)", device, batch_size, _known[key], told)
+    return _known[key]
+
+
+@torch.inference_mode()
+def _seconds(
+    precision: str, cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
+) -> float:
+    """Of the quickest of some batches."""
+    x = torch.randn(batch_size, 1, *patch_size, device=device)
+    keys = torch.arange(batch_size, device=device)
+    sampling = SamplingSettings(1, "trailing", share_initial_noise=False, redraw_condition_noise=False)
+    found = []
+    for _ in range(WARM_UPS + TIMED):
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == BFLOAT16):
+            cycle.reconstruct(x, torch.ones_like(x), sampling, keys, keys)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started)
+    return min(found[WARM_UPS:])
