@@ -13,7 +13,8 @@ run, side by side:
   noise for both; the published setting is computed by the package's preset "paper", which tests/inference/test_engine.py
   holds against a loop. The interval is the 2.5th to 97.5th percentile of 2000 bootstrap samples of the slices.
 
-FILE.json holds evaluations_ratio, wall_ratio, auprc_ratio, auprc_interval, and what they are made of.
+FILE.json holds evaluations_ratio, wall_ratio, auprc_ratio, auprc_interval, and what they are made of; with --rungs also the
+AUPRC of every steps and strips that mmccd_train chooses from, and of the preset "cyclic".
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.files import save_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.compare_choices import candidate_settings, seeded
 from mmccd_auto.inference.engine import SliceWork, stream_maps
-from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import PRESETS, InferenceSettings, make_settings
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.plans.plan import Plan
@@ -129,12 +131,30 @@ def wall_ratios(cycle, plan, slices, settings, rounds: int) -> tuple[list[float]
     return ratios, statistics.median(published), statistics.median(ours)
 
 
-def measure(path: Path, raw: Path, fold: str, count: int, seeds: int, preset: str) -> dict:
+def rungs(model: ModelFolder, fold: FoldModel, plan: Plan, slices: list[TestSlices], seeds: int) -> list[dict]:
+    """What each of the steps and strips finds of the lesions, on the same slices; the cheapest first."""
+    number = sum(len(one.work.image) for one in slices)
+    found = []
+    for settings in [make_settings(plan, model.configuration, "cyclic"), *candidate_settings(model, fold)]:
+        values = []
+        for one in seeded(settings, seeds):
+            squared, evaluations = run(fold.cycle, plan, slices, one)
+            values.append(auprc(pixels(slices, squared)))
+        rung = (settings.sampling.steps, settings.strip_stride, settings.strips_per_pass)
+        names = ("sampling_steps", "strip_stride", "strips_per_pass")
+        per_slice = evaluations / number
+        found.append({**dict(zip(names, rung, strict=True)), "evaluations_per_slice": per_slice, "auprc_by_seed": values})
+    return found
+
+
+def measure(options: argparse.Namespace, path: Path, raw: Path) -> dict:
     """All figures of one model."""
+    count, seeds, preset = options.slices, options.seeds, options.preset
     keep_large_blocks()
     model = ModelFolder(path)
     plan = chosen_plan(model)
-    cycle = load_fold(model, fold, CPU).cycle
+    fold = load_fold(model, options.fold, CPU)
+    cycle = fold.cycle
     slices = test_slices(model, plan, raw, count)
     number = sum(len(one.work.image) for one in slices)
     settings = make_settings(plan, model.configuration, preset)
@@ -168,6 +188,7 @@ def measure(path: Path, raw: Path, fold: str, count: int, seeds: int, preset: st
             "seconds_per_slice": our_seconds,
             "auprc_by_seed": by_seed["ours"],
         },
+        "rungs": rungs(model, fold, plan, slices, seeds) if options.rungs else [],
         "wall_ratio_by_round": ratios,
         "threads": torch.get_num_threads(),
         "patch_size": list(plan.patch_size),
@@ -186,6 +207,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=12, help="with lesions, in all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--preset", choices=PRESETS, default="balanced")
+    parser.add_argument("--rungs", action="store_true", help="also measure the other steps and strips")
     options = parser.parse_args()
     if (options.model is None) != (options.raw is None):
         parser.error("give -m and -d together, or neither")
@@ -199,12 +221,17 @@ def main() -> None:
                 for one in find_models(Path(folder) / "demo" / "results", raw.name)
                 if one.trainer == TRAINERS["mmccd"]
             )
-        figures = measure(path, raw, options.fold, options.slices, options.seeds, options.preset)
+        figures = measure(options, path, raw)
     save_json(figures, options.output)
     low, high = figures["auprc_interval"]
     print(f"network evaluations a slice: {figures['evaluations_ratio']:.0f} x fewer")
     print(f"wall time a slice:           {figures['wall_ratio']:.0f} x less")
     print(f"AUPRC:                       {figures['auprc_ratio']:.3f} x ({low:.3f} to {high:.3f})")
+    for one in figures["rungs"]:
+        rung = f"{one['sampling_steps']} steps, stride {one['strip_stride']} px, {one['strips_per_pass']} at once"
+        told = ", ".join(f"{value:.3f}" for value in one["auprc_by_seed"])
+        ratio = np.mean(one["auprc_by_seed"]) / np.mean(figures["published"]["auprc_by_seed"])
+        print(f"{rung}: {one['evaluations_per_slice']:.1f} evaluations, {ratio:.3f} x ({told})")
 
 
 if __name__ == "__main__":
