@@ -58,15 +58,15 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "mmccd_plan_and_preprocess = mmccd_auto.cli.plan_and_preprocess:main",
-            "mmccd_import = mmccd_auto.cli.import_export:main",
-            "mmccd_train = mmccd_auto.cli.train:main",
-            "mmccd_calibrate = mmccd_auto.cli.calibrate:main",
-            "mmccd_find_best_configuration = mmccd_auto.cli.find_best_configuration:main",
-            "mmccd_cross_validate = mmccd_auto.cli.cross_validate:main",
-            "mmccd_predict = mmccd_auto.cli.predict:main",
-            "mmccd_evaluate = mmccd_auto.cli.evaluate:main",
-            "mmccd_demo = mmccd_auto.cli.demo:main",
+            "mmccd_plan_and_preprocess = mmccd_auto.cli.entry_points:plan_and_preprocess",
+            "mmccd_import = mmccd_auto.cli.entry_points:import_export",
+            "mmccd_train = mmccd_auto.cli.entry_points:train",
+            "mmccd_calibrate = mmccd_auto.cli.entry_points:calibrate",
+            "mmccd_find_best_configuration = mmccd_auto.cli.entry_points:find_best_configuration",
+            "mmccd_cross_validate = mmccd_auto.cli.entry_points:cross_validate",
+            "mmccd_predict = mmccd_auto.cli.entry_points:predict",
+            "mmccd_evaluate = mmccd_auto.cli.entry_points:evaluate",
+            "mmccd_demo = mmccd_auto.cli.entry_points:demo",
         ]
     },
     classifiers=[

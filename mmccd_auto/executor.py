@@ -16,11 +16,14 @@ from typing import Any, Generic, TypeVar
 from tqdm import tqdm
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.large_blocks import keep_large_blocks
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
+# Those that take long to load and start no threads by it.
+_LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "acvl_utils.cropping_and_padding.bounding_boxes")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class SequentialExecutor(Executor):
 def make_executor(processes: int) -> Executor:
     """A process pool of ``processes`` workers, or sequential work for 0.
 
-    Workers are spawned, not forked: forking a process that holds threads (torch, ITK) can hang. They share the machine's
+    Workers aren't forked from this process: forking one that holds threads (torch, ITK) can hang. They share the machine's
     cores, so that their numerical libraries don't start a thread per core each. In a daemonic process, which may not have
     children (some schedulers work so), the work is sequential.
 
@@ -74,8 +77,16 @@ def make_executor(processes: int) -> Executor:
     if processes == 0:
         return SequentialExecutor()
     threads = max(1, (os.cpu_count() or 1) // processes)
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(threads,))
+    return ProcessPoolExecutor(processes, mp_context=_context(), initializer=_start_worker, initargs=(threads,))
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """How workers are started: on Linux by a server that has loaded the libraries once, for all pools of this process."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_LIBRARIES))
+    return context
 
 
 def run_cases(
@@ -94,7 +105,7 @@ def run_cases(
 
     Parameters
     ----------
-    function : importable by name, since workers are spawned
+    function : importable by name, since workers are processes of their own
     arguments : (case, positional arguments) pairs
     processes : workers; 0 works in this process
     description : shown beside the progress bar
@@ -239,10 +250,11 @@ def _work_on(function: Callable[..., Result], args: tuple) -> Result:
 
 
 def _start_worker(threads: int) -> None:
-    """Give a worker its share of threads, and see to Ctrl-C."""
+    """Give a worker its share of threads, an allocator that keeps the volumes' memory, and see to Ctrl-C."""
+    keep_large_blocks()
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
-    # A spawned worker imports the main module first, and what that imports has read the variables already.
+    # What is loaded by now has read the variables already.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     if "SimpleITK" in sys.modules:

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def keep_large_blocks() -> bool:
-    """Let freed memory stay with this process (glibc on Linux only), for networks that run on the CPU.
+    """Let freed memory stay with this process (glibc on Linux only), for networks and filters that run on the CPU.
 
     By default glibc gives every large block back to the system as soon as it is free, and the next tensor of that size is
     mapped and filled with zeros anew: page by page, that is up to a half of a convolution's time. What the process takes at

@@ -164,6 +164,9 @@ def make_plan(
     -------
     the plan, and one sentence for each case that could not be measured
     """
+    if device.type == "cpu":
+        # As it will be at training and prediction: the planner times the network.
+        keep_large_blocks()
     home = folders.preprocessed / dataset.name
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]

@@ -116,7 +116,8 @@ def correlation_length(changes: np.ndarray, mask: np.ndarray, axis: int, spacing
     """
     step = max(1, int(np.sqrt(np.count_nonzero(mask) / voxels)))
     lines = (slice(None), slice(None, None, step), slice(None, None, step))
-    inside, values = (np.moveaxis(array, axis, 0)[lines] for array in (mask, changes.astype(np.float64)))
+    inside, values = (np.ascontiguousarray(np.moveaxis(array, axis, 0)[lines]) for array in (mask, changes))
+    values = values.astype(np.float64)
     variance, before = np.sum(values**2) / np.count_nonzero(inside), 1.0
     if variance == 0:
         return float(len(values) * spacing)

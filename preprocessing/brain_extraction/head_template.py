@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 import SimpleITK as sitk
-from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage
 
 SKULL_MM, HEAD_MM, MARGIN_MM = 6.0, 14.0, 30.0
@@ -50,6 +49,9 @@ def load_head_template(resolution: int) -> HeadTemplate:
     ----------
     resolution : mm, whole
     """
+    # It takes a second to load, and most commands need no head.
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
+
     image = load_mni152_template(resolution=resolution)
     brain = np.asarray(load_mni152_brain_mask(resolution=resolution).dataobj) > 0
     room = int(np.ceil((MARGIN_MM + 6) / resolution))
