@@ -78,8 +78,8 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
     The background is the value that at least half of the voxels on the faces of the volume and nearly all on its twelve
     edges share (a brain that fills a tightly cut volume touches faces, never most of the edges). Where fewer than 5 % of
     the other voxels lie below it, these are the ringing of a resampling and count as background too; where more do, the
-    volume holds z-scores around a background of 0 and every voxel that differs counts. Holes are filled, in 3D and in
-    each plane, and specks below 1 % of the largest part are dropped.
+    volume holds z-scores around a background of 0 and every voxel that differs counts. Holes in any
+    plane are filled, and specks below 1 % of the largest part are dropped.
 
     Parameters as in :func:`find_brain`.
     """
@@ -103,12 +103,12 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
 
 
 def clean_mask(mask: np.ndarray) -> np.ndarray:
-    """Fill holes (3D, then in the planes along each axis) and drop parts below 1 % of the largest; bool [z, y, x]."""
+    """Fill the holes of each plane along each axis, and with them those in 3D, and drop parts below 1 % of the largest; bool
+    [z, y, x]."""
     if not mask.any():
         return np.zeros(mask.shape, dtype=bool)
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
     part = _without_dust(mask[box])
-    part = part | _holes(part, (0, 1, 2))
     filled = part.copy()
     for axis in range(3):
         filled |= _holes(part, tuple(other for other in range(3) if other != axis))

@@ -17,14 +17,8 @@ from mmccd_auto.executor import run_cases
 from mmccd_auto.files import save_json
 from mmccd_auto.paths import Folders
 from mmccd_auto.phantom.dataset import write_phantom_dataset
-from mmccd_auto.pipeline import (
-    PlanningOptions,
-    PredictionOptions,
-    TrainingOptions,
-    make_plan,
-    predict,
-    train,
-)
+from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, train
+from mmccd_auto.planning import PlanningOptions, make_plan
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import describe_plan
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
@@ -22,8 +23,8 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
-# Those that take long to load and start no threads by it.
-_LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "acvl_utils.cropping_and_padding.bounding_boxes")
+# Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it.
+_LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "mmccd_auto.preprocessing.preprocess_dataset")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,13 @@ def make_executor(processes: int) -> Executor:
         return SequentialExecutor()
     threads = max(1, (os.cpu_count() or 1) // processes)
     return ProcessPoolExecutor(processes, mp_context=_context(), initializer=_start_worker, initargs=(threads,))
+
+
+def load_libraries_early() -> None:
+    """Let the server that workers come from load its libraries beside this process, which loads its own meanwhile."""
+    if sys.platform == "linux":
+        _context()
+        forkserver.ensure_running()
 
 
 def _context() -> multiprocessing.context.BaseContext:

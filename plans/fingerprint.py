@@ -19,7 +19,7 @@ from mmccd_auto.datasets import Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import load_json, save_json
-from mmccd_auto.image_io import Triple, Volume, read_volume
+from mmccd_auto.image_io import Triple, Volume, read_geometry, read_volume
 from mmccd_auto.orientation import slice_axis_first, to_canonical
 from mmccd_auto.plans import measures
 from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
@@ -272,8 +272,8 @@ def _read_beside(file: Path | None, image_file: Path) -> Volume | None:
     """A label or mask, which must lie on the grid of the image."""
     if file is None:
         return None
-    volume, image = read_volume(file), read_volume(image_file, dtype=None)
-    differences = volume.geometry.differences(image.geometry)
+    volume = read_volume(file)
+    differences = volume.geometry.differences(read_geometry(image_file))
     if differences:
         raise MMCCDError(f"{file} is not on the grid of {image_file} ({differences[0]}): resample one onto the other.")
     return volume

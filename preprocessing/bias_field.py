@@ -14,7 +14,13 @@ LEAST_VOXELS = 4
 MOST_NOT_POSITIVE = 0.01
 
 
-def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+def bias_field(
+    array: np.ndarray,
+    brain: np.ndarray,
+    spacing: tuple[float, float, float],
+    working_mm: float = WORKING_MM,
+    iterations: tuple[int, ...] = ITERATIONS,
+) -> np.ndarray:
     """By what a scan is to be divided so that one tissue has one intensity all over the brain.
 
     Lesions are small against the field's smoothness and hardly move it. Scans that have lost their scale (z-scored ones,
@@ -25,6 +31,8 @@ def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float
     array : [z, y, x], turned to LPS: a scan gives the same field however it is stored
     brain : bool [z, y, x], not empty
     spacing : mm along x, y, z
+    working_mm : the field is fitted to every n-th voxel, so far apart
+    iterations : at most, on each level; the field's knots lie twice as close on every next one
 
     Returns
     -------
@@ -33,7 +41,7 @@ def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float
     usable = brain & (array > 0)
     if np.count_nonzero(usable) < (1 - MOST_NOT_POSITIVE) * np.count_nonzero(brain):
         return np.ones(array.shape, dtype=np.float32)
-    shrink = [math.ceil(WORKING_MM / edge - 1e-3) for edge in spacing]
+    shrink = [math.ceil(working_mm / edge - 1e-3) for edge in spacing]
     if min(size // factor for size, factor in zip(reversed(array.shape), shrink, strict=True)) < LEAST_VOXELS:
         return np.ones(array.shape, dtype=np.float32)
     image, mask = (_image(one, spacing) for one in (array.astype(np.float32), usable.astype(np.uint8)))
@@ -41,7 +49,7 @@ def bias_field(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float
     if not sitk.GetArrayViewFromImage(small_mask).any():
         return np.ones(array.shape, dtype=np.float32)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
-    correction.SetMaximumNumberOfIterations(ITERATIONS)
+    correction.SetMaximumNumberOfIterations(iterations)
     # Sums of several threads depend on who is first.
     correction.SetNumberOfThreads(1)
     small = sitk.Shrink(image, shrink)

@@ -19,6 +19,9 @@ from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.plans.plan import dataclass_from_json
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 
+# zlib's first level: half of the time of numpy's sixth, for 2 % more bytes.
+COMPRESSION = 1
+
 
 @dataclass(frozen=True)
 class SliceRecord:
@@ -225,4 +228,7 @@ def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
 def _write_slice(path: Path, preprocessed: PreprocessedCase, index: int) -> None:
     brain = preprocessed.brain[index]
     anomaly = np.zeros(brain.shape, dtype=np.uint8) if preprocessed.anomaly is None else preprocessed.anomaly[index]
-    np.savez_compressed(path, image=preprocessed.image[:, index], brain=brain, anomaly=anomaly)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as file:
+        for name, array in (("image", preprocessed.image[:, index]), ("brain", brain), ("anomaly", anomaly)):
+            with file.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)

@@ -12,11 +12,8 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mmccd_auto import __version__
-from mmccd_auto.dicom.choose_series import parse_series_option
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.model_choice import PredictionOptions
 from mmccd_auto.paths import Folders
-from mmccd_auto.preprocessing.brain_extraction import backend_names
 
 logger = logging.getLogger("mmccd_auto")
 
@@ -66,63 +63,6 @@ def add_extension_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FOLDER",
         help="folders whose .py files hold your own planners or trainers (they are run as code: use your own only)",
-    )
-
-
-def add_model_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """The options -c, -tr and -p, which say which trained models are meant.
-
-    Parameters
-    ----------
-    several : -c takes several configurations
-    """
-    if several:
-        parser.add_argument(
-            "-c", dest="configurations", nargs="+", default=[], metavar="CYCLE", help="modality cycle; several are averaged"
-        )
-    else:
-        parser.add_argument("-c", dest="configurations", nargs=1, default=[], metavar="CYCLE", help="modality cycle")
-    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
-    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
-
-
-def add_folds_option(parser: argparse.ArgumentParser) -> None:
-    """The option -f of commands that take several folds."""
-    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
-
-
-def models_from(options: argparse.Namespace) -> PredictionOptions:
-    """The models, folds and extensions that the options name."""
-    return PredictionOptions(
-        models=tuple(getattr(options, "models", ())),
-        dataset=options.dataset,
-        configurations=tuple(options.configurations),
-        trainer=options.trainer,
-        plans_name=options.plans_name,
-        folds=tuple(options.folds) if options.folds else None,
-        extensions=tuple(options.extensions),
-    )
-
-
-def add_series_option(parser: argparse.ArgumentParser) -> None:
-    """The option --series: what stands for a modality in a DICOM export."""
-    parser.add_argument(
-        "--series",
-        nargs="+",
-        default=[],
-        type=parse_series_option,
-        metavar="MODALITY=PATTERN",
-        help="the DICOM series to use, by its number or a part of its description, as FLAIR=dark",
-    )
-
-
-def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
-    """The option --bet."""
-    parser.add_argument(
-        "--bet",
-        default="auto",
-        choices=backend_names(),
-        help="brain extraction of scans with skull; auto takes the best that is installed",
     )
 
 

@@ -9,15 +9,13 @@ from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
-    add_folds_option,
-    add_model_options,
     add_processes_option,
     choose_device,
     folders_from,
     make_parser,
-    models_from,
     run_command,
 )
+from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
 from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.cross_validation_result import describe_cross_validation
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from mmccd_auto.executor import load_libraries_early
+
 
 def plan_and_preprocess() -> None:
     """mmccd_plan_and_preprocess."""
+    load_libraries_early()
     _run("plan_and_preprocess")
 
 

@@ -10,13 +10,12 @@ from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
-    add_model_options,
     choose_device,
     folders_from,
     make_parser,
-    models_from,
     run_command,
 )
+from mmccd_auto.cli.model_options import add_model_options, models_from
 from mmccd_auto.inference.validation_maps import MAX_SLICES
 
 

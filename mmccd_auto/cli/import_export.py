@@ -5,15 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mmccd_auto.cli.common import (
-    add_brain_extraction_option,
-    add_folder_options,
-    add_processes_option,
-    add_series_option,
-    folders_from,
-    make_parser,
-    run_command,
-)
+from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
+from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
 from mmccd_auto.importing.import_dataset import ImportOptions
 from mmccd_auto.pipeline import import_export
 

@@ -15,7 +15,7 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.pipeline import PlanningOptions, plan_and_preprocess
+from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 
 
 def _command(arguments: Sequence[str] | None) -> int:

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmccd_auto.cli.common import (
-    add_brain_extraction_option,
     add_device_option,
     add_extension_option,
     add_folder_options,
-    add_folds_option,
-    add_model_options,
-    add_series_option,
     choose_device,
     folders_from,
     make_parser,
-    models_from,
     run_command,
 )
+from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
+from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.precision import PRECISIONS
 from mmccd_auto.inference.scores import SCORES

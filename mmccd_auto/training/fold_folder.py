@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
-DATASET_FILE = "dataset.json"
 CALIBRATION_FILE = "calibration.json"
 INFERENCE_FILE = "inference.json"
 PREVIOUS_FOLDER = "previous"

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint
-from mmccd_auto.training.fold_folder import DATASET_FILE
 
 SEPARATOR = "__"
 BEST_FILE = "best_configuration.json"

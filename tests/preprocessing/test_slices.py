@@ -88,13 +88,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     write_case(tmp_path, preprocessed)
     written = []
 
-    def save(path, **content):
-        written.append(path)
-        if len(written) == 5:
+    def write(file, array, **options):
+        written.append(file)
+        if len(written) == 14:
             raise OSError(errno.ENOSPC, "No space left on device")
-        path.write_bytes(b"x")
+        file.write(b"x")
 
-    monkeypatch.setattr(np, "savez_compressed", save)
+    monkeypatch.setattr(np.lib.format, "write_array", write)
     with pytest.raises(
         MMCCDError, match=r"case_0000_1 could not be written \(No space left on device\): free some disk space"
     ):

@@ -1,0 +1,42 @@
+"""The options that say which trained models are meant."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmccd_auto.model_choice import PredictionOptions
+
+
+def add_model_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """The options -c, -tr and -p, which say which trained models are meant.
+
+    Parameters
+    ----------
+    several : -c takes several configurations
+    """
+    if several:
+        parser.add_argument(
+            "-c", dest="configurations", nargs="+", default=[], metavar="CYCLE", help="modality cycle; several are averaged"
+        )
+    else:
+        parser.add_argument("-c", dest="configurations", nargs=1, default=[], metavar="CYCLE", help="modality cycle")
+    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
+    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
+
+
+def add_folds_option(parser: argparse.ArgumentParser) -> None:
+    """The option -f of commands that take several folds."""
+    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+
+
+def models_from(options: argparse.Namespace) -> PredictionOptions:
+    """The models, folds and extensions that the options name."""
+    return PredictionOptions(
+        models=tuple(getattr(options, "models", ())),
+        dataset=options.dataset,
+        configurations=tuple(options.configurations),
+        trainer=options.trainer,
+        plans_name=options.plans_name,
+        folds=tuple(options.folds) if options.folds else None,
+        extensions=tuple(options.extensions),
+    )

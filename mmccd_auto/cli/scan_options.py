@@ -1,0 +1,30 @@
+"""The options of commands that read scans as hospitals have them."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmccd_auto.dicom.choose_series import parse_series_option
+from mmccd_auto.preprocessing.brain_extraction import backend_names
+
+
+def add_series_option(parser: argparse.ArgumentParser) -> None:
+    """The option --series: what stands for a modality in a DICOM export."""
+    parser.add_argument(
+        "--series",
+        nargs="+",
+        default=[],
+        type=parse_series_option,
+        metavar="MODALITY=PATTERN",
+        help="the DICOM series to use, by its number or a part of its description, as FLAIR=dark",
+    )
+
+
+def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
+    """The option --bet."""
+    parser.add_argument(
+        "--bet",
+        default="auto",
+        choices=backend_names(),
+        help="brain extraction of scans with skull; auto takes the best that is installed",
+    )

@@ -1,0 +1,163 @@
+"""Planning and preprocessing of raw datasets: fingerprint -> plans -> slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import save_json
+from mmccd_auto.integrity import verify_dataset
+from mmccd_auto.large_blocks import keep_large_blocks
+from mmccd_auto.paths import Folders
+from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
+from mmccd_auto.plans.find_planner import find_planner
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, fingerprint_dataset
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.plans.report import describe_plan
+from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
+from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What a user may ask of the planner; see the command's help for each."""
+
+    planner: str = "MMCCDPlanner"
+    resolution: str = "standard"
+    memory_budget_gb: float | None = None
+    target_spacing: float | None = None
+    plans_name: str | None = None
+    time_budget_minutes: float = 10.0
+    extensions: tuple[str, ...] = ()
+
+
+def plan_and_preprocess(
+    folders: Folders,
+    datasets: Sequence[int | str] | None,
+    planning: PlanningOptions,
+    device: torch.device,
+    processes: int,
+    verify: bool = False,
+    preprocess: bool = True,
+    overwrite: bool = False,
+) -> list[str]:
+    """Fingerprint, plan and preprocess datasets.
+
+    Parameters
+    ----------
+    folders : raw and preprocessed are used
+    datasets : numbers or names; None takes every dataset of the raw folder
+    planning : the user's wishes
+    device : that will train and predict; it is timed, so that the plan fits it
+    processes : workers; 0 works in this process
+    verify : check every file first
+    preprocess : write slices, too
+    overwrite : redo the fingerprint, the plan and the slices; else what exists is kept and obeyed
+
+    Returns
+    -------
+    one sentence for each case that could not be used; empty when all went well
+
+    Raises
+    ------
+    MMCCDError
+        If a dataset can't be found, its check finds a problem, or it can't be planned.
+    """
+    found = (
+        list_datasets(folders.raw)
+        if datasets is None
+        else [find_dataset(folders.raw, identifier) for identifier in datasets]
+    )
+    if not found:
+        raise MMCCDError(f"{folders.raw} holds no dataset: put a folder DatasetXXX_Name there.")
+    failed: list[str] = []
+    for folder in found:
+        dataset = load_dataset(folder)
+        if verify:
+            _verify(dataset, processes)
+        plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
+        failed += unusable
+        logger.info("%s", describe_plan(plan))
+        if preprocess:
+            output = folders.preprocessed / dataset.name / plan.plans_name
+            outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
+            failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    return list(dict.fromkeys(failed))
+
+
+def make_plan(
+    folders: Folders,
+    dataset: Dataset,
+    planning: PlanningOptions,
+    device: torch.device,
+    processes: int,
+    overwrite: bool = False,
+) -> tuple[Plan, list[str]]:
+    """Fingerprint a dataset and plan for it; an existing plans.json is kept unless ``overwrite``.
+
+    Returns
+    -------
+    the plan, and one sentence for each case that could not be measured
+    """
+    if device.type == "cpu":
+        # As it will be at training and prediction: the planner times the network.
+        keep_large_blocks()
+    home = folders.preprocessed / dataset.name
+    fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
+    failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
+    planner = find_planner(planning.planner, [Path(folder) for folder in planning.extensions])(
+        fingerprint,
+        dataset.name,
+        dataset.modalities,
+        memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
+        device_speed=partial(measure_device_speed, device=device),
+        resolution=planning.resolution,
+        target_spacing=planning.target_spacing,
+        time_budget_minutes=planning.time_budget_minutes,
+    )
+    plan = planner.plan()
+    if planning.plans_name:
+        plan = replace(plan, plans_name=planning.plans_name)
+    path = home / plan.plans_name / PLANS_FILE
+    if path.is_file() and not overwrite:
+        plan = _obeyed(path, plan)
+    else:
+        plan.save(path)
+    save_json(dataset.content, home / DATASET_FILE)
+    write_or_load_splits(home / SPLITS_FILE, _subjects(dataset))
+    return plan, failed
+
+
+def _verify(dataset: Dataset, processes: int) -> None:
+    problems = verify_dataset(dataset, processes)
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise MMCCDError(f"{dataset.name} has {len(problems)} problems:\n{listed}")
+    logger.info("%s: every file is as it should be.", dataset.name)
+
+
+def _obeyed(path: Path, planned: Plan) -> Plan:
+    """The plan that is there already, with a word on what would be planned otherwise now."""
+    plan = Plan.load(path)
+    left_out = {"cost", "why", "dataset_name", "plans_name"}
+    differing = [
+        entry.name
+        for entry in fields(Plan)
+        if entry.name not in left_out and getattr(plan, entry.name) != getattr(planned, entry.name)
+    ]
+    note = f"; would now be planned otherwise: {', '.join(differing)}" if differing else ""
+    logger.info("%s is there and is obeyed (--overwrite plans anew)%s", path, note)
+    return plan
+
+
+def _subjects(dataset: Dataset) -> dict[str, str]:
+    return {case: dataset.subject(case) for case in dataset.cases("Tr")}
