@@ -88,17 +88,18 @@ def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
 
 
 def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
-    """The planned steps and strips, and cheaper ones: one step, a few, strips side by side, several of them at once."""
+    """The planned steps and strips; a few steps; and one step, strips side by side or half overlapping, one, two or four of
+    them at once."""
     planned = make_settings(model.plan, model.configuration)
     if not loaded.cycle.masked:
         return [planned]
     width, stride = planned.strip_width, planned.strip_stride
     few = min(FEW_STEPS, planned.sampling.steps)
-    rungs = {(1, width, together) for together in STRIPS_PER_PASS}
-    rungs |= {(1, max(1, width // 2), 1), (few, width, 1), (planned.sampling.steps, stride, planned.strips_per_pass)}
+    rungs = {(1, start, together) for start in (width, max(1, width // 2)) for together in STRIPS_PER_PASS}
+    rungs |= {(few, width, 1), (planned.sampling.steps, stride, planned.strips_per_pass)}
     return [
         make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
-        for steps, stride, together in sorted(rungs, key=lambda rung: (rung[0] + 1) / rung[1] / rung[2])
+        for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / rung[2], rung))
     ]
 
 

@@ -76,6 +76,8 @@ def test_slices(model: ModelFolder, plan: Plan, raw: Path, count: int) -> list[T
             chosen = there[((np.arange(wanted) + 0.5) * len(there) / wanted).astype(int)]
             work = SliceWork(case, made.image[0, chosen], made.brain[chosen], tuple(chosen.tolist()))
             found.append(TestSlices(work, lesions[chosen]))
+    if not found:
+        raise SystemExit(f"{raw} has no test case with a label: scans in imagesTs, labels in labelsTs.")
     return found
 
 
