@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import tee
 from queue import Full, Queue
 from typing import Any, TypeVar
 
@@ -68,9 +68,11 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 
 def split(items: Iterable[Item], count: int) -> list[Iterator[Item]]:
-    """The same items ``count`` times over, for consumers in several threads; what one hasn't asked for yet is kept."""
-    lock = threading.Lock()
-    return [_locked(one, lock) for one in tee(items, count)]
+    """The same items ``count`` times over, for consumers in several threads; what one hasn't asked for yet is kept, and no
+    more (itertools.tee keeps up to 57 items that all have had)."""
+    source, lock = iter(items), threading.Lock()
+    waiting: list[deque[Item]] = [deque() for _ in range(count)]
+    return [_from_shared(source, lock, waiting, own) for own in waiting]
 
 
 def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]:
@@ -132,11 +134,18 @@ def _put(ready: Queue, entry: tuple[str, Any], stopped: threading.Event) -> bool
     return False
 
 
-def _locked(items: Iterator[Item], lock: threading.Lock) -> Iterator[Item]:
+def _from_shared(
+    source: Iterator[Item], lock: threading.Lock, waiting: list[deque[Item]], own: deque[Item]
+) -> Iterator[Item]:
+    """The items of one consumer: those that wait for it, then new ones, which then wait for the others."""
     while True:
         with lock:
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        yield item
+            if not own:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for queue in waiting:
+                    queue.append(item)
+                del item
+        yield own.popleft()

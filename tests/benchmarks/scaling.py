@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("scans", type=Path, nargs="+")
-    parser.add_argument("--cases", type=int, nargs="+", default=[4, 40])
+    parser.add_argument("--cases", type=int, nargs="*", default=[4, 40], help="none: the scans alone")
     parser.add_argument("-device", default="cpu")
     arguments, rest = sys.argv[1:], []
     if "--" in arguments:
@@ -49,6 +49,12 @@ def main() -> None:
             cost, records = predict(options, scan, Path(folder))
         evaluations = sum(record["network_evaluations"] for record in records)
         print(f"| {scan.name} | {cost.seconds:.1f} | {evaluations} | {cost.peak_mb:.0f} MiB |", flush=True)
+    if options.cases:
+        many(options)
+
+
+def many(options: argparse.Namespace) -> None:
+    """Measure and print how the first scan under many names goes."""
     scan = options.scans[0]
     costs: dict[int, Cost] = {}
     print("\n| cases | seconds | seconds a case | peak memory |\n|---|---|---|---|")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -116,3 +117,23 @@ def test_results_are_made_while_the_next_item_is_and_the_last_one_is_not_lost():
     assert next(stream) == "a"
     with pytest.raises(KeyboardInterrupt):
         next(stream)
+
+
+def test_what_every_consumer_has_had_is_kept_by_nobody() -> None:
+    class Scan:
+        pass
+
+    alive = weakref.WeakSet()
+
+    def scans():
+        for _ in range(20):
+            scan = Scan()
+            alive.add(scan)
+            yield scan
+            del scan
+
+    first, second = split(scans(), 2)
+    most = 0
+    for _ in zip(first, second, strict=True):
+        most = max(most, len(alive))
+    assert most <= 3
