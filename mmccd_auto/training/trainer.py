@@ -51,6 +51,7 @@ from mmccd_auto.training.fold_folder import (
     prepare_model_folder,
     remove_unfinished_files,
 )
+from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
 from mmccd_auto.training.optimisation import Optimisation, TrainingState
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.ranks import ALONE, Ranks
@@ -122,6 +123,7 @@ class Trainer:
         self.fold = str(fold)
         self.preprocessed, self.output = Path(preprocessed), Path(output)
         self.device, self.processes = torch.device(device), processes
+        self.dtype = training_dtype(self.device, plan.network)
         self.dataset_content = dataset_content
         self.judge = judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
@@ -214,12 +216,11 @@ class Trainer:
             raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
         torch.manual_seed(seed_of(self.seed, "weights"))
         cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
-        half = self.device.type == "cuda" and not torch.cuda.is_bf16_supported()
         state = TrainingState(
             cycle,
             ExponentialMovingAverage(cycle, self.settings.ema_decay),
             self.make_optimizer(cycle),
-            torch.amp.GradScaler(self.device.type, enabled=half),
+            torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
         if found is not None:
@@ -324,10 +325,8 @@ class Trainer:
         return (images.pin_memory() if self.device.type == "cuda" else images).to(self.device, non_blocking=True)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Mixed precision on CUDA: bf16 where the device has it, else fp16; float32 elsewhere."""
-        if self.device.type != "cuda":
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", dtype=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+        """Mixed precision, where the device is quicker by it; see :func:`training_dtype`."""
+        return mixed_precision(self.device, self.dtype)
 
     def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
         """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
@@ -388,7 +387,12 @@ class Trainer:
             raw_weights=state.cycle.state_dict(),
             optimizer={} if final else state.optimizer.state_dict(),
             gradient_scaler={} if final else state.scaler.state_dict(),
-            record={**self.data.describe(), "device": str(self.device), "versions": software_versions()},
+            record={
+                **self.data.describe(),
+                "device": str(self.device),
+                "precision": str(self.dtype).removeprefix("torch."),
+                "versions": software_versions(),
+            },
         )
 
     def _finish(self, state: TrainingState) -> Path:

@@ -206,3 +206,17 @@ def test_time_embedding_begins_with_sines_and_cosines():
     angles = torch.tensor([250.0, 250.0 / 10_000**0.5])
     torch.testing.assert_close(seen[0][0], torch.tensor([1.0, 1.0, 0.0, 0.0]))
     torch.testing.assert_close(seen[0][1], torch.cat([angles.cos(), angles.sin()]), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_in_bfloat16_is_that_in_float32():
+    block = AttentionBlock(16, norm_groups=4)
+    torch.nn.init.normal_(block.output.weight)
+    x = torch.randn(2, 16, 6, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    exact = block(x)
+    (exact_gradient,) = torch.autograd.grad(exact.square().sum(), x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = block(x)
+    (gradient,) = torch.autograd.grad(rounded.square().sum(), x)
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.05)
+    torch.testing.assert_close(gradient, exact_gradient, rtol=0.05, atol=0.3)
