@@ -2,17 +2,18 @@
 
     python tests/benchmarks/share_of_peak.py [-device cuda] [--edge 128] [--channels 32] [--batches 8 32 128]
 
-The peak is measured here: square matrix products in float32 (TF32 off) and, on CUDA, bfloat16. A network evaluation
-counts two operations per multiply-accumulate (mmccd_auto.plans.cost), a training step three evaluations of both networks.
+The peak is measured here: square matrix products in float32 (TF32 off) and, where the device has units for it, bfloat16.
+A network evaluation counts two operations per multiply-accumulate (mmccd_auto.plans.cost), a training step three evaluations
+of both networks.
 Random weights and slices of the published geometry: what is measured is time, not maps.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -22,6 +23,7 @@ from mmccd_auto.model.reconstructor import SamplingSettings
 from mmccd_auto.plans.cost import multiply_accumulates
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
 from mmccd_auto.training.ema import ExponentialMovingAverage
+from mmccd_auto.training.mixed_precision import cpu_has_bfloat16_units, mixed_precision
 from mmccd_auto.training.optimisation import Optimisation, TrainingState
 from mmccd_auto.training.trainer import training_memory_format
 
@@ -66,7 +68,8 @@ def main() -> None:
     network = NetworkPlan(options.channels, (1, 1, 2, 3, 4), 2, (32, 16, 8), 0.1, 16)
     operations = [2 * multiply_accumulates(network, patch, timed) for timed in (True, False)]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    precisions = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if device.type == "cuda" else {})
+    halves = device.type == "cuda" or (device.type == "cpu" and cpu_has_bfloat16_units())
+    precisions = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if halves else {})
     peaks = {one: peak(device, dtype) for one, dtype in precisions.items()}
     print(f"{name}; {options.channels} channels, {patch[0]} px; matrix products: ", end="")
     print(", ".join(f"{one} {value / 1e12:.2f} TFLOP/s" for one, value in peaks.items()))
@@ -76,9 +79,7 @@ def main() -> None:
         for batch in options.batches:
             torch.manual_seed(0)
             cycle = MaskedModalityCycle(network, DiffusionPlan(), options.edge // 8, patch).to(device)
-            autocast = (
-                contextlib.nullcontext if precision == "float32" else lambda dtype=dtype: torch.autocast(device.type, dtype)
-            )
+            autocast = partial(mixed_precision, device, dtype)
             predicted = inference(cycle, batch, patch, device, autocast)
             trained = training(cycle, batch, patch, device, autocast)
             shares = (
