@@ -88,15 +88,19 @@ def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
 
 
 def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
-    """The planned steps and strips; a few steps; and one step, strips side by side or half overlapping, one, two or four of
-    them at once."""
+    """The planned steps; a few steps; and one step, strips side by side or half overlapping, one, two or four of them at
+    once.
+
+    No strips overlap by more than half, also where the plan has them closer: they average more of the same, and would make
+    this take longer than a short training.
+    """
     planned = make_settings(model.plan, model.configuration)
     if not loaded.cycle.masked:
         return [planned]
     width, stride = planned.strip_width, planned.strip_stride
     few = min(FEW_STEPS, planned.sampling.steps)
     rungs = {(1, start, together) for start in (width, max(1, width // 2)) for together in STRIPS_PER_PASS}
-    rungs |= {(few, width, 1), (planned.sampling.steps, stride, planned.strips_per_pass)}
+    rungs |= {(few, width, 1), (planned.sampling.steps, max(stride, width // 2), planned.strips_per_pass)}
     return [
         make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
         for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / rung[2], rung))
