@@ -23,8 +23,9 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
-# Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it.
-_LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "mmccd_auto.preprocessing.preprocess_dataset")
+# Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it. None of
+# this package: the server looks for it in the current folder first, which may hold another of that name (a fresh clone).
+_LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "blosc2")
 
 
 @dataclass(frozen=True)

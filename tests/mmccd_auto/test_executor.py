@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+import mmccd_auto
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import SequentialExecutor, make_executor, run_cases
 
@@ -244,3 +245,18 @@ def test_daemonic_process_works_sequentially(work, monkeypatch):
 
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
     assert run_cases(work.process_id, [("a", (1,))], 2, "test")[0].result == os.getpid()
+
+
+def test_another_folder_of_this_name_where_it_is_started_is_not_taken_for_the_package(tmp_path):
+    (tmp_path / "here" / "mmccd_auto").mkdir(parents=True)
+    (tmp_path / "here" / "mmccd_auto" / "__init__.py").touch()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from mmccd_auto.executor import load_libraries_early, make_executor\n"
+        "if __name__ == '__main__':\n"
+        "    load_libraries_early()\n"
+        "    with make_executor(1) as executor:\n"
+        "        print(executor.submit(eval, '__import__(\"mmccd_auto\").__file__').result())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path / "here", capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == mmccd_auto.__file__, done.stderr
