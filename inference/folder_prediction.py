@@ -32,7 +32,7 @@ from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan
-from mmccd_auto.inference.streaming import Settled, behind, each, prefetched, split
+from mmccd_auto.inference.streaming import Settled, behind, each, split
 from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.volume_names import volume_ending, walk
 
@@ -168,7 +168,7 @@ class _Run:
 
         While the networks work on a case, the next ones are read and made ready, and the last one is written.
         """
-        opened = prefetched(each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases))
+        opened = each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases)
         for_prediction, beside = split(opened, 2)
         predictions = self.predictor.predict_volumes(each(lambda one: one.scan, for_prediction))
         return behind(self.close, cases, beside, predictions)

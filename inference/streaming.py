@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Full, Queue
+from queue import Queue
 from typing import Any, TypeVar
 
 from mmccd_auto.errors import MMCCDError
 
 Item = TypeVar("Item")
 AHEAD = 1
-_PATIENCE_SECONDS = 0.1
+_END = object()
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,24 @@ def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]
     ValueError
         If one stream is shorter than another.
     """
-    for items in zip(*streams, strict=True):
-        yield _outcome_of(function, items)
+    iterators = [iter(stream) for stream in streams]
+    while items := _next_of(iterators):
+        outcome = [_outcome_of(function, items)]
+        # A case in memory is large: nothing of it is held on to while the next one is waited for.
+        del items
+        yield outcome.pop()
 
 
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items, made by a thread of their own, ``ahead`` of them before they are asked for.
+    """The same items, made by a thread of their own before they are asked for: at most ``ahead`` of them, made or in the
+    making, beside those that were handed out.
 
     What is raised while they are made is raised here. A consumer that stops early (``close``) stops the thread at its next
     item, and waits for it.
     """
-    ready: Queue = Queue(ahead)
-    stopped = threading.Event()
-    thread = threading.Thread(target=_make, args=(iter(items), ready, stopped), daemon=True)
+    ready: Queue = Queue()
+    places, stopped = threading.Semaphore(ahead), threading.Event()
+    thread = threading.Thread(target=_make, args=(iter(items), ready, places, stopped), daemon=True)
     thread.start()
     try:
         while True:
@@ -61,9 +66,12 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
                 return
             if kind == "error":
                 raise value
+            places.release()
             yield value
+            del value
     finally:
         stopped.set()
+        places.release()
         thread.join()
 
 
@@ -80,11 +88,13 @@ def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[An
 
     Where making the next items fails, the last result is handed out first.
     """
+    iterators = [iter(stream) for stream in streams]
     with ThreadPoolExecutor(1) as pool:
         pending: Future | None = None
         try:
-            for items in zip(*streams, strict=True):
+            while items := _next_of(iterators):
                 before, pending = pending, pool.submit(_outcome_of, function, items)
+                del items
                 if before is not None:
                     yield before.result()
         except GeneratorExit:
@@ -95,6 +105,15 @@ def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[An
             raise
         if pending is not None:
             yield pending.result()
+
+
+def _next_of(iterators: Sequence[Iterator[Any]]) -> tuple | None:
+    """The next item of each; None at their common end (unlike zip this keeps nothing of what it gave)."""
+    items = tuple(next(one, _END) for one in iterators)
+    ended = [item is _END for item in items]
+    if any(ended) and not all(ended):
+        raise ValueError("one stream is shorter than another")
+    return None if all(ended) else items
 
 
 def _outcome_of(function: Callable[..., Any], items: tuple) -> Any:
@@ -109,29 +128,23 @@ def _attempt(function: Callable[..., Any], items: tuple) -> Any:
         return Settled(error)
 
 
-def _make(items: Iterator[Any], ready: Queue, stopped: threading.Event) -> None:
+def _make(items: Iterator[Any], ready: Queue, places: threading.Semaphore, stopped: threading.Event) -> None:
     try:
-        for item in items:
-            if not _put(ready, ("item", item), stopped):
+        while True:
+            places.acquire()
+            if stopped.is_set():
                 return
-        _put(ready, ("end", None), stopped)
+            try:
+                ready.put(("item", next(items)))
+            except StopIteration:
+                ready.put(("end", None))
+                return
     except BaseException as error:
-        _put(ready, ("error", error), stopped)
+        ready.put(("error", error))
     finally:
         close = getattr(items, "close", None)
         if close is not None:
             close()
-
-
-def _put(ready: Queue, entry: tuple[str, Any], stopped: threading.Event) -> bool:
-    """Wait for a free place; whether there was one before the consumer stopped."""
-    while not stopped.is_set():
-        try:
-            ready.put(entry, timeout=_PATIENCE_SECONDS)
-        except Full:
-            continue
-        return True
-    return False
 
 
 def _from_shared(
@@ -139,13 +152,18 @@ def _from_shared(
 ) -> Iterator[Item]:
     """The items of one consumer: those that wait for it, then new ones, which then wait for the others."""
     while True:
-        with lock:
-            if not own:
-                try:
-                    item = next(source)
-                except StopIteration:
+        if not own:
+            # What waits already is taken without the lock, while another consumer waits for the next one.
+            with lock:
+                if not own and not _share_next(source, waiting):
                     return
-                for queue in waiting:
-                    queue.append(item)
-                del item
         yield own.popleft()
+
+
+def _share_next(source: Iterator[Item], waiting: list[deque[Item]]) -> bool:
+    """Put the next item into all queues; whether there was one."""
+    for item in source:
+        for queue in waiting:
+            queue.append(item)
+        return True
+    return False

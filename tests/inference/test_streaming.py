@@ -49,8 +49,8 @@ def test_what_is_made_ahead_is_in_order_and_no_more_than_asked_for():
     taken = []
     for value in stream:
         time.sleep(0.01)
-        # One in the hands of the consumer, two in the queue, one waiting for a place.
-        assert made[-1] <= value + 3
+        # One in the hands of the consumer, two made or in the making.
+        assert made[-1] <= value + 2
         taken.append(value)
     assert taken == list(range(20))
 
@@ -119,21 +119,69 @@ def test_results_are_made_while_the_next_item_is_and_the_last_one_is_not_lost():
         next(stream)
 
 
+class Scan:
+    """Something that is alive or not."""
+
+
+def scans(alive: weakref.WeakSet, count: int = 20):
+    for _ in range(count):
+        scan = [Scan()]
+        alive.add(scan[0])
+        yield scan.pop()
+
+
 def test_what_every_consumer_has_had_is_kept_by_nobody() -> None:
-    class Scan:
-        pass
-
     alive = weakref.WeakSet()
-
-    def scans():
-        for _ in range(20):
-            scan = Scan()
-            alive.add(scan)
-            yield scan
-            del scan
-
-    first, second = split(scans(), 2)
+    first, second = split(scans(alive), 2)
     most = 0
     for _ in zip(first, second, strict=True):
         most = max(most, len(alive))
     assert most <= 3
+
+
+@pytest.mark.parametrize("stage", [each, behind])
+def test_a_stage_that_waits_for_its_next_item_keeps_nothing_of_the_last_one(stage) -> None:
+    alive = weakref.WeakSet()
+    found = []
+
+    def source():
+        for scan in scans(alive):
+            # Made while the stage waits: of the earlier ones at most that is left on which the stage works beside.
+            found.append(len(alive))
+            last = [scan]
+            del scan
+            yield last.pop()
+
+    results = list(stage(lambda scan: time.sleep(0.01) or isinstance(scan, Scan), source()))
+    assert results == [True] * 20
+    assert max(found) <= (1 if stage is each else 2)
+
+
+def test_the_scans_in_flight_are_one_for_each_stage() -> None:
+    alive = weakref.WeakSet()
+    for_maps, beside = split(prefetched(each(lambda scan: scan, scans(alive))), 2)
+    maps = prefetched(each(lambda scan: isinstance(scan, Scan), for_maps))
+    most = 0
+    for _ in behind(lambda scan, made: time.sleep(0.01) or made, beside, maps):
+        most = max(most, len(alive))
+    # Being read, with its maps in the making, being finished; what is handed on may be counted in two places.
+    assert 2 <= most <= 4
+
+
+def test_a_consumer_takes_what_waits_for_it_while_another_waits_for_the_source() -> None:
+    go_on = threading.Event()
+
+    def source():
+        yield 1
+        assert go_on.wait(10)
+        yield 2
+
+    first, second = split(source(), 2)
+    assert next(first) == 1
+    thread = threading.Thread(target=lambda: next(first))
+    thread.start()
+    time.sleep(0.05)
+    assert next(second) == 1
+    go_on.set()
+    thread.join()
+    assert next(second) == 2
