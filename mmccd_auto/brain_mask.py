@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
@@ -105,14 +107,22 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
 def clean_mask(mask: np.ndarray) -> np.ndarray:
     """Fill the holes of each plane along each axis, and with them those in 3D, and drop parts below 1 % of the largest; bool
     [z, y, x]."""
+    # Modalities that were brain-extracted by one mask have one foreground.
+    return _cleaned(np.packbits(mask).tobytes(), mask.shape).copy()
+
+
+@lru_cache(maxsize=1)
+def _cleaned(packed: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+    """:func:`clean_mask` of a mask that is packed into bits."""
+    mask = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=math.prod(shape)).reshape(shape).view(bool)
+    cleaned = np.zeros(shape, dtype=bool)
     if not mask.any():
-        return np.zeros(mask.shape, dtype=bool)
+        return cleaned
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
     part = _without_dust(mask[box])
     filled = part.copy()
     for axis in range(3):
         filled |= _holes(part, tuple(other for other in range(3) if other != axis))
-    cleaned = np.zeros(mask.shape, dtype=bool)
     cleaned[box] = filled
     return cleaned
 

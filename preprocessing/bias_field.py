@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 
-WORKING_MM = 8.0
+WORKING_MM = 10.0
 ITERATIONS = (40, 40, 30)
 LEAST_VOXELS = 4
 MOST_NOT_POSITIVE = 0.01

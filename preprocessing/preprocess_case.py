@@ -20,7 +20,15 @@ from mmccd_auto.orientation import (
 from mmccd_auto.plans.plan import Plan, dataclass_from_json
 from mmccd_auto.preprocessing.bias_field import bias_field
 from mmccd_auto.preprocessing.normalisation import WITHOUT_BIAS_FIELD, normalise
-from mmccd_auto.preprocessing.resampling import resample_back, resample_image, resample_label, resample_mask, target_grid
+from mmccd_auto.preprocessing.resampling import (
+    BrainOnGrid,
+    brain_on_grid,
+    resample_back,
+    resample_image,
+    resample_label,
+    resample_mask,
+    target_grid,
+)
 
 LEAST_OVERLAP = 0.9
 
@@ -118,11 +126,11 @@ def preprocess_case(
     brain_slices = _slices(resample_mask(brain, grid), plan.slice_axis)
     if not brain_slices.any():
         raise MMCCDError(f"{case}: nothing of the brain is left at {plan.target_spacing} mm: check the spacing in the file.")
+    brains = _brains_on_grid(masks, original, grid)
     channels, parameters = [], {}
     for name in modalities:
         values, parameters[name] = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
-        own_brain = to_canonical(Volume(masks[name], original)).array
-        channels.append(_slices(resample_image(to_canonical(Volume(values, original)), own_brain, grid), plan.slice_axis))
+        channels.append(_slices(resample_image(to_canonical(Volume(values, original)), brains[name]), plan.slice_axis))
     anomaly = None
     if label is not None:
         anomaly = _slices(
@@ -163,6 +171,15 @@ def _normalised(volume: Volume, mask: np.ndarray, scheme: str, name: str) -> tup
     values, parameters = normalise(corrected, mask, scheme, name)
     low, high = np.percentile(field[brain], (1, 99))
     return values, {**parameters, "bias_field_p1": float(low), "bias_field_p99": float(high)}
+
+
+def _brains_on_grid(masks: dict[str, np.ndarray], original: Geometry, grid: Geometry) -> dict[str, BrainOnGrid]:
+    """The modalities' brains on the grid; those that are the same are brought there once."""
+    found: dict[str, BrainOnGrid] = {}
+    for name, mask in masks.items():
+        same = next((other for other in found if np.array_equal(masks[other], mask)), None)
+        found[name] = brain_on_grid(to_canonical(Volume(mask, original)), grid) if same is None else found[same]
+    return found
 
 
 def _slices(array: np.ndarray, slice_axis: str) -> np.ndarray:

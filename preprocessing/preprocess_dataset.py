@@ -13,7 +13,7 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, remove_case, write_case
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def preprocess_dataset(

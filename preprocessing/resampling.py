@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -53,8 +55,39 @@ def resample_mask(mask: Volume, grid: Geometry) -> np.ndarray:
     return _linear(_crop(mask, _box(mask.array)), grid) > 0.5
 
 
-def resample_image(image: Volume, brain: np.ndarray, grid: Geometry) -> np.ndarray:
-    """A normalised image on ``grid``.
+@dataclass(frozen=True)
+class BrainOnGrid:
+    """What :func:`resample_image` needs to know of a brain; the same for all images that share it.
+
+    Attributes
+    ----------
+    box : the brain's, with a voxel around it, as slices of [z, y, x]
+    weight : float32 in that box, 1 in the brain
+    sigmas : voxels along x, y, z, of the smoothing that is due
+    inside : bool [z, y, x] on the grid, where the brain is
+    divisor : float32 on the grid, the smoothed and interpolated weight
+    grid : the target
+    """
+
+    box: tuple[slice, slice, slice]
+    weight: Volume
+    sigmas: tuple[float, float, float]
+    inside: np.ndarray
+    divisor: np.ndarray
+    grid: Geometry
+
+
+def brain_on_grid(brain: Volume, grid: Geometry) -> BrainOnGrid:
+    """A brain (canonical, bool [z, y, x], not empty) on ``grid``."""
+    box = _box(brain.array)
+    weight = _crop(Volume(brain.array.astype(np.float32), brain.geometry), box)
+    sigmas = tuple(_antialiasing_sigma(*pair) for pair in zip(brain.geometry.spacing, grid.spacing, strict=True))
+    inside = _linear(weight, grid) > 0.5
+    return BrainOnGrid(box, weight, sigmas, inside, _linear(_smooth(weight, sigmas), grid), grid)
+
+
+def resample_image(image: Volume, brain: BrainOnGrid) -> np.ndarray:
+    """A normalised image on a grid.
 
     Where the grid is coarser than the image, a Gaussian that turns a voxel's width into a pixel's is applied in plane first
     (Cardoso et al. 2015: full widths at half maximum subtract in quadrature). Smoothing and interpolation use brain voxels
@@ -63,20 +96,16 @@ def resample_image(image: Volume, brain: np.ndarray, grid: Geometry) -> np.ndarr
     Parameters
     ----------
     image : canonical, [z, y, x]
-    brain : bool [z, y, x], of the same image
+    brain : of the same image, see :func:`brain_on_grid`
 
     Returns
     -------
     float32 [z, y, x] on the grid; exactly -3 outside the brain
     """
-    box = _box(brain)
-    weight = _crop(Volume(brain.astype(np.float32), image.geometry), box)
-    values = Volume(_crop(image, box).array.astype(np.float32) * weight.array, weight.geometry)
-    inside = _linear(weight, grid) > 0.5
-    sigmas = [_antialiasing_sigma(*pair) for pair in zip(image.geometry.spacing, grid.spacing, strict=True)]
-    weight, values = _smooth(weight, sigmas), _smooth(values, sigmas)
-    resampled = np.full(inside.shape, BACKGROUND, dtype=np.float32)
-    resampled[inside] = _linear(values, grid)[inside] / _linear(weight, grid)[inside]
+    values = Volume(_crop(image, brain.box).array.astype(np.float32) * brain.weight.array, brain.weight.geometry)
+    resampled = np.full(brain.inside.shape, BACKGROUND, dtype=np.float32)
+    sums = _linear(_smooth(values, brain.sigmas), brain.grid)
+    resampled[brain.inside] = sums[brain.inside] / brain.divisor[brain.inside]
     return resampled
 
 
@@ -140,7 +169,7 @@ def _antialiasing_sigma(fine: float, coarse: float) -> float:
     return math.sqrt(coarse**2 - fine**2) / FULL_WIDTH_IN_SIGMAS / fine
 
 
-def _smooth(volume: Volume, sigmas: list[float]) -> Volume:
+def _smooth(volume: Volume, sigmas: Sequence[float]) -> Volume:
     array = volume.array
     for axis, sigma in enumerate(reversed(sigmas)):
         if sigma > 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import time
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="raw dataset of brain-extracted scans")
     parser.add_argument("--cases", type=int, default=3)
+    parser.add_argument("--slice_mm", type=float, help="leave out slices, so that those that stay are at least so far apart")
     parser.add_argument("--grids", type=float, nargs="+", default=[WORKING_MM, 6.0], metavar="MM")
     parser.add_argument("--iterations", type=iterations, nargs="+", default=[ITERATIONS], metavar="N,N,N")
     options = parser.parse_args()
@@ -53,14 +55,17 @@ def main() -> None:
     for case in dataset.cases("Tr")[: options.cases]:
         for modality in dataset.available_modalities(case):
             scan = to_canonical(read_volume(dataset.channel_file(case, modality)))
-            brain, spacing = find_brain(scan.array, scan.geometry.spacing, case), scan.geometry.spacing
-            known = known_field(scan.array.shape)
-            shaded, known = scan.array * np.exp(known), known[brain]
-            finest = np.log(bias_field(scan.array, brain, spacing, FINEST_MM)[brain])
+            *in_plane, edge = scan.geometry.spacing
+            step = max(1, math.ceil((options.slice_mm or 0) / edge))
+            array, spacing = scan.array[::step], (*in_plane, step * edge)
+            brain = find_brain(scan.array, scan.geometry.spacing, case)[::step]
+            known = known_field(array.shape)
+            shaded, known = array * np.exp(known), known[brain]
+            finest = np.log(bias_field(array, brain, spacing, FINEST_MM)[brain])
             strength.append(known.std())
             for one in tried:
                 start = time.process_time()
-                own = np.log(bias_field(scan.array, brain, spacing, *one)[brain])
+                own = np.log(bias_field(array, brain, spacing, *one)[brain])
                 seconds = time.process_time() - start
                 gained = np.log(bias_field(shaded, brain, spacing, *one)[brain]) - own
                 found[one].append((seconds, (gained - known).std(), (own - finest).std()))

@@ -85,7 +85,7 @@ def test_a_geometry_with_thick_slices_works() -> None:
     random = np.random.default_rng(0)
     array = np.zeros((20, 60, 60), dtype=np.float32)
     array[2:18, 8:52, 8:52] = 100 + 5 * random.standard_normal((16, 44, 44))
-    geometry = Geometry((60, 60, 20), (0.8, 0.8, 6.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
+    geometry = Geometry((60, 60, 20), (1.6, 1.6, 6.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
     field = bias_field(array, array > 0, geometry.spacing)
     assert np.percentile(np.abs(np.log(field[array > 0])), 95) < 0.05
 

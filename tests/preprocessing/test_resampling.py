@@ -7,6 +7,7 @@ import pytest
 
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.preprocessing.resampling import (
+    brain_on_grid,
     resample_back,
     resample_image,
     resample_label,
@@ -66,7 +67,7 @@ def test_a_brain_that_fits_into_the_patch_without_its_margin_is_not_tiled(brain:
 @pytest.mark.parametrize("spacing", [0.7, 1.0, 2.3])
 def test_a_constant_brain_stays_constant_up_to_its_edge(brain: Volume, spacing: float) -> None:
     grid = target_grid(brain, "axial", spacing, (96, 96), 16)
-    found = resample_image(volume(np.where(brain.array, 4.0, -3.0)), brain.array, grid)
+    found = resample_image(volume(np.where(brain.array, 4.0, -3.0)), brain_on_grid(brain, grid))
     inside = resample_mask(brain, grid)
     assert inside.any()
     assert np.allclose(found[inside], 4.0, atol=1e-4)
@@ -77,15 +78,15 @@ def test_what_lies_outside_the_brain_has_no_influence(brain: Volume) -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=brain.array.shape)
     grid = target_grid(brain, "axial", 2.0, (48, 48), 16)
-    expected = resample_image(volume(np.where(brain.array, values, -3.0)), brain.array, grid)
-    found = resample_image(volume(np.where(brain.array, values, 1e3)), brain.array, grid)
+    expected = resample_image(volume(np.where(brain.array, values, -3.0)), brain_on_grid(brain, grid))
+    found = resample_image(volume(np.where(brain.array, values, 1e3)), brain_on_grid(brain, grid))
     assert np.array_equal(found, expected)
 
 
 def test_slices_do_not_mix(brain: Volume) -> None:
     values = np.broadcast_to(np.arange(12.0)[:, None, None] ** 2, brain.array.shape)
     grid = target_grid(brain, "axial", 2.0, (48, 48), 16)
-    found = resample_image(volume(values), brain.array, grid)
+    found = resample_image(volume(values), brain_on_grid(brain, grid))
     inside = resample_mask(brain, grid)
     for index in range(12):
         assert np.allclose(found[index][inside[index]], index**2, atol=1e-3)
@@ -94,7 +95,7 @@ def test_slices_do_not_mix(brain: Volume) -> None:
 def test_coarsening_does_not_alias(brain: Volume) -> None:
     stripes = np.broadcast_to(np.cos(np.pi * np.arange(60)), brain.array.shape)
     grid = target_grid(brain, "axial", 1.9, (48, 48), 16)
-    found = resample_image(volume(stripes), brain.array, grid)
+    found = resample_image(volume(stripes), brain_on_grid(brain, grid))
     core = resample_mask(volume(ellipsoid((12, 70, 60), 0.6)), grid)
     assert np.abs(found[core]).max() < 0.25
 
@@ -105,7 +106,7 @@ def test_resampling_to_the_own_spacing_changes_nothing(brain: Volume) -> None:
     shift = [round(start - first) for start, first in zip(grid.origin, brain.geometry.origin, strict=True)]
     if any((start - first) % 1 for start, first in zip(grid.origin, brain.geometry.origin, strict=True)):
         grid = Geometry(grid.size, grid.spacing, tuple(np.add(brain.geometry.origin, shift)), grid.direction)
-    found = resample_image(volume(values), brain.array, grid)
+    found = resample_image(volume(values), brain_on_grid(brain, grid))
     assert np.count_nonzero(resample_mask(brain, grid)) == np.count_nonzero(brain.array)
     assert np.allclose(np.sort(found[found != -3]), np.sort(values[brain.array]), atol=1e-6)
 
