@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
 NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
@@ -24,16 +25,27 @@ def lesion_mask(score: np.ndarray, brain: np.ndarray, threshold: float, least_mm
     bool [z, y, x]
     """
     marked = (score > threshold) & brain
-    labels, count = ndimage.label(marked, structure=NEIGHBOURS)
-    if not count or least_mm3 <= voxel_mm3:
+    if not marked.any() or least_mm3 <= voxel_mm3:
         return marked
-    volumes = np.bincount(labels.ravel()) * voxel_mm3
-    keep = volumes >= least_mm3
+    box = bounding_box_to_slice(get_bbox_from_mask(marked))
+    labels, sizes = _components(marked[box])
+    keep = sizes * voxel_mm3 >= least_mm3
     keep[0] = False
-    return keep[labels]
+    marked[box] = keep[labels]
+    return marked
 
 
 def component_volumes(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     """Volumes in mm3 of the components (26 neighbours) of a mask [z, y, x], the largest first; float64."""
-    labels, _ = ndimage.label(mask, structure=NEIGHBOURS)
-    return np.sort(np.bincount(labels.ravel())[1:] * float(voxel_mm3))[::-1]
+    marked = np.asarray(mask, dtype=bool)
+    if not marked.any():
+        return np.zeros(0)
+    _, sizes = _components(marked[bounding_box_to_slice(get_bbox_from_mask(marked))])
+    return np.sort(sizes[1:] * float(voxel_mm3))[::-1]
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The components' numbers, from 1, and their sizes in voxels; that of 0, the background, isn't counted."""
+    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
+    # Not of all voxels: bincount makes 64 bits of each.
+    return labels, np.bincount(labels[mask], minlength=count + 1)

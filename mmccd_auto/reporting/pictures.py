@@ -122,9 +122,11 @@ def choose_slices(
     if not len(inside):
         return [len(score) // 2]
     areas = brain.sum(axis=(1, 2))
-    excess = np.where(brain, np.maximum(score - (threshold or 0.0), 0), 0).sum(axis=(1, 2))
+    # Slice by slice: several volumes of numbers would be needed else.
+    values = [one[where] for one, where in zip(score, brain, strict=True)]
+    excess = np.array([np.maximum(one - (threshold or 0.0), 0).sum() for one in values])
     if not excess.any():
-        excess = np.where(brain, score, 0).sum(axis=(1, 2))
+        excess = np.array([one.sum() for one in values])
     apart = max(1, round(8 / slice_distance), len(inside) // 12)
     middle = int(inside[np.argmin(np.abs(np.cumsum(areas[inside]) - areas.sum() / 2))])
     chosen: list[int] = []

@@ -18,7 +18,8 @@ class Cost:
     Attributes
     ----------
     seconds : wall time
-    peak_mb : most memory (MiB) at one time, shared pages divided among those that share them
+    peak_mb : most memory (MiB) at one time, shared pages divided among those that share them; sampled, but at least the most
+        that one of the processes ever had
     """
 
     seconds: float
@@ -37,7 +38,9 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], log: Pa
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=dict(environment), stdout=file, stderr=file)
         while process.poll() is None:
-            peak = max(peak, sum(_memory_mb(one) for one in _tree(process.pid)))
+            tree = _tree(process.pid)
+            together = sum(_memory_mb(f"/proc/{one}/smaps_rollup", "Pss:") for one in tree)
+            peak = max(peak, together, *(_memory_mb(f"/proc/{one}/status", "VmHWM:") for one in tree))
             time.sleep(SAMPLE_SECONDS)
     if process.returncode:
         raise SystemExit(f"{command[0]} failed: see {log}")
@@ -54,9 +57,9 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _memory_mb(process: int) -> float:
-    for line in _read(Path(f"/proc/{process}/smaps_rollup")).splitlines():
-        if line.startswith("Pss:"):
+def _memory_mb(file: str, entry: str) -> float:
+    for line in _read(Path(file)).splitlines():
+        if line.startswith(entry):
             return int(line.split()[1]) / 1024
     return 0.0
 
