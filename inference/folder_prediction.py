@@ -33,7 +33,6 @@ from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.streaming import Settled, behind, each, split
-from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.volume_names import volume_ending, walk
 
 if TYPE_CHECKING:
@@ -186,8 +185,6 @@ class _Run:
         if mask is not None and not mask.is_file():
             raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
         request = self._request(found, mask)
-        # Else the gaps between the blocks of earlier cases grow from case to case.
-        release_free_blocks()
         volume = self._load(found)
         return _Opened(request, Scan(volume, case, None if mask is None else read_volume(mask, dtype=None)))
 
@@ -198,8 +195,6 @@ class _Run:
         except BaseException:
             remove_case_files(self.output, found.case)
             raise
-        finally:
-            release_free_blocks()
 
     def _mask_of(self, found: InputCase) -> Path | None:
         return None if self.masks is None else self.masks / f"{found.case}.nii.gz"

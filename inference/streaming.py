@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,10 +12,14 @@ from queue import Queue
 from typing import Any, TypeVar
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.large_blocks import release_free_blocks
 
 Item = TypeVar("Item")
 AHEAD = 1
 _END = object()
+AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+# Each stage that works needs several volumes for it: no more of them at a time than keep the cores busy beside the networks.
+_WORKING = threading.Semaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,12 @@ def _outcome_of(function: Callable[..., Any], items: tuple) -> Any:
 
 def _attempt(function: Callable[..., Any], items: tuple) -> Any:
     try:
-        return function(*items)
+        with _WORKING:
+            try:
+                return function(*items)
+            finally:
+                # Else the gaps between the blocks of earlier cases grow from case to case.
+                release_free_blocks()
     except (MMCCDError, MemoryError) as error:
         return Settled(error)
 

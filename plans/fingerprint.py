@@ -26,7 +26,7 @@ from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CASES_FOLDER = "dataset_fingerprint"
-VERSION = 2
+VERSION = 3
 IN_PLANE_XYZ = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 
 

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.streaming import Settled, behind, each, prefetched, split
+from mmccd_auto.inference.streaming import AT_ONCE, Settled, behind, each, prefetched, split
 
 
 def refuse_three(value: int) -> int:
@@ -166,6 +166,23 @@ def test_the_scans_in_flight_are_one_for_each_stage() -> None:
         most = max(most, len(alive))
     # Being read, with its maps in the making, being finished; what is handed on may be counted in two places.
     assert 2 <= most <= 4
+
+
+def test_no_more_stages_work_at_a_time_than_keep_the_cores_busy() -> None:
+    working, most = [], []
+
+    def work(number: int) -> int:
+        working.append(number)
+        most.append(len(working))
+        time.sleep(0.005)
+        working.remove(number)
+        return number
+
+    stream = iter(range(20))
+    for _ in range(AT_ONCE + 2):
+        stream = prefetched(each(work, stream))
+    assert list(behind(work, stream)) == list(range(20))
+    assert 2 <= max(most) <= AT_ONCE
 
 
 def test_a_consumer_takes_what_waits_for_it_while_another_waits_for_the_source() -> None:
