@@ -182,7 +182,7 @@ def test_no_more_stages_work_at_a_time_than_keep_the_cores_busy() -> None:
     for _ in range(AT_ONCE + 2):
         stream = prefetched(each(work, stream))
     assert list(behind(work, stream)) == list(range(20))
-    assert 2 <= max(most) <= AT_ONCE
+    assert max(most) <= AT_ONCE
 
 
 def test_a_consumer_takes_what_waits_for_it_while_another_waits_for_the_source() -> None:
