@@ -69,10 +69,11 @@ class Ensemble(ScanPredictor):
         """See :class:`ScanPredictor`."""
         return "mean of " + "; ".join(f"{one.identity.model}, {one.describe()}" for one in self.members)
 
-    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; the members prepare the scans each for itself."""
         for_members = split(scans, len(self.members))
-        yield from each(self._joined, *(one.scan_maps(part) for one, part in zip(self.members, for_members, strict=True)))
+        of_members = zip(self.members, for_members, strict=True)
+        yield from each(self._joined, *(one.scan_maps(part, only_score=only_score) for one, part in of_members))
 
     def _joined(self, *maps: ScanMaps) -> ScanMaps:
         """The mean of the members' maps."""
@@ -86,8 +87,8 @@ class Ensemble(ScanPredictor):
         }
         return ScanMaps(
             scores=scores,
-            signed=_mean([one.signed for one in maps]),
-            cycle=_mean([one.cycle for one in maps]),
+            signed=None if maps[0].signed is None else _mean([one.signed for one in maps]),
+            cycle=None if maps[0].cycle is None else _mean([one.cycle for one in maps]),
             brain=brain,
             case_score=case_score(scores[self.scoring.score][brain]),
             # Of each model by its own healthy subjects: the mean of two maps has lower extremes than either.

@@ -169,7 +169,8 @@ class _Run:
         """
         opened = each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases)
         for_prediction, beside = split(opened, 2)
-        predictions = self.predictor.predict_volumes(each(lambda one: one.scan, for_prediction))
+        scans = each(lambda one: one.scan, for_prediction)
+        predictions = self.predictor.predict_volumes(scans, only_score=not self.save_cycle)
         return behind(self.close, cases, beside, predictions)
 
     def open(self, found: InputCase, mask: Path | None, continue_prediction: bool = False) -> _Opened | Settled:

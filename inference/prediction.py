@@ -35,9 +35,11 @@ class Prediction:
     case : its name
     scan : float32 [z, y, x], the scan as it was given
     anomaly : float32 [z, y, x], the score, >= 0, and 0 outside the brain
-    brighter, darker : float32 [z, y, x], its two halves in calibrated units; None where the model isn't calibrated
-    signed : float32 [z, y, x], mean error; above 0 where the scan is brighter than its cycle; 0 outside the brain
-    cycle : float32 [z, y, x], mean cycle on the scale of the normalised scan, -3 outside the brain
+    brighter, darker : float32 [z, y, x], its two halves in calibrated units; None where the model isn't calibrated, or only
+        the score was asked for
+    signed : float32 [z, y, x], mean error; above 0 where the scan is brighter than its cycle; 0 outside the brain; None
+        where only the score was asked for
+    cycle : float32 [z, y, x], mean cycle on the scale of the normalised scan, -3 outside the brain; None likewise
     brain : bool [z, y, x]
     mask : uint8 [z, y, x], 1 in lesions: connected voxels above the threshold; None where there is no threshold
     geometry : of all these arrays, exactly the scan's
@@ -57,8 +59,8 @@ class Prediction:
     anomaly: np.ndarray
     brighter: np.ndarray | None
     darker: np.ndarray | None
-    signed: np.ndarray
-    cycle: np.ndarray
+    signed: np.ndarray | None
+    cycle: np.ndarray | None
     brain: np.ndarray
     mask: np.ndarray | None
     geometry: Geometry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ class Predictor(ScanPredictor):
         steps = f", {self.settings.sampling.steps} steps" if any(one.cycle.masked for one in self.folds) else ""
         return f"fold {'+'.join(self.identity.folds)}, preset {self.settings.preset}{steps}"
 
-    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""
         prepared, *for_folds = split(prefetched(each(self._prepared, scans)), 1 + len(self.folds))
         several = len(self.folds) > 1
@@ -182,7 +183,7 @@ class Predictor(ScanPredictor):
             )
             for fold, works in zip(self.folds, for_folds, strict=True)
         ]
-        yield from each(self._scan_maps, prepared, *of_folds)
+        yield from each(partial(self._scan_maps, only_score), prepared, *of_folds)
 
     def _prepared(self, scan: Scan) -> _Prepared:
         """The scan on the network's grid; slices without brain get no work."""
@@ -191,15 +192,20 @@ class Predictor(ScanPredictor):
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
         return _Prepared(preprocessed, work)
 
-    def _scan_maps(self, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
+    def _scan_maps(self, only_score: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
         preprocessed = prepared.preprocessed
         maps, scores = self._mean_maps(prepared, of_folds)
-        geometry, brain = preprocessed.geometry, preprocessed.native_brain
+        brain = preprocessed.native_brain
         top = case_score(scores[self.scoring.score][preprocessed.brain])
+        given = {self.scoring.score} if only_score else {self.scoring.score, "brighter", "darker"}
+
+        def on_scan_grid(values: np.ndarray) -> np.ndarray:
+            return to_scan_grid(values, preprocessed.geometry, brain)
+
         return ScanMaps(
-            scores={name: to_scan_grid(values, geometry, brain) for name, values in scores.items()},
-            signed=to_scan_grid(maps.signed, geometry, brain),
-            cycle=np.where(brain, to_scan_grid(maps.cycle, geometry, brain), np.float32(BACKGROUND)),
+            scores={name: on_scan_grid(values) for name, values in scores.items() if name in given},
+            signed=None if only_score else on_scan_grid(maps.signed),
+            cycle=None if only_score else np.where(brain, on_scan_grid(maps.cycle), np.float32(BACKGROUND)),
             brain=brain,
             case_score=top,
             healthy_percentile=self.scoring.healthy_percentile(top),

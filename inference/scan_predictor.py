@@ -30,9 +30,10 @@ class ScanMaps:
 
     Attributes
     ----------
-    scores : by name, float32, 0 outside the brain
-    signed : float32, mean error x - x^, 0 outside the brain
-    cycle : float32, on the scale of the normalised scan, -3 outside the brain
+    scores : by name, float32, 0 outside the brain: the written score, and its halves "brighter" and "darker" where the model
+        is calibrated and not only the score was asked for
+    signed : float32, mean error x - x^, 0 outside the brain; None where only the score was asked for
+    cycle : float32, on the scale of the normalised scan, -3 outside the brain; None likewise
     brain : bool
     case_score : mean of the highest 1 % of the written score
     healthy_percentile : share of healthy subjects, in percent, whose case score is lower; None where it isn't known
@@ -41,8 +42,8 @@ class ScanMaps:
     """
 
     scores: dict[str, np.ndarray]
-    signed: np.ndarray
-    cycle: np.ndarray
+    signed: np.ndarray | None
+    cycle: np.ndarray | None
     brain: np.ndarray
     case_score: float
     healthy_percentile: float | None
@@ -96,13 +97,14 @@ class ScanPredictor(ABC):
         """Folds, preset and steps in words."""
 
     @abstractmethod
-    def scan_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """The maps of scans, in their order; scans are asked for ahead of the maps that are given.
 
         Parameters
         ----------
         scans : float32, of the input modality, with a mask of the brain unless they are brain alone; what is settled
             already is handed on
+        only_score : make nothing but the written score, for speed and memory
 
         Yields
         ------
@@ -173,12 +175,15 @@ class ScanPredictor(ABC):
             raise prediction.outcome
         return prediction
 
-    def predict_volumes(self, scans: Iterable[Scan | Settled]) -> Iterator[Prediction | Settled]:
+    def predict_volumes(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False
+    ) -> Iterator[Prediction | Settled]:
         """Predict scans one after the other, in their order: while the networks work on one, the next are made ready.
 
         Parameters
         ----------
         scans : of the input modality; what is settled already is handed on
+        only_score : leave out the score's halves, the mean error and the cycle, for speed and memory
 
         Yields
         ------
@@ -193,7 +198,7 @@ class ScanPredictor(ABC):
             started, before = max(before, located.started), time.monotonic()
             return self._prediction(located, maps, before - started)
 
-        maps = self.scan_maps(each(lambda located: located.scan, for_maps))
+        maps = self.scan_maps(each(lambda located: located.scan, for_maps), only_score=only_score)
         yield from each(finished, beside, maps)
 
     def _located(self, scan: Scan) -> _Located:

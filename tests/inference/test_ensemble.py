@@ -18,6 +18,7 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.compare_choices import Tried, best_single
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
@@ -69,6 +70,19 @@ def test_the_map_is_the_mean_of_the_models_on_the_scans_grid(two_models, make_sc
     assert together.network_evaluations == sum(one.network_evaluations for one in alone)
     assert together.case_score <= max(one.case_score for one in alone)
     assert not together.anomaly[~together.brain].any()
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_where_only_the_score_is_asked_for_it_is_the_same_and_nothing_else_is_made(two_models, make_scan, models):
+    predictor = Predictor.from_model_folder(two_models[0]) if models == 1 else Ensemble.from_model_folders(two_models)
+    scan = Scan(make_scan(), "a")
+    (whole,), (score,) = predictor.predict_volumes([scan]), predictor.predict_volumes([scan], only_score=True)
+    np.testing.assert_array_equal(score.anomaly, whole.anomaly)
+    np.testing.assert_array_equal(score.mask, whole.mask)
+    assert (score.case_score, score.geometry) == (whole.case_score, whole.geometry)
+    for name in ("brighter", "darker", "signed", "cycle"):
+        assert getattr(whole, name) is not None
+        assert getattr(score, name) is None
 
 
 def test_models_of_different_slice_axes_and_spacings_can_join(two_models, make_scan, preprocessed):

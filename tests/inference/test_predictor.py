@@ -331,8 +331,8 @@ def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_
     folder = scans("a.nii.gz")
     real = predictor.predict_volumes
 
-    def broken(scans):
-        for prediction in real(scans):
+    def broken(scans, **options):
+        for prediction in real(scans, **options):
             prediction.anomaly[prediction.brain] = np.nan
             yield prediction
 
