@@ -15,6 +15,7 @@ from mmccd_auto.files import atomic_path, load_json, save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.prediction import Prediction
+from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.pictures import case_picture
@@ -135,10 +136,10 @@ def write_prediction(
         If a map holds values that are not finite, or a file can't be written.
     """
     case = prediction.case
-    brain_scan = brain_only(Volume(prediction.scan, prediction.geometry), prediction.brain).array
+    scan = Volume(prediction.scan, prediction.geometry)
     volumes = {"_anomaly.nii.gz": prediction.anomaly}
     if save_scan:
-        volumes["_scan.nii.gz"] = brain_scan
+        volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
     if prediction.mask is not None:
         volumes["_mask.nii.gz"] = prediction.mask
     if prediction.brain_extraction != STRIPPED:
@@ -153,10 +154,12 @@ def write_prediction(
             raise MMCCDError(f"{case}{ending} would hold values that are not finite: look at the scan and at the training.")
     for ending, array in volumes.items():
         write_volume(array, prediction.geometry, output / f"{case}{ending}")
+    # What writing took would come on top of what the picture takes.
+    release_free_blocks()
     case_picture(
         output / f"{case}.png",
         case,
-        brain_scan,
+        brain_only(scan, prediction.brain).array,
         prediction.anomaly,
         prediction.brain,
         prediction.geometry,

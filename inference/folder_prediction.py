@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.find_series import read_export
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
@@ -138,8 +140,8 @@ def predict_folder(
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
         run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
-
-        return run_over_cases(listing.cases, run.rows(listing.cases, continue_prediction), output)
+        with only_what_is_new():
+            return run_over_cases(listing.cases, run.rows(listing.cases, continue_prediction), output)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,9 @@ class _Run:
         except BaseException:
             remove_case_files(self.output, found.case)
             raise
+        finally:
+            # Pictures hold themselves in cycles: those of many cases would wait for the collector.
+            gc.collect()
 
     def _mask_of(self, found: InputCase) -> Path | None:
         return None if self.masks is None else self.masks / f"{found.case}.nii.gz"

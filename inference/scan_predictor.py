@@ -20,7 +20,7 @@ from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.masks import lesion_mask
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
-from mmccd_auto.inference.streaming import Settled, each, prefetched, split
+from mmccd_auto.inference.streaming import Settled, each, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
 
 
@@ -189,7 +189,7 @@ class ScanPredictor(ABC):
         ------
         the predictions; or Settled, with what :meth:`predict_volume` would raise
         """
-        for_maps, beside = split(prefetched(each(self._located, scans)), 2)
+        for_maps, beside = split(each(self._located, scans), 2)
         before = 0.0
 
         def finished(located: _Located, maps: ScanMaps) -> Prediction:

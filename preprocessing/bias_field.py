@@ -44,7 +44,7 @@ def bias_field(
     shrink = [math.ceil(working_mm / edge - 1e-3) for edge in spacing]
     if min(size // factor for size, factor in zip(reversed(array.shape), shrink, strict=True)) < LEAST_VOXELS:
         return np.ones(array.shape, dtype=np.float32)
-    image, mask = (_image(one, spacing) for one in (array.astype(np.float32), usable.astype(np.uint8)))
+    image, mask = (_image(one, spacing) for one in (array.astype(np.float32, copy=False), usable.astype(np.uint8)))
     small_mask = sitk.Shrink(mask, shrink)
     if not sitk.GetArrayViewFromImage(small_mask).any():
         return np.ones(array.shape, dtype=np.float32)
@@ -53,15 +53,16 @@ def bias_field(
     # Sums of several threads depend on who is first.
     correction.SetNumberOfThreads(1)
     small = sitk.Shrink(image, shrink)
-    correction.Execute(small, small_mask)
-    field = np.ones(array.shape, dtype=np.float32)
     box = bounding_box_to_slice(get_bbox_from_mask(usable))
+    part = image[tuple(slice(one.start, one.stop) for one in reversed(box))]
+    del image, mask
+    correction.Execute(small, small_mask)
     # On the grid that it was fitted on: on another one the filter would stretch it to that one's ends. Its knots are so
     # much further apart than the voxels of that grid that it is as good as linear between them.
-    part = image[tuple(slice(one.start, one.stop) for one in reversed(box))]
     fitted = correction.GetLogBiasFieldAsImage(small)
     resampled = sitk.Resample(fitted, part, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
     logarithm = sitk.GetArrayViewFromImage(resampled)
+    field = np.ones(array.shape, dtype=np.float32)
     field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
     return field
 

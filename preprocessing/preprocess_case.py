@@ -167,9 +167,12 @@ def _normalised(volume: Volume, mask: np.ndarray, scheme: str, name: str) -> tup
         return normalise(volume.array, mask, scheme, name)
     turned, brain = to_canonical(volume), to_canonical(Volume(mask, volume.geometry)).array
     field = bias_field(turned.array, brain, turned.geometry.spacing)
-    corrected = from_canonical(Volume(turned.array / field, turned.geometry), volume.geometry).array
-    values, parameters = normalise(corrected, mask, scheme, name)
     low, high = np.percentile(field[brain], (1, 99))
+    # In its place: a volume is large.
+    corrected = np.divide(turned.array, field, out=field, casting="same_kind")
+    corrected = from_canonical(Volume(corrected, turned.geometry), volume.geometry).array
+    del turned, field
+    values, parameters = normalise(corrected, mask, scheme, name)
     return values, {**parameters, "bias_field_p1": float(low), "bias_field_p99": float(high)}
 
 

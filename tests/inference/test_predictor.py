@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from matplotlib.figure import Figure
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
@@ -325,6 +327,23 @@ def test_a_model_folder_that_was_changed_is_refused(model_folder, tiny_plan):
         Predictor.from_model_folder(folder)
     with pytest.raises(MMCCDError, match="threshold"):
         Predictor.from_model_folder(folder, threshold=float("nan"))
+
+
+def test_the_pictures_of_earlier_cases_do_not_stay_in_memory(predictor, scans, tmp_path):
+    def figures() -> int:
+        return sum(type(one) is Figure for one in gc.get_objects())
+
+    folder = scans("a.nii.gz", "b.nii.gz", "c.nii.gz")
+    gc.collect()
+    gc.disable()
+    try:
+        before = figures()
+        predictor.predict_folder(folder, tmp_path / "out")
+        assert figures() == before
+    finally:
+        gc.enable()
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert gc.get_freeze_count() == 0
 
 
 def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_path, monkeypatch):
