@@ -29,7 +29,8 @@ def choose_steps(
     extensions: Sequence[str | Path] = (),
 ) -> InferenceChoice:
     """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
-    tried (within 1 %, mean over three seeds of the noise), and write them with the table into MODEL/inference.json.
+    tried (mean over three seeds of the noise, see :func:`mmccd_auto.inference.compare_choices.best_of`), and write them
+    with the table into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
     mmccd_find_best_configuration, stays: all folds of a model predict alike.

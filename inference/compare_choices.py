@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from mmccd_auto.training.model_folder import ModelFolder
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)
 TOLERANCE = 0.01
+MOST_TOLERANCE = 0.02
 SEEDS = 3
 FEW_STEPS = 5
 STRIPS_PER_PASS = (1, 2, 4)
@@ -115,11 +117,27 @@ def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """The cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
+    """The cheapest of those that are as good as the best; of equally cheap ones the best.
+
+    As good is what lies within 1 % of the best AUPRC, or within the standard error of the difference, over the seeds of the
+    noise, but never more than 2 % below (the one-standard-error rule of Breiman et al. 1984): three seeds don't tell apart
+    what is closer, and the dearer of two that can't be told apart isn't the better one.
+    """
     calibrated = [one for one in tried if not one.published]
-    best = max(one.auprc for one in calibrated)
-    near = [one for one in calibrated if one.auprc >= (1 - TOLERANCE) * best]
+    best = max(calibrated, key=lambda one: one.auprc)
+    near = [one for one in calibrated if best.auprc - one.auprc <= _allowance(one, best)]
     return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc))
+
+
+def _allowance(one: Tried, best: Tried) -> float:
+    """How much below the best an AUPRC still counts as good."""
+    noise = math.hypot(*(_standard_error(several.by_seed) for several in (one, best)))
+    return float(np.clip(noise, TOLERANCE * best.auprc, MOST_TOLERANCE * best.auprc))
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """Of the mean; 0 for a single value, which tells nothing of its noise."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def best_single(best: Sequence[Tried]) -> Tried:
@@ -143,7 +161,7 @@ def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
         best.score,
         f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
         f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
-        f"{100 * TOLERANCE:g} % of the best, mean over {len(best.by_seed)} seeds of the noise",
+        f"{100 * TOLERANCE:g} % of the best, or within what {len(best.by_seed)} seeds of the noise leave open",
         best.strips_per_pass,
         rungs_of(tried),
     )

@@ -34,7 +34,7 @@ from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan
-from mmccd_auto.inference.streaming import Settled, behind, each, split
+from mmccd_auto.inference.streaming import Settled, behind, each, part_of_each, split
 from mmccd_auto.volume_names import volume_ending, walk
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class _Run:
         """
         opened = each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases)
         for_prediction, beside = split(opened, 2)
-        scans = each(lambda one: one.scan, for_prediction)
+        scans = part_of_each("scan", for_prediction)
         predictions = self.predictor.predict_volumes(scans, only_score=not self.save_cycle)
         return behind(self.close, cases, beside, predictions)
 

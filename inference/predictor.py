@@ -23,7 +23,7 @@ from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.streaming import Settled, each, prefetched, split
+from mmccd_auto.inference.streaming import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -174,7 +174,7 @@ class Predictor(ScanPredictor):
         of_folds = [
             stream_maps(
                 fold.cycle,
-                each(lambda one: one.work, works),
+                part_of_each("work", works),
                 self.settings,
                 self.device,
                 self.plan.patch_size,

@@ -20,7 +20,7 @@ from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.masks import lesion_mask
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
-from mmccd_auto.inference.streaming import Settled, each, split
+from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
 
 
@@ -198,7 +198,7 @@ class ScanPredictor(ABC):
             started, before = max(before, located.started), time.monotonic()
             return self._prediction(located, maps, before - started)
 
-        maps = self.scan_maps(each(lambda located: located.scan, for_maps), only_score=only_score)
+        maps = self.scan_maps(part_of_each("scan", for_maps), only_score=only_score)
         yield from each(finished, beside, maps)
 
     def _located(self, scan: Scan) -> _Located:

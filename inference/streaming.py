@@ -53,6 +53,15 @@ def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]
         yield outcome.pop()
 
 
+def part_of_each(name: str, items: Iterable[Any]) -> Iterator[Any]:
+    """The attribute ``name`` of every item; what is settled is handed on. No work: it waits for no other stage."""
+    iterator = iter(items)
+    while (item := next(iterator, _END)) is not _END:
+        part = [item if isinstance(item, Settled) else getattr(item, name)]
+        del item
+        yield part.pop()
+
+
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     """The same items, made by a thread of their own before they are asked for: at most ``ahead`` of them, made or in the
     making, beside those that were handed out.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.streaming import AT_ONCE, Settled, behind, each, prefetched, split
+from mmccd_auto.inference.streaming import AT_ONCE, Settled, behind, each, part_of_each, prefetched, split
 
 
 def refuse_three(value: int) -> int:
@@ -137,6 +138,40 @@ def test_what_every_consumer_has_had_is_kept_by_nobody() -> None:
     for _ in zip(first, second, strict=True):
         most = max(most, len(alive))
     assert most <= 3
+
+
+def test_a_part_of_each_item_is_handed_on_though_every_stage_works() -> None:
+    settled = Settled(MMCCDError("refused"))
+    started, go_on = threading.Semaphore(0), threading.Event()
+    working = [prefetched(each(lambda _: (started.release(), go_on.wait(10)), [1])) for _ in range(AT_ONCE)]
+    threads = [threading.Thread(target=list, args=(stream,)) for stream in working]
+    for thread in threads:
+        thread.start()
+    try:
+        assert all(started.acquire(timeout=10) for _ in working)
+        began = time.monotonic()
+        assert list(part_of_each("scan", [SimpleNamespace(scan=1), settled])) == [1, settled]
+        assert time.monotonic() - began < 5
+    finally:
+        go_on.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_handing_on_a_part_keeps_nothing_of_the_last_item() -> None:
+    alive = weakref.WeakSet()
+    found = []
+
+    def source():
+        for scan in scans(alive):
+            found.append(len(alive))
+            last = [SimpleNamespace(scan=scan)]
+            del scan
+            yield last.pop()
+
+    assert sum(isinstance(scan, Scan) for scan in part_of_each("scan", source())) == 20
+    # One is in the hands of the consumer while the next is made.
+    assert max(found) <= 2
 
 
 @pytest.mark.parametrize("stage", [each, behind])
