@@ -8,9 +8,12 @@ from pathlib import Path
 
 import torch
 
-from mmccd_auto.inference.chosen import InferenceChoice, load_choice
+from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, load_choice
 from mmccd_auto.inference.compare_choices import best_of, choice_of, try_choices
+from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
+from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
+from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
 PER_KIND = 1
@@ -29,11 +32,12 @@ def choose_steps(
     extensions: Sequence[str | Path] = (),
 ) -> InferenceChoice:
     """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
-    tried (mean over three seeds of the noise, see :func:`mmccd_auto.inference.compare_choices.best_of`), and write them
-    with the table into MODEL/inference.json.
+    tried (mean over three seeds, see :func:`mmccd_auto.inference.compare_choices.best_of`), and write them with the table
+    into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
-    mmccd_find_best_configuration, stays: all folds of a model predict alike.
+    mmccd_find_best_configuration, stays: all folds of a model predict alike. It is chosen anew where this fold's choice was
+    that of a shorter training, or where it had been made on slices that a model was trained on and this fold has others.
 
     Parameters
     ----------
@@ -56,14 +60,31 @@ def choose_steps(
     """
     model = ModelFolder(Path(model_folder))
     known = load_choice(model)
-    if known is not None:
-        return known
     trial = SyntheticTrial(fold, Path(preprocessed), device, per_kind, max_slices, tuple(extensions))
-    tried = try_choices(model, trial, scores=[model.plan.configuration(model.configuration).score])
-    choice = choice_of(best_of(tried), tried)
-    choice.save(model)
-    logger.info("%s\n%s", model.path / "inference.json", describe_choice(choice))
+    loaded = trial.load(model)
+    if known is not None and not _is_outdated(known, loaded, trial.source(model, loaded)):
+        return known
+    planned = model.plan.configuration(model.configuration)
+    tried = try_choices(model, trial, scores=[planned.score])
+    choice = choice_of(best_of(tried), tried, PlannedInference.of(planned), loaded.weights_sha256)
+    if choice.source == TRAINED_ON:
+        logger.warning(
+            "%s: no healthy slice was held out, so that steps and strips are chosen on training slices.", model.path
+        )
+    if known is not None:
+        choice.save(model)
+        logger.warning("steps and strips were chosen anew: run mmccd_calibrate if other folds are trained.")
+    elif not choice.save_unless_chosen(model):
+        # Another fold, trained at the same time, was first.
+        return load_choice(model) or choice
+    logger.info("%s\n%s", model.path / INFERENCE_FILE, describe_choice(choice))
     return choice
+
+
+def _is_outdated(known: InferenceChoice, loaded: FoldModel, source: str) -> bool:
+    """Whether a choice is to be made anew now that ``loaded`` is trained, whose slices are ``source`` to it."""
+    trained_longer = known.fold == loaded.fold and known.weights_sha256 not in ("", loaded.weights_sha256)
+    return trained_longer or (known.source == TRAINED_ON and source == HELD_OUT)
 
 
 def describe_choice(choice: InferenceChoice) -> str:

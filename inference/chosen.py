@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
-from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan, dataclass_from_json
+from mmccd_auto.files import load_json, save_json, save_json_once
+from mmccd_auto.plans.plan import PLANS_FILE, ConfigurationPlan, Plan, ScorePlan, dataclass_from_json
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class TriedRung:
     ----------
     sampling_steps, strip_stride, strips_per_pass : that were tried
     auprc : of synthetic anomalies in healthy slices, mean over the seeds; of the best score that was tried with it
-    by_seed : of each seed of the noise
+    by_seed : of each seed, of the noise and of the anomalies
     evaluations_per_slice : network evaluations, mean over the healthy slices
     """
 
@@ -33,6 +37,28 @@ class TriedRung:
 
 
 @dataclass(frozen=True)
+class PlannedInference:
+    """What plans.json said when something else was chosen; where it says something else by now, a person has edited it.
+
+    Attributes
+    ----------
+    sampling_steps, strip_stride, strips_per_pass, score : of the configuration
+    """
+
+    sampling_steps: int
+    strip_stride: int
+    strips_per_pass: int
+    score: ScorePlan
+
+    @classmethod
+    def of(cls, configuration: ConfigurationPlan) -> PlannedInference:
+        """What a plan's configuration says."""
+        return cls(
+            configuration.sampling_steps, configuration.strip_stride, configuration.strips_per_pass, configuration.score
+        )
+
+
+@dataclass(frozen=True)
 class InferenceChoice:
     """inference.json.
 
@@ -42,6 +68,10 @@ class InferenceChoice:
     why : in words, with figures
     strips_per_pass : instead of the plan's
     tried : what it was chosen from
+    planned : what the plan said then; None: not known, the choice is obeyed whatever the plan says
+    fold, source : whose healthy slices it was chosen on, and what they are to it: "healthy validation slices" or "healthy
+        training slices"
+    weights_sha256 : of that fold's checkpoint, where the choice was made at the end of its training
     """
 
     sampling_steps: int
@@ -50,12 +80,25 @@ class InferenceChoice:
     why: str
     strips_per_pass: int = 1
     tried: tuple[TriedRung, ...] = ()
+    planned: PlannedInference | None = None
+    fold: str = ""
+    source: str = ""
+    weights_sha256: str = ""
 
     def save(self, model: ModelFolder) -> Path:
         """Write MODEL/inference.json."""
         path = model.path / INFERENCE_FILE
         save_json(asdict(self), path)
         return path
+
+    def save_unless_chosen(self, model: ModelFolder) -> bool:
+        """Write MODEL/inference.json where there is none: of folds that are trained at the same time, the first one chooses.
+
+        Returns
+        -------
+        whether it was written
+        """
+        return save_json_once(asdict(self), model.path / INFERENCE_FILE)
 
 
 def load_choice(model: ModelFolder) -> InferenceChoice | None:
@@ -71,12 +114,12 @@ def load_choice(model: ModelFolder) -> InferenceChoice | None:
 
 
 def chosen_plan(model: ModelFolder) -> Plan:
-    """The model's plan, with what inference.json says put into its configuration."""
+    """The model's plan with what inference.json says put into its configuration, unless plans.json was edited since."""
     choice = load_choice(model)
     if choice is None:
         return model.plan
     try:
-        return with_choice(model.plan, model.configuration, choice)
+        return with_choice(model.plan, model.configuration, _without_edited(choice, model))
     except MMCCDError as error:
         path = model.path / INFERENCE_FILE
         raise MMCCDError(f"{path} does not fit {PLANS_FILE} ({error}): run mmccd_find_best_configuration again.") from error
@@ -92,3 +135,35 @@ def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan
         score=choice.score,
     )
     return replace(plan, configurations={**plan.configurations, configuration: changed})
+
+
+def _without_edited(choice: InferenceChoice, model: ModelFolder) -> InferenceChoice:
+    """The choice with the plan's own values where a person has edited them: the score, and steps and strips, which were
+    chosen together."""
+    if choice.planned is None:
+        return choice
+    before, now = choice.planned, PlannedInference.of(model.plan.configuration(model.configuration))
+    edited = []
+    if replace(before, score=now.score) != now:
+        edited.append("steps and strips")
+        choice = replace(
+            choice,
+            sampling_steps=now.sampling_steps,
+            strip_stride=now.strip_stride,
+            strips_per_pass=now.strips_per_pass,
+        )
+    if before.score != now.score:
+        edited.append("score")
+        choice = replace(choice, score=now.score)
+    if edited:
+        _tell_once(
+            f"{model.path / PLANS_FILE} was edited after {INFERENCE_FILE} had been chosen: what it says of "
+            f"{' and '.join(edited)} counts. Run mmccd_calibrate if you haven't since."
+        )
+    return choice
+
+
+@lru_cache
+def _tell_once(message: str) -> None:
+    """A command asks for a model's plan several times."""
+    logger.warning(message)

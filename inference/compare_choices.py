@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.chosen import InferenceChoice, TriedRung
+from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_by_kind
@@ -42,7 +42,7 @@ class Tried:
     published : the squared error as published, instead of the calibrated score
     auprc : mean over the kinds of synthetic anomalies, and over the seeds
     by_kind : of each kind
-    by_seed : the mean over the kinds for each seed of the noise
+    by_seed : the mean over the kinds for each seed, of the noise and of the anomalies; the same seeds for every line
     evaluations_per_slice : network evaluations, mean over the healthy slices
     """
 
@@ -71,7 +71,8 @@ def try_choices(
     model : trained
     trial : fold and slices
     scores : to try; None takes :func:`candidate_scores`
-    seeds : of the noise, each of them from its own; one seed's maps can differ from another's more than two step counts do
+    seeds : of the noise and of the anomalies. Maps of two seeds can differ more than those of two step counts do, and how
+        much is found of a few anomalies depends on which they are
     """
     loaded = trial.load(model)
     planned = model.plan.configuration(model.configuration).score
@@ -79,7 +80,10 @@ def try_choices(
     found = []
     for settings in candidate_settings(model, loaded):
         logger.info("%s: %s", model.path.name, _in_words(settings))
-        lines = [_scores_tried(model, trial, one, trial.maps(model, loaded, one), scores) for one in seeded(settings, seeds)]
+        lines = [
+            _scores_tried(model, trial, one, trial.maps(model, loaded, one, draw), scores)
+            for draw, one in enumerate(seeded(settings, seeds))
+        ]
         found += [_mean_over_seeds(several) for several in zip(*lines, strict=True)]
     return found
 
@@ -119,9 +123,9 @@ def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
 def best_of(tried: Sequence[Tried]) -> Tried:
     """The cheapest of those that are as good as the best; of equally cheap ones the best.
 
-    As good is what lies within 1 % of the best AUPRC, or within the standard error of the difference, over the seeds of the
-    noise, but never more than 2 % below (the one-standard-error rule of Breiman et al. 1984): three seeds don't tell apart
-    what is closer, and the dearer of two that can't be told apart isn't the better one.
+    As good is what lies within 1 % of the best AUPRC, or within the standard error of the difference, over the seeds, but
+    never more than 2 % below (the one-standard-error rule of Breiman et al. 1984): three seeds don't tell apart what is
+    closer, and the dearer of two that can't be told apart isn't the better one.
     """
     calibrated = [one for one in tried if not one.published]
     best = max(calibrated, key=lambda one: one.auprc)
@@ -131,13 +135,10 @@ def best_of(tried: Sequence[Tried]) -> Tried:
 
 def _allowance(one: Tried, best: Tried) -> float:
     """How much below the best an AUPRC still counts as good."""
-    noise = math.hypot(*(_standard_error(several.by_seed) for several in (one, best)))
+    differences = np.subtract(best.by_seed, one.by_seed)
+    # A single seed tells nothing of how much it matters.
+    noise = float(np.std(differences, ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
     return float(np.clip(noise, TOLERANCE * best.auprc, MOST_TOLERANCE * best.auprc))
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    """Of the mean; 0 for a single value, which tells nothing of its noise."""
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def best_single(best: Sequence[Tried]) -> Tried:
@@ -152,18 +153,30 @@ def best_single(best: Sequence[Tried]) -> Tried:
     return max(held_out or best, key=lambda one: one.auprc)
 
 
-def choice_of(best: Tried, tried: Sequence[Tried]) -> InferenceChoice:
-    """inference.json for the best of ``tried``."""
+def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, weights_sha256: str = "") -> InferenceChoice:
+    """inference.json for the best of ``tried``.
+
+    Parameters
+    ----------
+    best, tried : lines of one model
+    planned : what its plan says
+    weights_sha256 : see :class:`InferenceChoice`
+    """
     published = max((one.auprc for one in tried if one.published), default=float("nan"))
     return InferenceChoice(
         best.sampling_steps,
         best.strip_stride,
         best.score,
         f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
-        f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len(tried)} within "
-        f"{100 * TOLERANCE:g} % of the best, or within what {len(best.by_seed)} seeds of the noise leave open",
+        f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of "
+        f"{sum(not one.published for one in tried)} within {100 * TOLERANCE:g} % of the best, or within what "
+        f"{len(best.by_seed)} seeds leave open (at most {100 * MOST_TOLERANCE:g} %)",
         best.strips_per_pass,
         rungs_of(tried),
+        planned,
+        best.fold,
+        best.source,
+        weights_sha256,
     )
 
 

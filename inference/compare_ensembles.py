@@ -73,14 +73,14 @@ def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str
 
 
 def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
-    """A model's scores for each seed of the noise."""
+    """A model's scores for each seed, of the noise and of the anomalies."""
     logger.info("%s: once more, for ensembles", model.path.name)
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
     loaded = trial.load(model)
     found = []
-    for settings in seeded(make_settings(plan, model.configuration), SEEDS):
-        maps = trial.maps(model, loaded, settings)
+    for draw, settings in enumerate(seeded(make_settings(plan, model.configuration), SEEDS)):
+        maps = trial.maps(model, loaded, settings, draw)
         calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
         found.append(_Member(maps.altered, [scores_in_units(one.case, calibration)["combined"] for one in maps.altered]))
     return found

@@ -11,7 +11,7 @@ import torch
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, maps_of_altered
+from mmccd_auto.inference.synthetic_check import SEED, AlteredMaps, alter_cases, maps_of_altered
 from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -63,8 +63,18 @@ class SyntheticTrial:
         """The fold of a model, on the device."""
         return load_fold(model, self.fold, self.device, self.extensions)
 
-    def maps(self, model: ModelFolder, loaded: FoldModel, settings: InferenceSettings) -> TrialMaps:
+    def source(self, model: ModelFolder, loaded: FoldModel) -> str:
+        """What the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
+        return find_records(self.preprocessed, self.fold, model.input_modality, loaded.training_cases)[1]
+
+    def maps(self, model: ModelFolder, loaded: FoldModel, settings: InferenceSettings, draw: int = 0) -> TrialMaps:
         """Send the slices through a loaded fold, as they are and altered.
+
+        Parameters
+        ----------
+        model, loaded : whose maps
+        settings : by which they are made
+        draw : number of the drawing of the anomalies; the same ones for all models and settings
 
         Raises
         ------
@@ -77,5 +87,5 @@ class SyntheticTrial:
             healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device)
             for case, indices in choose_healthy_slices(records, self.max_slices).items()
         ]
-        altered = alter_cases(healthy, modality, self.preprocessed, records, self.per_kind)
+        altered = alter_cases(healthy, modality, self.preprocessed, records, self.per_kind, SEED + draw)
         return TrialMaps(healthy, maps_of_altered(altered, loaded, model.plan, settings, self.device), source)

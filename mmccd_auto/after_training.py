@@ -14,6 +14,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
+from mmccd_auto.inference.chosen import PlannedInference
 from mmccd_auto.inference.compare_choices import Tried, best_of, best_single, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.fold_models import choose_folds
@@ -124,7 +125,7 @@ def find_best_configuration(
         found = try_choices(model, SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions))
         name = model.path.resolve().name
         best[name] = best_of(found)
-        choice_of(best[name], found).save(model)
+        choice_of(best[name], found, PlannedInference.of(model.plan.configuration(model.configuration))).save(model)
         calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
         tried += found
     ensembles: list[TriedEnsemble] = []

@@ -54,6 +54,31 @@ def save_json(content: Any, path: str | Path) -> None:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def save_json_once(content: Any, path: str | Path) -> bool:
+    """As :func:`save_json`, unless ``path`` is there already: of several processes that write it the first one wins.
+
+    Returns
+    -------
+    whether it was written
+    """
+    path = Path(path)
+    complete = path.with_name(f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-once-{path.name}")
+    save_json(content, complete)
+    try:
+        # Unlike a renaming, this fails where the file exists.
+        os.link(complete, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without links.
+        if path.exists():
+            return False
+        os.replace(complete, path)
+    finally:
+        complete.unlink(missing_ok=True)
+    return True
+
+
 def load_json(path: str | Path) -> Any:
     """Read a JSON file (UTF-8, with or without the byte order mark that Windows editors add).
 

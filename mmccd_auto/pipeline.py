@@ -30,6 +30,7 @@ from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, check_structure
 from mmccd_auto.training.find_trainer import find_trainer
+from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import fold_folder, model_folder_name
 from mmccd_auto.training.ranks import ALONE, Ranks
 
@@ -147,6 +148,10 @@ def train(
         return output
     # Prediction tells by it whether a scan is what the model knows.
     save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
+    if trainer.cycle_class.masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
+        logger.warning(
+            "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
+        )
     if options.choose_steps and trainer.cycle_class.masked:
         choose_steps(model, str(fold), preprocessed, device, extensions=options.extensions)
     calibrate_model(model, preprocessed, [str(fold)], device=device, extensions=options.extensions)

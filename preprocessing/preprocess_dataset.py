@@ -11,9 +11,7 @@ from mmccd_auto.executor import Outcome, run_cases
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
-from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, remove_case, write_case
-
-FORMAT_VERSION = 3
+from mmccd_auto.preprocessing.slices import FORMAT_VERSION, CaseRecord, case_record_path, remove_case, write_case
 
 
 def preprocess_dataset(

@@ -19,8 +19,10 @@ from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.plans.plan import dataclass_from_json
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 
-# zlib's first level: half of the time of numpy's sixth, for 2 % more bytes.
+# zlib's first level: less time than numpy's sixth, for 2 % more bytes.
 COMPRESSION = 1
+FORMAT_VERSION = 4
+"""Of how slices are made; raised whenever the same scan gives others, so that they are made anew."""
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,22 @@ def read_slices(
 
 
 def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
-    """All complete cases of a preprocessed folder by name, sorted; empty where there is none."""
+    """All complete cases of a preprocessed folder by name, sorted; empty where there is none.
+
+    Raises
+    ------
+    MMCCDError
+        If another version of this package made some of them, by a recipe that scans to predict no longer go through.
+    """
     paths = sorted(Path(folder).glob("*.json"))
-    return {path.stem: CaseRecord.load(path) for path in paths if (path.parent / path.stem).is_dir()}
+    records = {path.stem: CaseRecord.load(path) for path in paths if (path.parent / path.stem).is_dir()}
+    other = [case for case, record in records.items() if record.settings.get("format", FORMAT_VERSION) != FORMAT_VERSION]
+    if other:
+        raise MMCCDError(
+            f"{folder} holds slices that another version of this package made ({', '.join(other[:3])}"
+            f"{', ...' if len(other) > 3 else ''}): run mmccd_plan_and_preprocess again, which makes them anew."
+        )
+    return records
 
 
 def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:

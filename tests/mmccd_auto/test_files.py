@@ -12,7 +12,7 @@ import pytest
 
 from mmccd_auto import files
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json
+from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json, save_json_once
 
 
 def write_and_raise(target, exception):
@@ -155,3 +155,17 @@ def test_missing_json_and_folder(tmp_path):
         load_json(tmp_path / "a.json")
     with pytest.raises(MMCCDError, match="can't be opened"):
         load_json(tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_who_write_once_the_first_one_wins(tmp_path, monkeypatch, links):
+    def no_links(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    path = tmp_path / "folder" / "choice.json"
+    assert save_json_once({"by": "first"}, path)
+    assert not save_json_once({"by": "second"}, path)
+    assert load_json(path) == {"by": "first"}
+    assert [file.name for file in path.parent.iterdir()] == ["choice.json"]

@@ -12,7 +12,14 @@ import pytest
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
-from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slice, read_slices, write_case
+from mmccd_auto.preprocessing.slices import (
+    FORMAT_VERSION,
+    CaseRecord,
+    load_case_records,
+    read_slice,
+    read_slices,
+    write_case,
+)
 
 
 @pytest.fixture
@@ -125,4 +132,14 @@ def test_a_broken_record_is_named(tmp_path, preprocessed: PreprocessedCase) -> N
     del content["geometry"]["grid"]
     path.write_text(json.dumps(content))
     with pytest.raises(MMCCDError, match=r"case_0000_1\.json.*grid"):
+        load_case_records(tmp_path)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_slices_of_another_version_are_refused(tmp_path, preprocessed: PreprocessedCase, mixed: bool) -> None:
+    """Scans to predict no longer go through what made them."""
+    write_case(tmp_path, preprocessed, settings={"format": FORMAT_VERSION - 1})
+    if mixed:
+        write_case(tmp_path, dataclasses.replace(preprocessed, case="new"), settings={"format": FORMAT_VERSION})
+    with pytest.raises(MMCCDError, match=r"another version.*\(case_0000_1\): run mmccd_plan_and_preprocess"):
         load_case_records(tmp_path)
