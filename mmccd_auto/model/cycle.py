@@ -130,11 +130,15 @@ class PublishedModalityCycle(Cycle):
         """What the forward network sees [N, channels, H, W]; the arguments are [N, 1, H, W]."""
         return torch.cat([y_t, condition], dim=1)
 
+    def visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Where the forward network sees x while the strips of ``keep`` are hidden; all [N, 1, H, W]."""
+        return keep
+
     def translate(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
         """Sample y by DDIM (eta 0, no clipping) from noise, given the masked x."""
-        shape = (x.shape[2], x.shape[3])
+        shape, keep = (x.shape[2], x.shape[3]), self.visible(x, keep)
         timesteps = self.schedule.timesteps(sampling.steps, sampling.spacing)
         initial_keys = slice_keys if sampling.share_initial_noise else strip_keys
         y = standard_normal(initial_keys, INITIAL_DRAW, shape, x.device)
@@ -181,13 +185,7 @@ class MaskedModalityCycle(PublishedModalityCycle):
         """One or two strips of random place for each entry of x [N, 1, H, W]; the background stays in sight."""
         shape = (x.shape[2], x.shape[3])
         groups = random_strip_groups(len(x), shape, self.strip_width, self.two_strips_share)
-        return self._show_background(keep_mask_of_groups(groups, shape, self.strip_width, x.device), x)
-
-    def translate(
-        self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
-    ) -> Tensor:
-        """As published, but the background stays in sight."""
-        return super().translate(x, self._show_background(keep, x), sampling, strip_keys, slice_keys)
+        return self.visible(x, keep_mask_of_groups(groups, shape, self.strip_width, x.device))
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """The losses of both networks on one pass of the forward network; see :meth:`Cycle.training_losses`."""
@@ -200,8 +198,8 @@ class MaskedModalityCycle(PublishedModalityCycle):
             "backward": self._weighted_error(backward, x, torch.where(feed, keep, 1.0)),
         }
 
-    @staticmethod
-    def _show_background(keep: Tensor, x: Tensor) -> Tensor:
+    def visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        """``keep``, and all of the background."""
         return torch.where(x == BACKGROUND, 1.0, keep)
 
     def _timesteps(self, count: int, device: torch.device) -> Tensor:

@@ -10,8 +10,9 @@ run, side by side:
 - wall time a slice: the published loop (published_loop.py: strip by strip, all slices in a batch) is timed on a few strips
   and multiplied up to all of them; ours on the same slices, whole; the median of the ratios of several rounds counts;
 - area under the precision-recall curve of the squared error over the brain's pixels of all slices, mean over seeds of the
-  noise for both; the published setting is computed by the package's preset "paper", which tests/inference/test_engine.py
-  holds against a loop. The interval is the 2.5th to 97.5th percentile of 2000 bootstrap samples of the slices.
+  noise for both; the published setting is computed by the package's preset "paper", which
+  tests/inference/test_published_loop.py holds against published_loop.py. The interval is the 2.5th to 97.5th percentile of
+  2000 bootstrap samples: cases are drawn, and slices of each, since slices of one person resemble each other.
 
 FILE.json holds evaluations_ratio, wall_ratio, auprc_ratio, auprc_interval, and what they are made of; with --rungs also the
 AUPRC of every steps and strips that mmccd_train chooses from, and of the preset "cyclic".
@@ -101,12 +102,17 @@ def pixels(slices: list[TestSlices], squared: list[np.ndarray]) -> list[tuple[np
     ]
 
 
-def bootstrap(ours: list[list], paper: list[list]) -> list[float]:
-    """The interval of the ratio of mean AUPRCs (over seeds) when slices are drawn with replacement."""
+def bootstrap(ours: list[list], paper: list[list], cases: list[int]) -> list[float]:
+    """The interval of the ratio of mean AUPRCs (over seeds) when cases, and slices of each, are drawn with replacement.
+
+    ``cases`` holds the number of slices of each case, in their order.
+    """
     random = np.random.default_rng(0)
+    firsts = np.cumsum([0, *cases[:-1]])
     ratios = []
     for _ in tqdm(range(RESAMPLES), desc="bootstrap", leave=False):
-        drawn = random.integers(len(ours[0]), size=len(ours[0]))
+        people = random.integers(len(cases), size=len(cases))
+        drawn = np.concatenate([firsts[one] + random.integers(cases[one], size=cases[one]) for one in people])
         means = [np.mean([auprc([seed[index] for index in drawn]) for seed in seeds]) for seeds in (ours, paper)]
         ratios.append(means[0] / means[1])
     return [float(value) for value in np.percentile(ratios, [2.5, 97.5])]
@@ -175,7 +181,7 @@ def measure(options: argparse.Namespace, path: Path, raw: Path) -> dict:
         "evaluations_ratio": published_evaluations / our_evaluations,
         "wall_ratio": statistics.median(ratios),
         "auprc_ratio": float(np.mean(by_seed["ours"]) / np.mean(by_seed["paper"])),
-        "auprc_interval": bootstrap(found["ours"], found["paper"]),
+        "auprc_interval": bootstrap(found["ours"], found["paper"], [len(one.work.image) for one in slices]),
         "slices": number,
         "cases": len(slices),
         "prevalence": float(np.mean(np.concatenate([lesions for _, lesions in found["ours"][0]]))),

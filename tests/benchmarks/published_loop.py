@@ -2,7 +2,8 @@
 
 For comparison only; see METHOD in arXiv 2308.16150: timesteps 990, 980, ..., 0, DDIM without clipping, y_T drawn once and
 shared by all strips, the noise inside the strip redrawn at every step. The networks are those of a trained cycle, in the
-memory layout that a plain script gives them.
+memory layout that a plain script gives them, and are shown what they were trained with: from MMCCDTrainer's, which never had
+the background hidden from them, it isn't hidden here either.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class PublishedLoop:
         for axis, start in strips:
             hidden = torch.zeros_like(x)
             hidden.narrow(2 + axis, start, min(self.cycle.strip_width, self.patch_size[axis] - start)).fill_(1)
-            y = self._sample(x, 1 - hidden, initial, generator)
+            y = self._sample(x, self.cycle.visible(x, 1 - hidden), initial, generator)
             error += hidden * (x - self.cycle.backward_network(y)) ** 2
             count += hidden
         return error / count.clamp(min=1)
