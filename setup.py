@@ -30,7 +30,7 @@ setup(
     package_dir={f"mmccd_auto.{room}": folder for room, folder in ROOMS.items()} | {"mmccd_auto": "mmccd_auto"},
     package_data={"mmccd_auto": ["py.typed"]},
     install_requires=[
-        "torch>=2.3",
+        "torch>=2.5",
         "SimpleITK>=2.3",
         "batchgenerators>=0.25.1",
         "numpy>=1.24",

@@ -6,21 +6,26 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmccd_auto.devices import sent_to
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.precision import BFLOAT16, choose_precision
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.streaming import Settled
+from mmccd_auto.inference.streaming import Settled, closed_at_the_end
 from mmccd_auto.inference.tiles import tile_corners
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
 
+# How many scans that give no work, as those that failed, may wait for one that is worked on before them: each waits in other
+# stages too.
+WITHOUT_WORK = 2
 logger = logging.getLogger(__name__)
 
 
@@ -115,9 +120,10 @@ def stream_maps(
     """The anomaly maps a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) of scans (arXiv 2308.16150), in their order.
 
     All (slice, tile, strips) of all scans stand in one queue, from which full batches are taken; a scan is asked for when
-    the queue holds less than a batch, so memory doesn't grow with their number. Every noise number depends on the case's
-    name, the slice, the strips and the seed only, so the maps don't depend on the batch size or on what is computed
-    together (up to the rounding of float32, since other batch sizes make other kernels).
+    the queue holds less than a batch, so memory doesn't grow with their number. A scan for which the GPU has no memory
+    beside those before it waits until they are done. Every noise number depends on the case's name, the slice, the strips
+    and the seed only, so the maps don't depend on the batch size or on what is computed together (up to the rounding of
+    float32, since other batch sizes make other kernels).
 
     Parameters
     ----------
@@ -133,27 +139,24 @@ def stream_maps(
 
     Yields
     ------
-    the maps of each scan; or Settled with an MMCCDError, if one of its slices alone does not fit into the GPU's memory, or
-    the network gives values that are not finite
+    the maps of each scan; or Settled with an MMCCDError, if the scan or one of its slices alone does not fit into the GPU's
+    memory, or the network gives values that are not finite; or Settled with a MemoryError
     """
     across_scans = device.type == "cuda" if across_scans is None else across_scans
     engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
     waiting = iter(works)
-    opened: deque[_Scan | Settled] = deque()
-    with tqdm(total=0, desc=description, unit="evaluation", leave=False, disable=not description) as progress:
+    with (
+        closed_at_the_end(waiting),
+        tqdm(total=0, desc=description, unit="evaluation", leave=False, disable=not description) as progress,
+    ):
         while True:
-            while engine.has_room() and not (opened and _is_done(opened[0])):
-                work = next(waiting, None)
-                if work is None:
-                    break
-                opened.append(work if isinstance(work, Settled) else engine.open(work))
-                progress.total += 0 if isinstance(work, Settled) else opened[-1].passes * engine.per_item
+            while engine.wants_another() and engine.open_next(waiting):
+                progress.total = engine.passes * engine.per_item
                 progress.refresh()
-            if not opened:
+            if not engine.opened:
                 return
-            if _is_done(opened[0]):
-                scan = opened.popleft()
-                yield scan if isinstance(scan, Settled) else engine.outcome(scan)
+            if _is_done(engine.opened[0]):
+                yield engine.take()
             else:
                 progress.update(engine.work_on_a_batch() * engine.per_item)
 
@@ -188,7 +191,7 @@ class _Scan:
     def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device) -> None:
         self.work, self.corners = work, corners
         image = torch.from_numpy(np.ascontiguousarray(work.image, dtype=np.float32))
-        self.image = (image.pin_memory() if device.type == "cuda" else image).to(device, non_blocking=True)
+        self.image = sent_to(device, image)
         self.sums = torch.zeros((len(image), 4, *image.shape[1:]), device=device)
         self.passes = self.left = 0
         self.error: MMCCDError | None = None
@@ -228,34 +231,39 @@ class _Engine:
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size
         self.queue: deque[_Item] = deque()
+        self.opened: deque[_Scan | Settled] = deque()
+        # The scan that was asked for and isn't open yet, if there is one.
+        self.asked: list[SliceWork | Settled] = []
+        self.passes = 0
 
-    def has_room(self) -> bool:
-        """Whether another scan is needed to fill a batch."""
-        return len(self.queue) < (self.batch_size if self.across_scans else 1)
+    def wants_another(self) -> bool:
+        """Whether another scan is needed to fill a batch: not while one can be handed out, or waits for memory."""
+        if self.opened and (self.asked or _is_done(self.opened[0])):
+            return False
+        room = len(self.queue) < (self.batch_size if self.across_scans else 1)
+        return room and sum(map(_is_done, self.opened)) < WITHOUT_WORK
 
-    def open(self, work: SliceWork) -> _Scan:
-        """Put a scan's items into the queue."""
-        scan = _Scan(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
-        seed = self.settings.seed
-        for tile, (top, left) in enumerate(scan.corners):
-            for position, brain in enumerate(self._tile(work.brain, top, left)):
-                if not brain.any():
-                    continue
-                slice_key = combine_keys(work.case, work.indices[position], top, left, seed)
-                for strips in self._passes(brain):
-                    key = combine_keys(slice_key, *(number for strip in strips for number in (strip.axis, strip.start)))
-                    self.queue.append(_Item(scan, position, tile, strips, key, slice_key))
-                    scan.passes += 1
-        scan.left = scan.passes
-        return scan
+    def open_next(self, waiting: Iterator[SliceWork | Settled]) -> bool:
+        """Open the next scan, or keep it for later if there is no memory for it yet; False where there is none left."""
+        self.asked = self.asked or list(islice(waiting, 1))
+        if not self.asked:
+            return False
+        opened = self.asked[0] if isinstance(self.asked[0], Settled) else self._open(self.asked[0])
+        if opened is not None:
+            self.opened.append(opened)
+            self.asked.clear()
+        return True
 
-    def outcome(self, scan: _Scan) -> SliceMaps | Settled:
-        """The maps of a scan that is done with, or the error that ended it."""
+    def take(self) -> SliceMaps | Settled:
+        """The maps of the first of the scans, which is done with, or the error that ended it; it is held on to no longer."""
+        scan = self.opened.popleft()
+        if isinstance(scan, Settled):
+            return scan
+        if scan.error is not None:
+            return Settled(scan.error)
         try:
-            if scan.error is not None:
-                raise scan.error
             return scan.maps(scan.passes * self.per_item)
-        except MMCCDError as error:
+        except (MMCCDError, MemoryError) as error:
             return Settled(error)
 
     def work_on_a_batch(self) -> int:
@@ -275,9 +283,52 @@ class _Engine:
         # Here, not in the handler: an exception that is being handled holds on to the tensors of its frames.
         return done or self._give_back(batch)
 
-    def _give_back(self, batch: list[_Item]) -> int:
+    def _open(self, work: SliceWork) -> _Scan | Settled | None:
+        """Put a scan's items into the queue; None where the GPU has no memory for it before the others are done."""
+        opened = self._try_to_open(work)
+        if opened is not None:
+            return opened
+        self._empty_cache()
+        if self.opened:
+            return None
+        return self._try_to_open(work) or Settled(
+            MMCCDError(
+                f"{work.case}: its slices do not fit into the free memory of {self.device}: free the GPU of other work or "
+                "use -device cpu."
+            )
+        )
+
+    def _try_to_open(self, work: SliceWork) -> _Scan | Settled | None:
+        try:
+            scan = _Scan(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
+            items = list(self._items(scan))
+        except MemoryError as error:
+            return Settled(error)
+        except torch.cuda.OutOfMemoryError:
+            return None
+        scan.passes = scan.left = len(items)
+        self.passes += len(items)
+        self.queue.extend(items)
+        return scan
+
+    def _items(self, scan: _Scan) -> Iterator[_Item]:
+        """Every pass of a scan; slices without brain give none."""
+        work = scan.work
+        for tile, (top, left) in enumerate(scan.corners):
+            for position, brain in enumerate(self._tile(work.brain, top, left)):
+                if not brain.any():
+                    continue
+                slice_key = combine_keys(work.case, work.indices[position], top, left, self.settings.seed)
+                for strips in self._passes(brain):
+                    key = combine_keys(slice_key, *(number for strip in strips for number in (strip.axis, strip.start)))
+                    yield _Item(scan, position, tile, strips, key, slice_key)
+
+    def _empty_cache(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _give_back(self, batch: list[_Item]) -> int:
+        self._empty_cache()
         if len(batch) > 1:
             self.queue.extendleft(reversed(batch))
             self.batch_size = len(batch) // 2
@@ -315,8 +366,8 @@ class _Engine:
         x = torch.stack(tiles)[:, None]
         keep = self._keep(batch)
         hidden = 1 - keep if self.hides else torch.ones_like(keep)
-        strip_keys = torch.tensor([item.strip_key for item in batch], device=self.device)
-        slice_keys = torch.tensor([item.slice_key for item in batch], device=self.device)
+        strip_keys = sent_to(self.device, torch.tensor([item.strip_key for item in batch]))
+        slice_keys = sent_to(self.device, torch.tensor([item.slice_key for item in batch]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
             reconstruction = self.cycle.reconstruct(x, keep, self.settings.sampling, strip_keys, slice_keys)
         reconstruction = reconstruction.float()

@@ -34,7 +34,7 @@ from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan
-from mmccd_auto.inference.streaming import Settled, behind, each, part_of_each, split
+from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.volume_names import volume_ending, walk
 
 if TYPE_CHECKING:
@@ -140,8 +140,10 @@ def predict_folder(
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
         run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
-        with only_what_is_new():
-            return run_over_cases(listing.cases, run.rows(listing.cases, continue_prediction), output)
+        rows = run.rows(listing.cases, continue_prediction)
+        # However the run ends, the threads that read from the workspace end before it goes.
+        with only_what_is_new(), closed_at_the_end(rows):
+            return run_over_cases(listing.cases, rows, output)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import torch
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.remembered import recall, remember
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
+from mmccd_auto.training.mixed_precision import gpu_has_bfloat16
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = ("auto", FLOAT32, BFLOAT16)
 WARM_UPS, TIMED = 2, 3
-_known: dict[tuple, str] = {}
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +27,7 @@ def choose_precision(
     Parameters
     ----------
     wanted : "float32", "bfloat16" (autocast), or "auto": what is quicker of both on a GPU that has bfloat16, by timing some
-        batches once per process; float32 elsewhere, since a CPU is slower with bfloat16 unless it has units for it
+        batches once; float32 elsewhere, since a CPU is slower with bfloat16 unless it has units for it
     cycle : in evaluation mode, on ``device``
     device : to compute on
     patch_size : (rows, columns) px
@@ -41,7 +42,7 @@ def choose_precision(
         raise MMCCDError(f"precision {wanted} is none of {', '.join(PRECISIONS)}.")
     if wanted != "auto":
         return wanted
-    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+    if device.type != "cuda" or not gpu_has_bfloat16(device):
         return FLOAT32
     return quickest_precision((FLOAT32, BFLOAT16), cycle, device, patch_size, batch_size)
 
@@ -49,25 +50,38 @@ def choose_precision(
 def quickest_precision(
     candidates: Sequence[str], cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
 ) -> str:
-    """Time one diffusion step and the way back of random slices in each precision; what was found is remembered.
+    """Time one diffusion step and the way back of random slices in each precision.
 
-    A batch that doesn't fit into the memory is halved for this.
+    What was found is remembered for this kind of device, torch and network, whatever the batch size, from one command to the
+    next: a map must not depend on what else the machine did, or on ``--batch_size``. A batch that doesn't fit into the
+    memory is halved for this; where a single slice doesn't fit, it is float32, and not remembered.
     """
+    key = _key(candidates, cycle, device, patch_size)
+    known = recall(key)
+    if known in candidates:
+        return known
+    seconds: dict[str, float] = {}
+    while len(seconds) < len(candidates):
+        try:
+            seconds = {one: _seconds(one, cycle, device, patch_size, batch_size) for one in candidates}
+        except torch.cuda.OutOfMemoryError:
+            if batch_size == 1:
+                return FLOAT32
+            batch_size //= 2
+    quickest = min(candidates, key=seconds.__getitem__)
+    remember(key, quickest)
+    told = ", ".join(f"{one} {1000 * value:.0f} ms" for one, value in seconds.items())
+    logger.info("%s for batches of %d: %s is taken (%s)", device, batch_size, quickest, told)
+    return quickest
+
+
+def _key(candidates: Sequence[str], cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int]) -> str:
+    """What a timing holds for, in words."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     size = sum(parameter.numel() for parameter in cycle.parameters())
-    key = (tuple(candidates), str(device), cycle.name, size, tuple(patch_size), batch_size)
-    if key not in _known:
-        seconds = {}
-        while len(seconds) < len(candidates):
-            try:
-                seconds = {one: _seconds(one, cycle, device, patch_size, batch_size) for one in candidates}
-            except torch.cuda.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size //= 2
-        _known[key] = min(candidates, key=seconds.__getitem__)
-        told = ", ".join(f"{one} {1000 * value:.0f} ms" for one, value in seconds.items())
-        logger.info("%s for batches of %d: %s is taken (%s)", device, batch_size, _known[key], told)
-    return _known[key]
+    rows, columns = patch_size
+    network = f"{cycle.name} with {size} weights, {rows} x {columns} px"
+    return f"{' or '.join(candidates)}: {name}, torch {torch.__version__}, {network}"
 
 
 @torch.inference_mode()

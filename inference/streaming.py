@@ -1,4 +1,8 @@
-"""Cases on their way through the stages of prediction: each stage works on one case while the next is read already."""
+"""Cases on their way through the stages of prediction: each stage works on one case while the next is read already.
+
+A stage that ends, by an error or because it is closed, closes what it reads from: who closes the last stage has ended all of
+them, and their threads, also while somebody holds on to the error.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import Queue
 from typing import Any, TypeVar
@@ -28,10 +33,15 @@ class Settled:
 
     Attributes
     ----------
-    outcome : a result, or the MMCCDError or MemoryError that ended the case
+    outcome : a result, or the MMCCDError or MemoryError that ended the case; of an error, and of those that led to it, only
+        the messages are kept, since the frames of a traceback hold the case's arrays
     """
 
     outcome: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.outcome, BaseException):
+            _forget_frames(self.outcome)
 
 
 def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]:
@@ -46,20 +56,22 @@ def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]
         If one stream is shorter than another.
     """
     iterators = [iter(stream) for stream in streams]
-    while items := _next_of(iterators):
-        outcome = [_outcome_of(function, items)]
-        # A case in memory is large: nothing of it is held on to while the next one is waited for.
-        del items
-        yield outcome.pop()
+    with closed_at_the_end(*iterators):
+        while items := _next_of(iterators):
+            outcome = [_outcome_of(function, items)]
+            # A case in memory is large: nothing of it is held on to while the next one is waited for.
+            del items
+            yield outcome.pop()
 
 
 def part_of_each(name: str, items: Iterable[Any]) -> Iterator[Any]:
     """The attribute ``name`` of every item; what is settled is handed on. No work: it waits for no other stage."""
     iterator = iter(items)
-    while (item := next(iterator, _END)) is not _END:
-        part = [item if isinstance(item, Settled) else getattr(item, name)]
-        del item
-        yield part.pop()
+    with closed_at_the_end(iterator):
+        while (item := next(iterator, _END)) is not _END:
+            part = [item if isinstance(item, Settled) else getattr(item, name)]
+            del item
+            yield part.pop()
 
 
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
@@ -91,8 +103,12 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 def split(items: Iterable[Item], count: int) -> list[Iterator[Item]]:
     """The same items ``count`` times over, for consumers in several threads; what one hasn't asked for yet is kept, and no
-    more (itertools.tee keeps up to 57 items that all have had)."""
-    source, lock = iter(items), threading.Lock()
+    more (itertools.tee keeps up to 57 items that all have had).
+
+    They work on the same cases: the first one that stops early (``close``) closes what all of them read from.
+    """
+    # By a thread's garbage collector a consumer may be closed in the middle of that thread's own turn.
+    source, lock = iter(items), threading.RLock()
     waiting: list[deque[Item]] = [deque() for _ in range(count)]
     return [_from_shared(source, lock, waiting, own) for own in waiting]
 
@@ -103,22 +119,50 @@ def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[An
     Where making the next items fails, the last result is handed out first.
     """
     iterators = [iter(stream) for stream in streams]
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, closed_at_the_end(*iterators):
         pending: Future | None = None
-        try:
-            while items := _next_of(iterators):
-                before, pending = pending, pool.submit(_outcome_of, function, items)
-                del items
-                if before is not None:
-                    yield before.result()
-        except GeneratorExit:
-            raise
-        except BaseException:
-            if pending is not None:
-                yield pending.result()
-            raise
+        while True:
+            try:
+                items = _next_of(iterators)
+            except BaseException:
+                if pending is not None:
+                    yield pending.result()
+                raise
+            if items is None:
+                break
+            before, pending = pending, pool.submit(_outcome_of, function, items)
+            del items
+            if before is not None:
+                yield before.result()
         if pending is not None:
             yield pending.result()
+
+
+@contextmanager
+def closed_at_the_end(*streams: Iterator[Any]) -> Iterator[None]:
+    """Within this the streams are read; at its end they are closed, the last one first, where they can be."""
+    with ExitStack() as stack:
+        for stream in streams:
+            stack.callback(_close, stream)
+        yield
+
+
+def _close(stream: Iterator[Any]) -> None:
+    # Generators can be closed, the iterator of a list can't.
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Take the tracebacks off an error and off all that led to it."""
+    errors, seen = [error], set()
+    while errors:
+        one = errors.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            errors += [one.__cause__, one.__context__]
 
 
 def _next_of(iterators: Sequence[Iterator[Any]]) -> tuple | None:
@@ -161,22 +205,25 @@ def _make(items: Iterator[Any], ready: Queue, places: threading.Semaphore, stopp
     except BaseException as error:
         ready.put(("error", error))
     finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        _close(items)
 
 
 def _from_shared(
-    source: Iterator[Item], lock: threading.Lock, waiting: list[deque[Item]], own: deque[Item]
+    source: Iterator[Item], lock: threading.RLock, waiting: list[deque[Item]], own: deque[Item]
 ) -> Iterator[Item]:
     """The items of one consumer: those that wait for it, then new ones, which then wait for the others."""
-    while True:
-        if not own:
-            # What waits already is taken without the lock, while another consumer waits for the next one.
-            with lock:
-                if not own and not _share_next(source, waiting):
-                    return
-        yield own.popleft()
+    try:
+        while True:
+            if not own:
+                # What waits already is taken without the lock, while another consumer waits for the next one.
+                with lock:
+                    if not own and not _share_next(source, waiting):
+                        return
+            yield own.popleft()
+    finally:
+        # What another consumer is having made in its thread is waited for.
+        with lock:
+            _close(source)
 
 
 def _share_next(source: Iterator[Item], waiting: list[deque[Item]]) -> bool:

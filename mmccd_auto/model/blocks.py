@@ -1,6 +1,7 @@
 """The parts of the U-Net: residual block, self-attention, time embedding (ADM; Dhariwal & Nichol, 2021).
 
-All of them keep the memory format of their input, so that a network with channels_last weights never copies.
+On a CPU all of them keep the memory format of their input. On CUDA torch's group norm gives contiguous maps, whatever it is
+given, and the convolution after it brings them back into the format of its weights.
 """
 
 from __future__ import annotations
@@ -108,9 +109,11 @@ class ResidualBlock(nn.Module):
 
 
 def _scaled_and_shifted(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x [N, C, H, W] times ``scale`` plus ``shift``, both [N, C, 1, 1], in the way that is quicker for the memory format."""
+    """x [N, C, H, W] times ``scale`` plus ``shift``, both [N, C, 1, 1], in the way that is quicker there."""
     # On a CPU addcmul is slow, in bfloat16 five times as slow, where a channel's values lie side by side.
-    return x * scale + shift if x.is_contiguous() else torch.addcmul(shift, x, scale)
+    if x.device.type == "cpu" and x.is_contiguous():
+        return x * scale + shift
+    return torch.addcmul(shift, x, scale)
 
 
 class AttentionBlock(nn.Module):

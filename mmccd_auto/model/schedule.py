@@ -20,7 +20,7 @@ class DiffusionSchedule:
     """Tables of the diffusion q(y_t | y_0) = N(sqrt(abar_t) y_0, (1 - abar_t) I), t in 0..T-1 (Ho et al., 2020).
 
     The tables are float64, because 1 - abar_t loses digits otherwise; what is computed from them has the dtype and the
-    device of the given slices.
+    device of the given slices. Each table is sent to a device once and kept there, since sending it is waited for.
 
     Parameters
     ----------
@@ -56,6 +56,7 @@ class DiffusionSchedule:
         self._posterior_y0 = self.betas * before.sqrt() / (1 - self.alphas_cumprod)
         self._posterior_yt = (1 - self.betas).sqrt() * (1 - before) / (1 - self.alphas_cumprod)
         self._posterior_variance = self.betas * (1 - before) / (1 - self.alphas_cumprod)
+        self._sent: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def q_sample(self, y0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Diffuse y_0 to timestep t: sqrt(abar_t) y_0 + sqrt(1 - abar_t) noise (DDPM, equation 4).
@@ -65,7 +66,7 @@ class DiffusionSchedule:
         y0, noise : [N, 1, H, W]
         t : int64 [N], 0..T-1
         """
-        return _at(self._signal, t, y0) * y0 + _at(self._noise, t, y0) * noise
+        return self._at("_signal", t, y0) * y0 + self._at("_noise", t, y0) * noise
 
     def posterior_mean_variance(self, y0: Tensor, y_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [N, 1, H, W] and variance [N, 1, 1, 1] of q(y_{t-1} | y_t, y_0) (DDPM, equations 6 and 7).
@@ -75,8 +76,8 @@ class DiffusionSchedule:
         y0, y_t : [N, 1, H, W]
         t : int64 [N], 0..T-1; at 0 the mean is y0 and the variance 0
         """
-        mean = _at(self._posterior_y0, t, y_t) * y0 + _at(self._posterior_yt, t, y_t) * y_t
-        return mean, _at(self._posterior_variance, t, y_t)
+        mean = self._at("_posterior_y0", t, y_t) * y0 + self._at("_posterior_yt", t, y_t) * y_t
+        return mean, self._at("_posterior_variance", t, y_t)
 
     def ddim_step(self, y0_hat: Tensor, y_t: Tensor, t: int, t_previous: int) -> Tensor:
         """One deterministic step back, eta 0, without clipping (DDIM, equation 12, in terms of the predicted y_0).
@@ -118,7 +119,11 @@ class DiffusionSchedule:
         offsets = [index * total // steps for index in range(steps)]
         return [total - 1 - offset for offset in offsets] if spacing == "trailing" else offsets[::-1]
 
-
-def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-    """The entries ``t`` [N] of a table as [N, 1, 1, 1] with the dtype and device of ``like``."""
-    return table.to(like.dtype).to(like.device)[t.to(like.device)].reshape(-1, 1, 1, 1)
+    def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """The entries ``t`` [N] of the table ``name`` as [N, 1, 1, 1] with the dtype and device of ``like``."""
+        key = (name, like.dtype, like.device)
+        if key not in self._sent:
+            # What is made in inference mode is of use there only; copy: also where there is nothing to convert.
+            with torch.inference_mode(False):
+                self._sent[key] = getattr(self, name).to(like.dtype, copy=True).to(like.device)
+        return self._sent[key][t.to(like.device)].reshape(-1, 1, 1, 1)

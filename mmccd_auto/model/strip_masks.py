@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmccd_auto.devices import sent_to
+
 Coverage = Literal["even", "published"]
 ROWS, COLUMNS = 0, 1
 GAP_IN_WIDTHS = 1
@@ -202,8 +204,8 @@ def keep_mask(
     width : px of a strip
     device : of the result
     """
-    axes = torch.tensor([strip.axis for strip in strips], dtype=torch.int64, device=device).reshape(-1, 1, 1, 1)
-    starts = torch.tensor([strip.start for strip in strips], dtype=torch.int64, device=device).reshape(-1, 1, 1, 1)
+    places = torch.tensor([[strip.axis for strip in strips], [strip.start for strip in strips]], dtype=torch.int64)
+    axes, starts = sent_to(device, places)[:, :, None, None, None]
     rows = torch.arange(shape[0], device=device).reshape(1, 1, -1, 1)
     columns = torch.arange(shape[1], device=device).reshape(1, 1, 1, -1)
     position = torch.where(axes == ROWS, rows, columns)

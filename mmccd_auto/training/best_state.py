@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from mmccd_auto.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
+from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 
 Judge = Callable[[Reconstructor], float]
 """Says how good a cycle in evaluation mode is, the more the better, always alike."""
 BEST_FACTOR = 1.01
 """By how much an earlier state must be better than the last one to be preferred: judgements vary."""
+logger = logging.getLogger(__name__)
 
 
 def is_judged(epoch: int, num_epochs: int, judgements: int) -> bool:
@@ -31,6 +37,30 @@ def epoch_to_predict_with(records: Sequence[dict[str, Any]], last: int) -> int:
         return last
     best = max(judged, key=judged.__getitem__)
     return best if judged[best] > BEST_FACTOR * judged[last] else last
+
+
+def save_final(last: Checkpoint, records: Sequence[dict[str, Any]], folder: Path) -> Path:
+    """Write checkpoint_final.pth into a fold's folder: the best state where it is clearly better than the last one.
+
+    Parameters
+    ----------
+    last : the last state
+    records : of the training log
+    folder : of the fold, with checkpoint_best.pth where a judge was asked
+
+    Returns
+    -------
+    path of the file
+    """
+    path = folder / CHECKPOINT_FINAL
+    best = epoch_to_predict_with(records, last.epoch)
+    if best == last.epoch:
+        save_checkpoint(last, path)
+        return path
+    logger.info("%s: the state after epoch %d, which finds synthetic anomalies better than the last", path, best)
+    with atomic_path(path) as temporary:
+        shutil.copyfile(folder / CHECKPOINT_BEST, temporary)
+    return path
 
 
 def _judgements(records: Sequence[dict[str, Any]]) -> dict[int, float]:

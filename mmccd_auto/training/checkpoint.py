@@ -42,7 +42,8 @@ class Checkpoint:
     raw_weights : the cycle's weights after the last step
     optimizer : its state; empty in a final checkpoint
     gradient_scaler : state of the fp16 loss scaling; empty where there was none
-    record : how it was made: versions, device, training cases, numbers of slices and subjects
+    record : how it was made: versions, device, precision, processes, parts of a batch, training cases, numbers of slices and
+        subjects
     """
 
     method: str

@@ -239,11 +239,15 @@ def _checked(augmenter: SingleThreadedAugmenter | MultiThreadedAugmenter) -> Ite
         yield batch
 
 
-def memory_limit(processes: int) -> int:
+def memory_limit(processes: int, trainings: int = 1) -> int:
     """Bytes that training slices may take in one process, so that all workers together stay within the limit.
 
     Forked workers share the parent's memory; spawned ones hold a copy each.
+
+    Parameters
+    ----------
+    processes : workers of this training process
+    trainings : training processes on this machine that train together, each of which holds the slices
     """
-    if processes == 0 or multiprocessing.get_start_method() == "fork":
-        return MEMORY_LIMIT
-    return MEMORY_LIMIT // (processes + 1)
+    copies = 1 if processes == 0 or multiprocessing.get_start_method() == "fork" else processes + 1
+    return MEMORY_LIMIT // (copies * trainings)

@@ -91,6 +91,25 @@ def prepare_anew(output: Path) -> None:
         logger.warning("%s was chosen for the training that was here before: it is removed", choice)
 
 
+def warn_of_other_circumstances(found: Checkpoint, expected: Checkpoint, path: Path) -> None:
+    """Tell where a training goes on as it may, but not to the same end as if it had not been interrupted.
+
+    Parameters
+    ----------
+    found, expected, path : as for :func:`check_same_training`
+    """
+    for name, text in (("processes", "by %s processes"), ("precision", "in %s")):
+        before, now = found.record.get(name), expected.record[name]
+        # Checkpoints of earlier versions don't tell.
+        if before not in (None, now):
+            logger.warning(
+                f"%s was trained {text}, and goes on with %s: it won't end quite as it would have without that change.",
+                path,
+                before,
+                now,
+            )
+
+
 def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> None:
     """Make sure that a training can go on from a checkpoint.
 

@@ -23,11 +23,11 @@ def training_dtype(device: torch.device, network: NetworkPlan) -> torch.dtype:
 
     Returns
     -------
-    bfloat16 on CUDA devices that have it, else float16 there; on a CPU bfloat16 where it has units for it and the network
-    has at least :data:`NARROWEST` base channels; float32 (no autocast) in all other cases
+    bfloat16 on CUDA devices that have units for it, else float16 there; on a CPU bfloat16 where it has units for it and the
+    network has at least :data:`NARROWEST` base channels; float32 (no autocast) in all other cases
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if gpu_has_bfloat16(device) else torch.float16
     if device.type == "cpu" and network.base_channels >= NARROWEST and cpu_has_bfloat16_units():
         return torch.bfloat16
     return torch.float32
@@ -36,6 +36,14 @@ def training_dtype(device: torch.device, network: NetworkPlan) -> torch.dtype:
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
     """Autocast to ``dtype``; nothing for float32."""
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def gpu_has_bfloat16(device: torch.device) -> bool:
+    """Whether this CUDA device has units for bfloat16: NVIDIA's from Ampere on, and all of AMD's that torch serves.
+
+    ``torch.cuda.is_bf16_supported`` counts older ones, too, which emulate it, and asks the current device.
+    """
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def cpu_has_bfloat16_units() -> bool:

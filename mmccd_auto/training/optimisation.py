@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
+from mmccd_auto.training.checkpoint import Checkpoint
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.ranks import ALONE, Ranks
 
@@ -40,9 +43,23 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
 
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over all that an unfinished training had come to."""
+        self.cycle.load_state_dict(checkpoint.raw_weights)
+        self.ema.model.load_state_dict(checkpoint.weights)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        lay_out_as_weights(self.optimizer)
+        if checkpoint.gradient_scaler:
+            self.scaler.load_state_dict(checkpoint.gradient_scaler)
+        self.epoch, self.step = checkpoint.epoch, checkpoint.step
+
 
 class Optimisation:
     """Takes optimiser steps.
+
+    Parts of a batch, and processes, minimise the mean of the losses that each has on its own slices. That is the loss of the
+    whole batch where this is a mean over slices. A mean with weights of its own, as the default trainer's, in which hidden
+    pixels weigh more, divides by each part's sum of weights: its gradient differs a little from the whole batch's.
 
     Parameters
     ----------
@@ -88,7 +105,7 @@ class Optimisation:
         losses = self._gradients(state, images)
         while losses is None:
             losses = self._gradients(state, images)
-        self.ranks.average([one.grad for one in state.cycle.parameters() if one.grad is not None])
+        self._average_gradients(state.cycle)
         state.scaler.unscale_(state.optimizer)
         for network in state.cycle.children():
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.gradient_clip)
@@ -98,6 +115,14 @@ class Optimisation:
         state.step += 1
         return losses
 
+    def _average_gradients(self, cycle: Reconstructor) -> None:
+        if self.ranks.count > 1:
+            # A network that one process's losses leave out has a gradient in another: all must average the same.
+            for parameter in cycle.parameters():
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        self.ranks.average([one.grad for one in cycle.parameters() if one.grad is not None])
+
     def _gradients(self, state: TrainingState, images: Tensor) -> dict[str, Tensor] | None:
         """The losses, their gradients being summed up in the parameters; None where the memory did not suffice, and more
         parts are to be tried."""
@@ -105,21 +130,63 @@ class Optimisation:
         sums: dict[str, Tensor] = {}
         try:
             for part in images.chunk(self.parts):
-                x, y = part.split(1, dim=1)
-                with self.autocast():
-                    losses = self.losses_of(state.cycle, x.contiguous(), y.contiguous())
-                share = len(part) / len(images)
-                state.scaler.scale(share * sum(losses.values())).backward()
-                for name, loss in losses.items():
-                    sums[name] = sums.get(name, 0) + share * loss.detach()
+                for name, loss in self._gradients_of_part(state, part, len(part) / len(images)).items():
+                    sums[name] = sums.get(name, 0) + loss
         except torch.cuda.OutOfMemoryError:
             if self.parts >= len(images):
                 raise
             self.parts = min(2 * self.parts, len(images))
         else:
             return sums
-        # Here, not in the handler: an exception that is being handled holds on to the tensors of its frames.
+        # Here, not in the handler: an exception that is being handled holds on to the tensors of its frames. So would this
+        # method's own, if it had any of the part that failed.
         state.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         logger.warning("the GPU's memory is too small for this batch: each is worked on in %d parts now.", self.parts)
         return None
+
+    def _gradients_of_part(self, state: TrainingState, part: Tensor, share: float) -> dict[str, Tensor]:
+        """Add the gradients of a part of the batch; gives what its losses add to the batch's, without gradient."""
+        x, y = part.split(1, dim=1)
+        with self.autocast():
+            losses = self.losses_of(state.cycle, x.contiguous(), y.contiguous())
+        state.scaler.scale(share * sum(losses.values())).backward()
+        return {name: share * loss.detach() for name, loss in losses.items()}
+
+
+def lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Lay out what the optimiser keeps of each weight tensor, Adam's moments for instance, in memory as the weights are.
+
+    ``load_state_dict`` keeps the layout that the state was saved in, another one where the training was begun on another
+    device; and a fused optimiser on a CPU takes weights and state in the order of memory, without a look at the layout.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def check_same_start(state: TrainingState, ranks: Ranks) -> None:
+    """Make sure that all processes begin with the same weights: only gradients are exchanged from then on.
+
+    Raises
+    ------
+    MMCCDError
+        In all of them, if they don't.
+    """
+    if ranks.count == 1:
+        return
+    starts = ranks.gather((state.epoch, state.step, _checksum(state.cycle)))
+    if len(set(starts)) > 1:
+        told = "; ".join(f"process {rank}: epoch {epoch}, step {step}" for rank, (epoch, step, _) in enumerate(starts))
+        raise MMCCDError(
+            f"the processes that train together don't begin with the same weights ({told}): give all of them the same "
+            "results folder, and the same networks."
+        )
+
+
+def _checksum(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as distributed
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmccd_auto.errors import MMCCDError
 
+Told = TypeVar("Told")
 PATIENCE = timedelta(hours=12)
 """Others wait so long for the leading process, which validates, judges and calibrates alone."""
 
@@ -24,10 +26,12 @@ class Ranks:
     ----------
     rank : 0 .. count - 1; the first one leads: it alone writes files
     count : of processes
+    local_count : of those on this machine
     """
 
     rank: int = 0
     count: int = 1
+    local_count: int = 1
 
     @property
     def leads(self) -> bool:
@@ -60,6 +64,20 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def gather(self, told: Told) -> list[Told]:
+        """What every process tells, the leading one first. Each waits here for the last of them."""
+        if self.count == 1:
+            return [told]
+        found: list[Told | None] = [None] * self.count
+        distributed.all_gather_object(found, told)
+        return found
+
+    def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Every number's mean over the processes; one that a process doesn't have is 0 there."""
+        everyones = self.gather(dict(numbers))
+        names = dict.fromkeys(name for one in everyones for name in one)
+        return {name: sum(one.get(name, 0.0) for one in everyones) / self.count for name in names}
+
 
 ALONE = Ranks()
 
@@ -69,7 +87,7 @@ def join_ranks(environment: Mapping[str, str], device: torch.device) -> tuple[Ra
 
     Parameters
     ----------
-    environment : where torchrun says RANK, WORLD_SIZE and LOCAL_RANK
+    environment : where torchrun says RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE
     device : "cuda" gives every process a GPU of its own; on the CPU they share the cores
 
     Returns
@@ -94,7 +112,8 @@ def join_ranks(environment: Mapping[str, str], device: torch.device) -> tuple[Ra
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return Ranks(distributed.get_rank(), distributed.get_world_size()), device
+    count = distributed.get_world_size()
+    return Ranks(distributed.get_rank(), count, int(environment.get("LOCAL_WORLD_SIZE", count))), device
 
 
 def leave_ranks() -> None:

@@ -6,25 +6,23 @@ import contextlib
 import dataclasses
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
+from mmccd_auto.devices import sent_to, training_memory_format
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
 from mmccd_auto.training.augmentation import default_augmentation
-from mmccd_auto.training.best_state import Judge, best_judgement, epoch_to_predict_with, is_judged
+from mmccd_auto.training.best_state import Judge, best_judgement, is_judged, save_final
 from mmccd_auto.training.checkpoint import (
     CHECKPOINT_BEST,
     CHECKPOINT_FINAL,
@@ -50,12 +48,13 @@ from mmccd_auto.training.fold_folder import (
     prepare_anew,
     prepare_model_folder,
     remove_unfinished_files,
+    warn_of_other_circumstances,
 )
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
-from mmccd_auto.training.optimisation import Optimisation, TrainingState
+from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_same_start
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.ranks import ALONE, Ranks
-from mmccd_auto.training.validation import example_of, mean_losses
+from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class Trainer:
         self.fold = str(fold)
         self.preprocessed, self.output = Path(preprocessed), Path(output)
         self.device, self.processes = torch.device(device), processes
-        self.dtype = training_dtype(self.device, plan.network)
+        self.dtype = self.number_format()
         self.dataset_content = dataset_content
         self.judge = judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
@@ -131,7 +130,7 @@ class Trainer:
                 raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")
         self.seed = seed_of(self.settings.seed, self.fold)
         self.ranks, self.share_of_batch = ranks, ranks.share(self.settings.batch_size)
-        self.optimisation = Optimisation(self.training_losses, self.autocast, self.settings.gradient_clip, ranks)
+        self.optimisation = Optimisation(self.training_losses, self._autocast, self.settings.gradient_clip, ranks)
         self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities)
         self.log = TrainingLog(self.output / LOG_FILE)
 
@@ -176,8 +175,17 @@ class Trainer:
         """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
         return default_augmentation(self.plan.patch_size, self.plan.slice_axis)
 
+    def number_format(self) -> torch.dtype:
+        """What the networks compute in, besides float32 for weights: asked once; float16 brings loss scaling with it."""
+        return training_dtype(self.device, self.plan.network)
+
     def on_epoch_end(self, record: EpochRecord, state: TrainingState) -> None:
-        """Called after each epoch, once its log line and checkpoint are written."""
+        """Called after each epoch, once its log line and checkpoint are written: what it changes of the state isn't in that
+        checkpoint yet.
+
+        Where several processes train together, each of them calls it, with the record of the one that leads. What it changes
+        it must change alike in all of them; ``self.ranks.leads`` tells which one writes files.
+        """
 
     def train(self, resume: bool = False) -> Path:
         """Train until the last epoch.
@@ -224,9 +232,13 @@ class Trainer:
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
         if found is not None:
-            check_same_training(found, self._checkpoint(state, final=True), latest)
-        if found is not None:
-            self._restore(state, found)
+            expected = self._checkpoint(state, final=True)
+            check_same_training(found, expected, latest)
+            if self.ranks.leads:
+                warn_of_other_circumstances(found, expected, latest)
+            state.restore(found)
+            self.optimisation.parts = found.record.get("batch_parts", 1)
+        check_same_start(state, self.ranks)
         if self.ranks.leads:
             self._prepare_folder(state, found, resume)
         return state
@@ -242,14 +254,6 @@ class Trainer:
                 logger.info("%s: there is no %s to continue from; the training begins anew", self.output, CHECKPOINT_LATEST)
             prepare_anew(self.output)
 
-    def _restore(self, state: TrainingState, checkpoint: Checkpoint) -> None:
-        state.cycle.load_state_dict(checkpoint.raw_weights)
-        state.ema.model.load_state_dict(checkpoint.weights)
-        state.optimizer.load_state_dict(checkpoint.optimizer)
-        if checkpoint.gradient_scaler:
-            state.scaler.load_state_dict(checkpoint.gradient_scaler)
-        state.epoch, state.step = checkpoint.epoch, checkpoint.step
-
     def _run(self, state: TrainingState) -> None:
         if self._is_over(state):
             # what stopped the training may have come between the last checkpoint and its picture
@@ -257,7 +261,7 @@ class Trainer:
                 self._draw(state)
             return
         loader = BatchLoader(
-            SliceStore(self.data.training, memory_limit(self.processes)),
+            SliceStore(self.data.training, memory_limit(self.processes, self.ranks.local_count)),
             self.plan.patch_size,
             self.share_of_batch,
             self._draws_seed,
@@ -269,15 +273,17 @@ class Trainer:
         with open_batches(loader, self.processes) as batches:
             while not self._is_over(state):
                 record = self._run_epoch(state, batches)
-                if not self.ranks.leads:
-                    continue
-                self.log.append(record)
-                save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
-                last = self._is_over(state) and math.isfinite(self.picture_interval)
-                if last or time.monotonic() - drawn > self.picture_interval:
-                    self._draw(state)
-                    drawn = time.monotonic()
-                self.on_epoch_end(record, state)
+                # Only the leading process's are in the checkpoint.
+                self.optimisation.parts = max(self.ranks.gather(self.optimisation.parts))
+                if self.ranks.leads:
+                    self.log.append(record)
+                    save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
+                    last = self._is_over(state) and math.isfinite(self.picture_interval)
+                    if last or time.monotonic() - drawn > self.picture_interval:
+                        self._draw(state)
+                        drawn = time.monotonic()
+                # Nobody begins the next epoch, whose time is taken, while the leading process still works on this one.
+                self.on_epoch_end(self.ranks.gather(record)[0], state)
 
     def _run_epoch(self, state: TrainingState, batches: Iterator[Batch]) -> EpochRecord:
         """One epoch and its validation; ``state`` moves on."""
@@ -295,15 +301,16 @@ class Trainer:
                 asked = time.monotonic()
                 batch = next(batches)
                 waited += time.monotonic() - asked
-                for network, loss in self.optimisation.step(state, self._to_device(batch["data"])).items():
+                images = sent_to(self.device, torch.from_numpy(batch["data"]))
+                for network, loss in self.optimisation.step(state, images).items():
                     sums[network] = sums.get(network, 0) + loss
                 bar.update()
-            self.ranks.average(list(sums.values()))
-            train = {network: float(total) / self.settings.iterations_per_epoch for network, total in sums.items()}
+            iterations = self.settings.iterations_per_epoch
+            train = self.ranks.mean({network: float(total) / iterations for network, total in sums.items()})
             trained = time.monotonic()
             validation = self.validate(state.ema.model, state.validation) if self.ranks.leads else {}
             bar.set_postfix({f"{network} val": f"{loss:.4f}" for network, loss in validation.items()})
-        self._check_finite(state, train, validation)
+        check_finite((train, validation), self.output, state.epoch + 1)
         state.epoch += 1
         samples = self.settings.iterations_per_epoch * self.settings.batch_size
         return EpochRecord(
@@ -319,18 +326,12 @@ class Trainer:
             synthetic_auprc=self._judge(state),
         )
 
-    def _to_device(self, data: np.ndarray) -> Tensor:
-        """A batch on the device; on CUDA it is copied while the device still works on the one before."""
-        images = torch.from_numpy(data)
-        return (images.pin_memory() if self.device.type == "cuda" else images).to(self.device, non_blocking=True)
-
-    def autocast(self) -> contextlib.AbstractContextManager:
-        """Mixed precision, where the device is quicker by it; see :func:`training_dtype`."""
+    def _autocast(self) -> contextlib.AbstractContextManager:
         return mixed_precision(self.device, self.dtype)
 
     def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
         """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
-        with self.autocast():
+        with self._autocast():
             return mean_losses(
                 lambda x, y: self.training_losses(cycle, x, y),
                 images,
@@ -359,17 +360,9 @@ class Trainer:
     def _is_over(self, state: TrainingState) -> bool:
         return state.epoch >= self.settings.num_epochs
 
-    def _check_finite(self, state: TrainingState, *losses: dict[str, float]) -> None:
-        numbers = torch.tensor([loss for one in losses for loss in one.values()])
-        if not numbers.isfinite().all():
-            raise MMCCDError(
-                f"{self.output}: the losses of epoch {state.epoch + 1} are not finite: continue from the last checkpoint "
-                "(--continue), or train anew with a smaller training.learning_rate in plans.json."
-            )
-
     def _draw(self, state: TrainingState) -> None:
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
-        with self.autocast():
+        with self._autocast():
             seed = seed_of(self.seed, "example")
             example = example_of(state.ema.model, state.validation, self.modalities, self.plan.slice_axis, seed)
         draw_progress(self.log.read(), example, title, self.output / PICTURE_FILE)
@@ -391,24 +384,13 @@ class Trainer:
                 **self.data.describe(),
                 "device": str(self.device),
                 "precision": str(self.dtype).removeprefix("torch."),
+                "processes": self.ranks.count,
+                "batch_parts": self.optimisation.parts,
                 "versions": software_versions(),
             },
         )
 
     def _finish(self, state: TrainingState) -> Path:
-        path = self.output / CHECKPOINT_FINAL
-        best = epoch_to_predict_with(self.log.read(), state.epoch)
-        if best < state.epoch:
-            logger.info("%s: the state after epoch %d, which finds synthetic anomalies better than the last", path, best)
-            with atomic_path(path) as temporary:
-                shutil.copyfile(self.output / CHECKPOINT_BEST, temporary)
-        else:
-            save_checkpoint(self._checkpoint(state, final=True), path)
+        path = save_final(self._checkpoint(state, final=True), self.log.read(), self.output)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
         return path
-
-
-def training_memory_format(device: torch.device) -> torch.memory_format:
-    """How feature maps lie in memory while training: channels last, which tensor cores want; on a CPU channel by channel,
-    since torch's backward pass of group norm is ten times slower there with channels last."""
-    return torch.contiguous_format if device.type == "cpu" else torch.channels_last

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import COLUMNS, Strip, keep_mask
@@ -36,6 +39,21 @@ def mean_losses(
             for name, loss in losses_of(part[:, :1].contiguous(), part[:, 1:].contiguous()).items():
                 sums[name] = sums.get(name, 0) + loss.float() * len(part)
     return {name: float(total) / len(images) for name, total in sums.items()}
+
+
+def check_finite(losses: Iterable[Mapping[str, float]], output: Path, epoch: int) -> None:
+    """Make sure that the losses of an epoch are numbers.
+
+    Raises
+    ------
+    MMCCDError
+        If one is infinite or NaN.
+    """
+    if not all(math.isfinite(loss) for one in losses for loss in one.values()):
+        raise MMCCDError(
+            f"{output}: the losses of epoch {epoch} are not finite: continue from the last checkpoint (--continue), or "
+            "train anew with a smaller training.learning_rate in plans.json."
+        )
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,6 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
-from mmccd_auto.inference.precision import choose_precision, quickest_precision
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.model.cycle import Cycle
@@ -306,6 +307,157 @@ def test_without_memory_for_one_slice_every_scan_says_so(cycle, settings, monkey
     assert not found[2].squared.any()
 
 
+@pytest.mark.parametrize("kind", ["refused", "without brain"])
+def test_scans_that_give_no_work_do_not_pile_up_behind_one_that_does(cycle, settings, kind):
+    first, _, empty = scans(3)
+    asked = []
+
+    def asking() -> Iterator[SliceWork | Settled]:
+        for number in range(30):
+            asked.append(number)
+            yield first if number == 0 else empty if kind == "without brain" else Settled(MMCCDError("refused"))
+
+    stream = stream_maps(cycle, asking(), replace(settings, batch_size=1000), CPU, PATCH, across_scans=True)
+    maps = next(stream)
+    assert maps.squared.any()
+    assert len(asked) <= 3
+    assert len(list(stream)) == 29
+
+
+@pytest.mark.parametrize("across_scans", [False, True])
+def test_a_scan_that_is_done_with_is_gone_while_the_next_one_is_worked_on(cycle, settings, monkeypatch, across_scans):
+    alive, found = [], []
+    real = cycle.reconstruct
+
+    def counting(*arguments):
+        found.append(sum(one() is not None for one in alive))
+        return real(*arguments)
+
+    def asking() -> Iterator[SliceWork]:
+        for number in range(5):
+            image, brain = make_slices()
+            work = [SliceWork(f"case {number}", image, brain, (0, 1, 2))]
+            alive.append(weakref.ref(work[0]))
+            yield work.pop()
+
+    monkeypatch.setattr(cycle, "reconstruct", counting)
+    # 26 passes a scan: each batch is one scan.
+    stream = stream_maps(cycle, asking(), replace(settings, batch_size=26), CPU, PATCH, across_scans=across_scans)
+    assert len(list(stream)) == 5
+    assert found == [1] * 5
+
+
+def test_a_scan_that_failed_leaves_a_sentence_and_nothing_else(cycle, settings):
+    alive = []
+
+    def asking() -> Iterator[SliceWork]:
+        for number in range(3):
+            image, brain = make_slices()
+            image[0, 10, 15] = np.inf
+            alive.append(weakref.ref(image))
+            yield SliceWork(f"case {number}", image, brain, (0, 1, 2))
+            del image
+
+    found = list(stream_maps(cycle, asking(), settings, CPU, PATCH))
+    gc.collect()
+    assert [one() is None for one in alive] == [True] * 3
+    assert all(f"for case {number}" in str(one.outcome) for number, one in enumerate(found))
+
+
+class FullWhenOpened(np.ndarray):
+    """A brain whose look for slices fails, as where the memory is used up."""
+
+    def any(self, *_, **__):
+        raise MemoryError
+
+
+class FullAtTheEnd(np.ndarray):
+    """A brain that can't be combined with the maps."""
+
+    def __and__(self, _):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("across_scans", [False, True])
+@pytest.mark.parametrize("brain", [FullWhenOpened, FullAtTheEnd])
+def test_used_up_memory_settles_its_scan_and_the_others_go_on(cycle, settings, brain, across_scans):
+    works = scans(3)
+    works[1] = replace(works[1], brain=works[1].brain.view(brain))
+    found = list(stream_maps(cycle, works, settings, CPU, PATCH, across_scans=across_scans))
+    assert isinstance(found[1].outcome, MemoryError)
+    alone = anomaly_maps(
+        cycle, works[0].image, works[0].brain, settings, works[0].case, CPU, PATCH, slice_indices=works[0].indices
+    )
+    assert_same(found[0], {name: getattr(alone, name) for name in NAMES})
+    assert not found[2].squared.any()
+
+
+@pytest.fixture
+def memory_for_slices(monkeypatch) -> Callable[[int], None]:
+    """Lets scans be opened as on a GPU that has memory for the sums of so many slices at a time."""
+
+    def limit(slices: int) -> None:
+        real, taken = torch.zeros, []
+
+        def zeros(shape, *arguments, **options):
+            if not isinstance(shape, tuple) or len(shape) != 4 or shape[1] != 4:
+                return real(shape, *arguments, **options)
+            if sum(len(one()) for one in taken if one() is not None) + shape[0] > slices:
+                raise torch.cuda.OutOfMemoryError
+            sums = real(shape, *arguments, **options)
+            taken.append(weakref.ref(sums))
+            return sums
+
+        monkeypatch.setattr(torch, "zeros", zeros)
+
+    return limit
+
+
+@pytest.mark.parametrize("slices", [3, 6])
+def test_a_scan_for_which_the_gpu_has_no_memory_waits_for_those_before_it(cycle, settings, memory_for_slices, slices):
+    works = scans(5)
+    expected = list(stream_maps(cycle, works, settings, CPU, PATCH))
+    memory_for_slices(slices)
+    stream = stream_maps(cycle, works, replace(settings, batch_size=1000), CPU, PATCH, across_scans=True)
+    for maps, one in zip(stream, expected, strict=True):
+        assert_same(maps, {name: getattr(one, name) for name in NAMES})
+        assert maps.network_evaluations == one.network_evaluations
+
+
+@pytest.mark.parametrize("across_scans", [False, True])
+def test_a_scan_that_is_too_large_for_the_gpu_is_one_sentence_and_the_others_go_on(
+    cycle, settings, memory_for_slices, across_scans
+):
+    works = scans(4)
+    image, brain = make_slices(count=7)
+    works[1] = SliceWork("case 1", image, brain, tuple(range(7)))
+    memory_for_slices(6)
+    found = list(stream_maps(cycle, works, settings, CPU, PATCH, across_scans=across_scans))
+    assert [isinstance(one, Settled) for one in found] == [False, True, False, False]
+    assert isinstance(found[1].outcome, MMCCDError)
+    assert "case 1: its slices do not fit into the free memory of cpu" in str(found[1].outcome)
+    assert found[3].squared.any()
+
+
+def test_an_error_closes_what_the_scans_come_from_before_it_gets_out(cycle, settings, monkeypatch):
+    closed = []
+
+    def asking() -> Iterator[SliceWork]:
+        try:
+            yield from scans(3)
+        finally:
+            closed.append(True)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cycle, "reconstruct", fail)
+    with pytest.raises(KeyboardInterrupt) as held:
+        next(stream_maps(cycle, asking(), settings, CPU, PATCH))
+    assert held.value.__traceback__ is not None
+    assert closed == [True]
+
+
 def test_bfloat16_gives_nearly_the_same_maps(cycle, settings):
     image, brain = make_slices()
     exact, rough = (
@@ -314,23 +466,3 @@ def test_bfloat16_gives_nearly_the_same_maps(cycle, settings):
     )
     assert not np.array_equal(exact.signed, rough.signed)
     assert np.corrcoef(exact.signed[brain], rough.signed[brain])[0, 1] > 0.99
-
-
-def test_the_quicker_precision_is_taken_and_remembered(cycle, monkeypatch):
-    """A cycle that takes its time in float32, and is asked once only."""
-    real, calls = cycle.reconstruct, []
-
-    def slow_in_float32(x, *others):
-        calls.append(len(x))
-        if len(x) > 4:
-            raise torch.cuda.OutOfMemoryError
-        if not torch.is_autocast_enabled("cpu"):
-            time.sleep(0.3)
-        return real(x, *others)
-
-    monkeypatch.setattr(cycle, "reconstruct", slow_in_float32)
-    for _ in range(2):
-        assert quickest_precision(("float32", "bfloat16"), cycle, CPU, PATCH, 9) == "bfloat16"
-    assert calls == [9] + [4] * 10
-    assert choose_precision("auto", cycle, CPU, PATCH, 9) == "float32"
-    assert choose_precision("bfloat16", cycle, CPU, PATCH, 9) == "bfloat16"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tqdm import TMonitor
 
 from mmccd_auto.after_training import describe_best, find_best_configuration
 from mmccd_auto.errors import MMCCDError
@@ -114,6 +116,26 @@ def test_the_files_name_every_model_and_finished_cases_are_kept(two_models, scan
     assert "kept" in (output / "summary.csv").read_text()
     predict(data, source, output, replace(options, models=options.models[::-1]), CPU, continue_prediction=True)
     assert "done" in (output / "summary.csv").read_text()
+
+
+def working_threads() -> set[threading.Thread]:
+    """All but the one that watches progress bars and stays."""
+    return {one for one in threading.enumerate() if not isinstance(one, TMonitor)}
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_an_error_of_one_model_ends_the_threads_of_all(two_models, make_scan, monkeypatch, member):
+    ensemble = Ensemble.from_model_folders(two_models)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ensemble.members[member].folds[0].cycle, "reconstruct", fail)
+    before = working_threads()
+    with pytest.raises(ZeroDivisionError) as held:
+        next(ensemble.predict_volumes(Scan(make_scan(number), f"case {number}") for number in range(4)))
+    assert held.value.__traceback__ is not None
+    assert working_threads() <= before
 
 
 def test_models_that_do_not_fit_together_are_refused(two_models):

@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -18,10 +20,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from matplotlib.figure import Figure
+from tqdm import TMonitor
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
+from mmccd_auto.inference import folder_prediction, folder_run
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 
@@ -360,3 +364,54 @@ def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_
     assert "not finite" in summary.failed[0]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.csv"]
     assert json.loads(json.dumps(summary.failed)) == summary.failed
+
+
+def working_threads() -> set[threading.Thread]:
+    """All but the one that watches progress bars and stays."""
+    return {one for one in threading.enumerate() if not isinstance(one, TMonitor)}
+
+
+def test_an_interrupted_run_ends_its_threads_before_their_workspace_goes(predictor, scans, tmp_path, monkeypatch):
+    """While the networks work, the next case is read, from the workspace where it is DICOM."""
+    source, started, interrupted, there = scans("a.nii.gz", "b.nii.gz"), threading.Event(), threading.Event(), []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def read(path, **options):
+        if path.name == "b.nii.gz":
+            started.set()
+            assert interrupted.wait(20)
+            # Time enough for the run to leave without waiting.
+            time.sleep(0.2)
+            there.append(len(list(tmp_path.glob("mmccd-predict-*"))))
+        return read_volume(path, **options)
+
+    def interrupt(*_):
+        assert started.wait(20)
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder_prediction, "read_volume", read)
+    monkeypatch.setattr(predictor.folds[0].cycle, "reconstruct", interrupt)
+    before = working_threads()
+    with pytest.raises(KeyboardInterrupt) as held:
+        predictor.predict_folder(source, tmp_path / "out")
+    # While the error is looked at, as in a notebook.
+    assert held.value.__traceback__ is not None
+    assert working_threads() <= before
+    assert there == [1]
+    assert list(tmp_path.glob("mmccd-predict-*")) == []
+    assert (tmp_path / "out" / "summary.csv").is_file()
+
+
+def test_a_run_that_is_interrupted_between_two_cases_ends_its_threads(predictor, scans, tmp_path, monkeypatch):
+    def interrupted(rows, **_):
+        yield next(iter(rows))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder_run, "tqdm", interrupted)
+    before = working_threads()
+    with pytest.raises(KeyboardInterrupt) as held:
+        predictor.predict_folder(scans("a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"), tmp_path / "out")
+    assert held.value.__traceback__ is not None
+    assert working_threads() <= before
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["case"].tolist() == ["a"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -237,3 +239,129 @@ def test_a_consumer_takes_what_waits_for_it_while_another_waits_for_the_source()
     go_on.set()
     thread.join()
     assert next(second) == 2
+
+
+@pytest.mark.parametrize("stage", [each, behind])
+def test_a_case_that_failed_leaves_its_sentences_and_nothing_else(stage) -> None:
+    alive = weakref.WeakSet()
+
+    def read(number: int) -> None:
+        volume = Scan()
+        alive.add(volume)
+        raise OSError(f"disk error {number}")
+
+    def refuse(number: int) -> None:
+        volume = Scan()
+        alive.add(volume)
+        try:
+            read(number)
+        except OSError as error:
+            raise MMCCDError(f"case {number} can't be read.") from error
+
+    found = list(stage(refuse, range(5)))
+    gc.collect()
+    assert len(alive) == 0
+    for number, settled in enumerate(found):
+        assert str(settled.outcome) == f"case {number} can't be read."
+        assert str(settled.outcome.__cause__) == f"disk error {number}"
+
+
+def test_a_defect_is_raised_in_the_place_of_its_own_case() -> None:
+    def write(case: str) -> None:
+        if case == "a":
+            raise ZeroDivisionError("of case a")
+        raise MMCCDError("case b can't be written.")
+
+    with pytest.raises(ZeroDivisionError, match="of case a"):
+        next(behind(write, ["a", "b", "c"]))
+
+
+def test_a_defect_of_the_last_result_is_not_hidden_by_items_that_fail() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(ZeroDivisionError):
+        list(behind(lambda value: 1 / value, items()))
+
+
+def endless(closed: list[bool]) -> Iterator[SimpleNamespace]:
+    try:
+        while True:
+            yield SimpleNamespace(scan=1)
+    finally:
+        closed.append(True)
+
+
+def refuse_all(_: SimpleNamespace) -> None:
+    raise ZeroDivisionError
+
+
+STAGES = {
+    "each": lambda items: each(refuse_all, items),
+    "behind": lambda items: behind(refuse_all, items),
+    "part": lambda items: part_of_each("nothing", items),
+    "part of one of several": lambda items: part_of_each("nothing", split(items, 2)[0]),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_an_error_ends_the_threads_before_it_gets_out(stage: Callable[..., Iterator]) -> None:
+    """Also while somebody looks at the error, as a notebook does; its frames would hold on to the stages."""
+    before, closed = set(threading.enumerate()), []
+    with pytest.raises((ZeroDivisionError, AttributeError)) as held:
+        list(stage(prefetched(endless(closed))))
+    assert held.value.__traceback__ is not None
+    assert set(threading.enumerate()) <= before
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda items: each(lambda one: one, items),
+        lambda items: behind(lambda one: one, items),
+        lambda items: part_of_each("scan", items),
+        lambda items: split(items, 2)[0],
+    ],
+    ids=["each", "behind", "part", "split"],
+)
+def test_a_stage_that_is_closed_closes_what_it_reads_from(stage: Callable[..., Iterator]) -> None:
+    before, closed = set(threading.enumerate()), []
+    items = prefetched(endless(closed))
+    stream = stage(items)
+    next(stream)
+    stream.close()
+    assert set(threading.enumerate()) <= before
+    assert closed == [True]
+    assert list(items) == []
+
+
+def test_closing_one_of_several_consumers_waits_for_what_another_one_is_having_made() -> None:
+    started, go_on, closed = threading.Event(), threading.Event(), []
+
+    def source() -> Iterator[int]:
+        try:
+            yield 1
+            started.set()
+            assert go_on.wait(10)
+            yield from (2, 3, 4)
+        finally:
+            closed.append(True)
+
+    first, second = split(source(), 2)
+    assert next(first) == next(second) == 1
+    taken: list[int] = []
+    reading = threading.Thread(target=lambda: taken.append(next(first)))
+    reading.start()
+    assert started.wait(10)
+    closing = threading.Thread(target=second.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    go_on.set()
+    for thread in (closing, reading):
+        thread.join(10)
+    assert taken == [2]
+    assert closed == [True]
+    assert list(first) == []

@@ -11,7 +11,7 @@ import torch
 
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.checkpoint import load_checkpoint
-from mmccd_auto.training.mixed_precision import NARROWEST, training_dtype
+from mmccd_auto.training.mixed_precision import NARROWEST, gpu_has_bfloat16, training_dtype
 from mmccd_auto.training.trainers import MMCCDTrainer
 
 CPU = torch.device("cpu")
@@ -39,10 +39,55 @@ def test_a_cpu_with_units_for_bfloat16_takes_it_for_wide_networks(wide_plan: Pla
     assert training_dtype(CPU, wide_plan.network) == torch.float32
 
 
-@pytest.mark.parametrize(("has_bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
-def test_cuda_takes_bfloat16_where_it_has_it(wide_plan: Plan, monkeypatch, has_bfloat16: bool, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bfloat16)
-    assert training_dtype(torch.device("cuda", 1), wide_plan.network) == dtype
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16), ((7, 5), torch.float16)]
+)
+def test_a_gpu_takes_bfloat16_where_it_has_units_for_it(wide_plan: Plan, monkeypatch, capability, dtype) -> None:
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.version, "hip", None)
+    # The current device, 0, is of the other kind.
+    others = (7, 5) if dtype == torch.bfloat16 else (8, 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda asked=None: capability if asked == device else others)
+    # Torch counts emulation.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert gpu_has_bfloat16(device) == (dtype == torch.bfloat16)
+    assert training_dtype(device, wide_plan.network) == dtype
+
+
+def test_a_gpu_of_amd_has_bfloat16(monkeypatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    assert gpu_has_bfloat16(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_format_that_a_trainer_names_holds_for_networks_loss_scaling_and_record(
+    tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list, monkeypatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(MMCCDTrainer, "picture_interval", float("inf"))
+    # What the rule would choose is never what is named.
+    monkeypatch.setattr("mmccd_auto.training.trainer.training_dtype", lambda *given: torch.float64)
+    convolutions: set[torch.dtype] = set()
+    scaled: list[bool] = []
+
+    class Naming(MMCCDTrainer):
+        """Names its format; notes what the networks compute in, and whether losses are scaled."""
+
+        def number_format(self):
+            return dtype
+
+        def build_cycle(self):
+            cycle = super().build_cycle()
+            cycle.forward_network.stem.register_forward_hook(lambda *given: convolutions.add(given[2].dtype))
+            return cycle
+
+        def on_epoch_end(self, record, state):
+            scaled.append(state.scaler.is_enabled())
+
+    output = tmp_path / "Naming__mmccdPlans__FLAIR-T1" / "fold_0"
+    Naming(tiny_plan, None, 0, preprocessed, output, splits, num_epochs=1, iterations_per_epoch=1).train()
+    assert convolutions == {dtype}
+    assert scaled == [dtype == torch.float16]
+    assert load_checkpoint(output / "checkpoint_final.pth").record["precision"] == str(dtype).removeprefix("torch.")
 
 
 def test_a_training_in_bfloat16_learns_as_one_in_float32(

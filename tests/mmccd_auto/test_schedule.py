@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
@@ -146,3 +148,44 @@ def test_impossible_timesteps_are_refused(steps, spacing):
 def test_unusable_betas_are_refused(plan):
     with pytest.raises(MMCCDError, match="between 0 and 1"):
         DiffusionSchedule(plan)
+
+
+class SentTables(TorchDispatchMode):
+    """Notes the shapes of what is copied from the CPU to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        if function is torch.ops.aten._to_copy.default and (arguments[0].device.type, result.device.type) == ("cpu", "meta"):
+            self.shapes.append(tuple(result.shape))
+        return result
+
+
+def test_a_device_gets_each_table_once():
+    schedule = DiffusionSchedule(DiffusionPlan())
+    y, t = torch.zeros(2, 1, 4, 4, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta")
+    for expected in (2, 0):
+        with SentTables() as sent:
+            schedule.q_sample(y, t, y)
+        assert sent.shapes == [(1000,)] * expected
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [False, True])
+def test_tables_that_inference_used_first_serve_training_and_copies(made_in_inference_mode):
+    t, noise = torch.tensor([3, 500]), torch.ones(2, 1, 1, 1)
+    with torch.inference_mode(made_in_inference_mode):
+        schedule = DiffusionSchedule(DiffusionPlan())
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        with torch.inference_mode():
+            expected = schedule.q_sample(torch.ones(2, 1, 1, 1, dtype=dtype), t, noise.to(dtype))
+        for one in (schedule, copy.deepcopy(schedule)):
+            y0 = torch.ones(2, 1, 1, 1, dtype=dtype, requires_grad=True)
+            y_t = one.q_sample(y0, t, noise.to(dtype))
+            assert y_t.dtype == dtype
+            assert torch.equal(y_t.detach(), expected)
+            y_t.sum().backward()
+            assert not any(table.is_inference() for table in one._sent.values())
+            torch.testing.assert_close(y0.grad.flatten(), schedule.alphas_cumprod[t].sqrt().to(dtype))

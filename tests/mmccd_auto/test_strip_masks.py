@@ -9,7 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmccd_auto.devices import sent_to
 from mmccd_auto.model.strip_masks import (
     COLUMNS,
     ROWS,
@@ -209,3 +211,48 @@ def test_random_groups_hide_every_pixel_equally_often_and_two_strips_keep_apart(
 
 def test_a_slice_without_room_for_two_strips_has_one():
     assert all(len(group) == 1 for group in random_strip_groups(50, (16, 16), 8, 1.0))
+
+
+class Sent(TorchDispatchMode):
+    """Counts the copies from the CPU to another device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        if function is torch.ops.aten._to_copy.default:
+            self.count += (arguments[0].device.type, result.device.type) == ("cpu", "meta")
+        return result
+
+
+def test_masks_are_made_on_the_device_of_one_small_tensor():
+    strips = [Strip(ROWS, 2), Strip(COLUMNS, 5)]
+    with Sent() as sent:
+        assert keep_mask(strips, (32, 24), 8, "meta").shape == (2, 1, 32, 24)
+    assert sent.count == 1
+    assert keep_mask([], (32, 24), 8).shape == (0, 1, 32, 24)
+
+
+class OnTheCPU:
+    """Stands for a tensor where there is no GPU to send one to."""
+
+    def __init__(self, pinned: bool = False) -> None:
+        self.pinned = pinned
+
+    def pin_memory(self) -> OnTheCPU:
+        return OnTheCPU(pinned=True)
+
+    def to(self, device: object, non_blocking: bool = False) -> tuple:
+        return device, self.pinned, non_blocking
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cuda:1", True), ("cpu", False), ("mps", False)])
+def test_what_is_sent_to_a_gpu_is_not_waited_for(device, pinned):
+    for given_device in (device, torch.device(device)):
+        assert sent_to(given_device, OnTheCPU()) == (torch.device(device), pinned, pinned)
+
+
+def test_what_is_sent_nowhere_stays():
+    tensor = torch.ones(3)
+    assert sent_to("cpu", tensor) is tensor
+    assert sent_to(None, tensor) is tensor

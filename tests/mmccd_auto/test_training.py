@@ -19,9 +19,10 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.best_state import epoch_to_predict_with
-from mmccd_auto.training.checkpoint import load_checkpoint
-from mmccd_auto.training.data_loading import SliceStore
+from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
+from mmccd_auto.training.data_loading import MEMORY_LIMIT, SliceStore
 from mmccd_auto.training.fold_data import validation_images
+from mmccd_auto.training.ranks import Ranks
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer, MMCCDPublishedTrainer, MMCCDTrainer
 
@@ -278,6 +279,84 @@ def test_more_epochs_prolong_a_training(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(num_epochs=2)
     assert load_checkpoint(trainer.train(resume=True)).step == 2
     assert [record["epoch"] for record in trainer.log.read()] == [1, 2]
+
+
+def test_a_training_goes_on_alike_from_a_checkpoint_of_another_memory_layout(
+    tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    """As one on the CPU does that was begun on a GPU."""
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        output = tmp_path / str(layout) / "fold_0"
+        make_trainer(MMCCDTrainer, output=output, iterations_per_epoch=3).train()
+        path = output / "checkpoint_latest.pth"
+        found = load_checkpoint(path)
+        for state in found.optimizer["state"].values():
+            for name, value in state.items():
+                state[name] = value.contiguous(memory_format=layout) if value.ndim == 4 else value
+        save_checkpoint(found, path)
+        trainer = make_trainer(MMCCDTrainer, output=output, iterations_per_epoch=3, num_epochs=2)
+        weights.append(load_checkpoint(trainer.train(resume=True)).raw_weights)
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_a_training_in_parts_goes_on_in_as_many(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    class Small(MMCCDTrainer):
+        """Has room for half a batch; what did not fit has drawn random numbers already."""
+
+        def training_losses(self, cycle, x, y):
+            losses = super().training_losses(cycle, x, y)
+            if cycle.training and len(x) > 2:
+                raise torch.cuda.OutOfMemoryError
+            return losses
+
+    undisturbed = make_trainer(Small, num_epochs=2, output=tmp_path / "undisturbed" / "fold_0")
+    expected = load_checkpoint(undisturbed.train())
+    assert expected.record["batch_parts"] == 2
+    make_trainer(Small).train()
+    found = load_checkpoint(make_trainer(Small, num_epochs=2).train(resume=True))
+    torch.testing.assert_close(found.raw_weights, expected.raw_weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({"processes": 4}, ["4 processes, and goes on with 1"]),
+        ({"precision": "float16"}, ["float16, and goes on with float32"]),
+        ({"processes": 1, "precision": "float32"}, []),
+        # as a checkpoint of an earlier version
+        ({"processes": None, "precision": None, "batch_parts": None}, []),
+    ],
+)
+def test_going_on_with_other_processes_or_another_precision_is_told(
+    make_trainer: MakeTrainer, caplog: Any, before: dict, told: list[str]
+) -> None:
+    trainer = make_trainer()
+    trainer.train()
+    path = trainer.output / "checkpoint_latest.pth"
+    found = load_checkpoint(path)
+    record = {name: value for name, value in {**found.record, **before}.items() if value is not None}
+    save_checkpoint(dataclasses.replace(found, record=record), path)
+    caplog.clear()
+    assert load_checkpoint(make_trainer(num_epochs=2).train(resume=True)).epoch == 2
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warnings) == len(told)
+    assert all(text in warning for text, warning in zip(told, warnings, strict=True))
+
+
+def test_processes_of_one_machine_hold_their_part_of_the_slices_memory(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    class Noting(SliceStore):
+        def __init__(self, slices, memory_limit):
+            limits.append(memory_limit)
+            super().__init__(slices, memory_limit)
+
+    monkeypatch.setattr("mmccd_auto.training.trainer.SliceStore", Noting)
+    make_trainer(ranks=Ranks(local_count=4)).train()
+    assert limits == [MEMORY_LIMIT // 4]
 
 
 def test_a_finished_training_is_kept_when_it_is_trained_anew(make_trainer: MakeTrainer) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmccd_auto.model.blocks import AttentionBlock, ResidualBlock, TimeEmbedding, group_norm
+from mmccd_auto.model.blocks import AttentionBlock, ResidualBlock, TimeEmbedding, _scaled_and_shifted, group_norm
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import NetworkPlan
 
@@ -188,6 +188,42 @@ def test_residual_block_scales_and_shifts_by_the_embedding():
     hidden = convolve(hidden, block.convolution_out.weight, block.convolution_out.bias, padding=1)
     expected = convolve(x, block.shortcut.weight, block.shortcut.bias) + hidden
     torch.testing.assert_close(block(x, embedding), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "layout", "fused"),
+    [
+        ("cpu", torch.contiguous_format, False),
+        ("cpu", torch.channels_last, True),
+        # as group norm gives it on CUDA, whatever it was given
+        ("meta", torch.contiguous_format, True),
+        ("meta", torch.channels_last, True),
+    ],
+)
+def test_maps_are_scaled_and_shifted_in_one_go_but_for_contiguous_ones_on_a_cpu(monkeypatch, device, layout, fused):
+    x = torch.randn(2, 3, 4, 5, device=device).contiguous(memory_format=layout)
+    scale, shift = torch.randn(2, 2, 3, 1, 1, device=device)
+    used, addcmul = [], torch.addcmul
+    monkeypatch.setattr(torch, "addcmul", lambda *given: used.append(given) or addcmul(*given))
+    found = _scaled_and_shifted(x, scale, shift)
+    assert bool(used) == fused
+    if device == "cpu":
+        torch.testing.assert_close(found, x * scale + shift)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blocks_keep_the_memory_format_on_a_cpu(layout):
+    blocks = [
+        ResidualBlock(4, 6, 5, 0.0, 2),
+        ResidualBlock(4, 4, 5, 0.0, 2, "down"),
+        ResidualBlock(4, 4, 5, 0.0, 2, "up"),
+        AttentionBlock(4, norm_groups=2),
+    ]
+    x, embedding = torch.randn(2, 4, 6, 8).contiguous(memory_format=layout), torch.randn(2, 5)
+    for block in blocks:
+        block.to(memory_format=layout)
+        found = block(x) if isinstance(block, AttentionBlock) else block(x, embedding)
+        assert found.is_contiguous(memory_format=layout)
 
 
 def test_resampling_blocks_average_and_repeat():

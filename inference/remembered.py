@@ -1,0 +1,50 @@
+"""What short timings found on this machine, kept from one command to the next."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import load_json, save_json
+
+FILE = "timings.json"
+CACHE_VARIABLE = "XDG_CACHE_HOME"
+_known: dict[str, str] = {}
+logger = logging.getLogger(__name__)
+
+
+def timings_file() -> Path:
+    """Where they are: ``$XDG_CACHE_HOME/mmccd_auto/timings.json``, else below ``~/.cache``. It may be removed."""
+    folder = os.environ.get(CACHE_VARIABLE, "").strip() or os.path.expanduser("~/.cache")
+    # Containers may run as a user without a home.
+    folder = tempfile.gettempdir() if folder.startswith("~") else folder
+    return Path(folder) / "mmccd_auto" / FILE
+
+
+def recall(key: str) -> str | None:
+    """What was found for ``key``, by this process or an earlier one; None where nothing was."""
+    return _known.get(key) or _read().get(key)
+
+
+def remember(key: str, value: str) -> None:
+    """Keep what was found; where the file can't be written, for this process alone."""
+    _known[key] = value
+    try:
+        save_json({**_read(), key: value}, timings_file())
+    except MMCCDError as error:
+        logger.info("a timing is not kept for the next command: %s", error)
+
+
+def _read() -> dict[str, str]:
+    path = timings_file()
+    if not path.is_file():
+        return {}
+    try:
+        content = load_json(path)
+    except MMCCDError as error:
+        logger.warning("%s It is written anew.", error)
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}
