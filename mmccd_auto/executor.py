@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 # Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it. None of
-# this package: the server looks for it in the current folder first, which may hold another of that name (a fresh clone).
+# this package: the server doesn't know where the script that started this process has found it.
 _LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "blosc2")
 
 
@@ -59,12 +61,32 @@ class SequentialExecutor(Executor):
         return future
 
 
+class _Pool(ProcessPoolExecutor):
+    """A process pool whose workers load no file of the current folder, and that is broken where none can be started."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Hand a call to a worker, which is started here if need be.
+
+        Raises
+        ------
+        BrokenExecutor
+            If a worker was lost or could not be started.
+        """
+        try:
+            with _starting_processes():
+                return super().submit(function, *args, **kwargs)
+        except (EOFError, OSError) as error:
+            _server.give_up(error)
+            raise BrokenProcessPool("a worker process could not be started") from error
+
+
 def make_executor(processes: int) -> Executor:
     """A process pool of ``processes`` workers, or sequential work for 0.
 
     Workers aren't forked from this process: forking one that holds threads (torch, ITK) can hang. They share the machine's
-    cores, so that their numerical libraries don't start a thread per core each. In a daemonic process, which may not have
-    children (some schedulers work so), the work is sequential.
+    cores, so that their numerical libraries don't start a thread per core each, and they see the environment variables as
+    they are now (but torch, if a server has loaded it for them, has read its own when that was started). In a daemonic
+    process, which may not have children (some schedulers work so), the work is sequential.
 
     Raises
     ------
@@ -79,23 +101,85 @@ def make_executor(processes: int) -> Executor:
     if processes == 0:
         return SequentialExecutor()
     threads = max(1, (os.cpu_count() or 1) // processes)
-    return ProcessPoolExecutor(processes, mp_context=_context(), initializer=_start_worker, initargs=(threads,))
+    return _Pool(processes, mp_context=_context(), initializer=_start_worker, initargs=(threads, dict(os.environ)))
 
 
 def load_libraries_early() -> None:
     """Let the server that workers come from load its libraries beside this process, which loads its own meanwhile."""
-    if sys.platform == "linux":
-        _context()
-        forkserver.ensure_running()
+    # Where that fails, it fails again and is told when workers are needed.
+    with suppress(Exception):
+        if _server.possible:
+            _server.start()
+
+
+class _Server:
+    """The process that workers are forked from: it has loaded the libraries once, for all pools of this process.
+
+    Attributes
+    ----------
+    possible : whether it can be had. Before Python 3.11, or if Python is told to read no environment variables, it could
+        not be kept from loading modules out of the current folder
+    """
+
+    def __init__(self) -> None:
+        heeds_safe_path = sys.version_info >= (3, 11) and (sys.flags.isolated or not sys.flags.ignore_environment)
+        self.possible = sys.platform == "linux" and heeds_safe_path
+
+    def start(self) -> None:
+        """Start it unless it runs."""
+        forkserver.set_forkserver_preload(list(_LIBRARIES))
+        _start_tracker()
+        with _starting_processes():
+            forkserver.ensure_running()
+
+    def give_up(self, error: Exception) -> None:
+        """Do without it from now on."""
+        if self.possible:
+            logger.info("Worker processes are started one by one, which takes longer: their server failed (%s).", error)
+        self.possible = False
+
+
+_server = _Server()
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """How workers are started: on Linux by a server that has loaded the libraries once, for all pools of this process."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_LIBRARIES))
-    return context
+    """How workers are started: by the server, or each on its own where there is none."""
+    try:
+        if _server.possible:
+            _server.start()
+            return multiprocessing.get_context("forkserver")
+    except OSError as error:
+        # The name of its socket is limited to some 100 letters, for instance, and begins with TMPDIR.
+        _server.give_up(error)
+    _start_tracker()
+    return multiprocessing.get_context("spawn")
+
+
+def _start_tracker() -> None:
+    """Start the process that multiprocessing wants to have beside all others; it lets interrupts through when it starts."""
+    if os.name == "posix":
+        with _starting_processes():
+            resource_tracker.ensure_running()
+
+
+@contextmanager
+def _starting_processes() -> Iterator[None]:
+    """Processes of Python's that are started meanwhile look for no module in the current folder, and bear Ctrl-C.
+
+    They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. An
+    interrupt waits until :func:`_start_worker` sees to it, or for good in the server.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_cases(
@@ -258,9 +342,11 @@ def _work_on(function: Callable[..., Result], args: tuple) -> Result:
     return _interrupts.call(function, args)
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, environment: dict[str, str]) -> None:
     """Give a worker its share of threads, an allocator that keeps the volumes' memory, and see to Ctrl-C."""
     keep_large_blocks()
+    os.environ.clear()
+    os.environ.update(environment)
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
     # What is loaded by now has read the variables already.
@@ -269,3 +355,5 @@ def _start_worker(threads: int) -> None:
     if "SimpleITK" in sys.modules:
         sys.modules["SimpleITK"].ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     signal.signal(signal.SIGINT, _interrupts.handle)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

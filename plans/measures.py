@@ -12,6 +12,7 @@ SLICE_AXIS_OF_XYZ = ("sagittal", "coronal", "axial")
 SMALLEST_BRAIN_SHARE = 0.1
 SLICES_BESIDE_ABNORMAL = 2
 NORMAL_MAD = 0.6745
+LEAST_NOISE_SLICES = 5
 SLOW_CHANGE_MM = 30.0
 PROFILE_MM = 2.0
 DEPTH_SHELLS = 5
@@ -76,10 +77,11 @@ def noise_sigma(slices: np.ndarray, mask: np.ndarray, voxels: int = 500_000) -> 
     ----------
     slices : [S, H, W]
     mask : bool [S, H, W]; pixels whose 3 x 3 neighbourhood leaves the mask don't count (all do where nothing else is left)
-    voxels : about as many are looked at (whole slices, evenly spread over those with any)
+    voxels : about as many are looked at (whole slices, evenly spread over those with any, and five of them at least)
     """
-    step = max(1, np.count_nonzero(mask) // voxels)
-    chosen = np.flatnonzero(mask.any(axis=(1, 2)))[::step]
+    occupied = np.flatnonzero(mask.any(axis=(1, 2)))
+    step = max(1, min(np.count_nonzero(mask) // voxels, len(occupied) // LEAST_NOISE_SLICES))
+    chosen = occupied[step // 2 :: step]
     slices, mask = slices[chosen], mask[chosen]
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)[None]
     inner = ndimage.binary_erosion(mask, np.ones((1, 3, 3), dtype=bool))

@@ -11,6 +11,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
 WORKING_MM = 10.0
 ITERATIONS = (40, 40, 30)
 LEAST_VOXELS = 4
+LEAST_FITTED = 6
 MOST_NOT_POSITIVE = 0.01
 
 
@@ -24,14 +25,15 @@ def bias_field(
     """By what a scan is to be divided so that one tissue has one intensity all over the brain.
 
     Lesions are small against the field's smoothness and hardly move it. Scans that have lost their scale (z-scored ones,
-    with many values that aren't positive) and those of fewer than four slices get a field of 1.
+    with many values that aren't positive) and brains of fewer than four slices get a field of 1.
 
     Parameters
     ----------
     array : [z, y, x], turned to LPS: a scan gives the same field however it is stored
     brain : bool [z, y, x], not empty
     spacing : mm along x, y, z
-    working_mm : the field is fitted to every n-th voxel, so far apart
+    working_mm : the field is fitted to every n-th voxel, at least so far apart; where the brain is too short along an axis
+        for six of those, nearer together
     iterations : at most, on each level; the field's knots lie twice as close on every next one
 
     Returns
@@ -41,33 +43,47 @@ def bias_field(
     usable = brain & (array > 0)
     if np.count_nonzero(usable) < (1 - MOST_NOT_POSITIVE) * np.count_nonzero(brain):
         return np.ones(array.shape, dtype=np.float32)
-    shrink = [math.ceil(working_mm / edge - 1e-3) for edge in spacing]
-    if min(size // factor for size, factor in zip(reversed(array.shape), shrink, strict=True)) < LEAST_VOXELS:
+    box = bounding_box_to_slice(get_bbox_from_mask(usable))
+    if min(one.stop - one.start for one in box) < LEAST_VOXELS:
         return np.ones(array.shape, dtype=np.float32)
-    image, mask = (_image(one, spacing) for one in (array.astype(np.float32, copy=False), usable.astype(np.uint8)))
-    small_mask = sitk.Shrink(mask, shrink)
-    if not sitk.GetArrayViewFromImage(small_mask).any():
+    axes = zip(array.shape, box, reversed(spacing), strict=True)
+    taken = [_taken(size, part.stop - part.start, edge, working_mm) for size, part, edge in axes]
+    if not usable[tuple(taken)].any():
         return np.ones(array.shape, dtype=np.float32)
+    small, small_mask = (_every_nth(one, taken, spacing) for one in (array, usable))
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     correction.SetMaximumNumberOfIterations(iterations)
     # Sums of several threads depend on who is first.
     correction.SetNumberOfThreads(1)
-    small = sitk.Shrink(image, shrink)
-    box = bounding_box_to_slice(get_bbox_from_mask(usable))
-    part = image[tuple(slice(one.start, one.stop) for one in reversed(box))]
-    del image, mask
     correction.Execute(small, small_mask)
     # On the grid that it was fitted on: on another one the filter would stretch it to that one's ends. Its knots are so
     # much further apart than the voxels of that grid that it is as good as linear between them.
-    fitted = correction.GetLogBiasFieldAsImage(small)
-    resampled = sitk.Resample(fitted, part, sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
-    logarithm = sitk.GetArrayViewFromImage(resampled)
+    logarithm = _inside_box(correction.GetLogBiasFieldAsImage(small), box, spacing)
     field = np.ones(array.shape, dtype=np.float32)
     field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
     return field
 
 
-def _image(array: np.ndarray, spacing: tuple[float, float, float]) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing)
+def _taken(size: int, brain_size: int, edge: float, working_mm: float) -> slice:
+    """The voxels along one axis that the field is fitted to, as far from one end as from the other."""
+    step = max(1, min(math.ceil(working_mm / edge - 1e-3), brain_size // LEAST_FITTED))
+    whole = (size // step - 1) * step
+    start = (size - 1 - whole) // 2
+    return slice(start, start + whole + 1, step)
+
+
+def _every_nth(array: np.ndarray, taken: list[slice], spacing: tuple[float, float, float]) -> sitk.Image:
+    """The voxels that are taken, where they lie: sitk.Shrink's origin may be half a voxel away from those that it takes."""
+    part = array[tuple(taken)]
+    image = sitk.GetImageFromArray(part.astype(np.uint8 if part.dtype == bool else np.float32))
+    image.SetOrigin([one.start * edge for one, edge in zip(reversed(taken), spacing, strict=True)])
+    image.SetSpacing([one.step * edge for one, edge in zip(reversed(taken), spacing, strict=True)])
     return image
+
+
+def _inside_box(image: sitk.Image, box: tuple[slice, ...], spacing: tuple[float, float, float]) -> np.ndarray:
+    """An image [z, y, x] at every voxel of the scan that lies in the box; beyond its own ends it goes on as it ends."""
+    size = [one.stop - one.start for one in reversed(box)]
+    origin = [one.start * edge for one, edge in zip(reversed(box), spacing, strict=True)]
+    rest = (sitk.sitkLinear, origin, spacing, image.GetDirection(), 0.0, sitk.sitkFloat32, True)
+    return sitk.GetArrayFromImage(sitk.Resample(image, size, sitk.Transform(), *rest))

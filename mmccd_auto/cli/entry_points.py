@@ -6,14 +6,17 @@ that only where it runs.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from itertools import pairwise
 
 from mmccd_auto.executor import load_libraries_early
 
 
 def plan_and_preprocess() -> None:
     """mmccd_plan_and_preprocess."""
-    load_libraries_early()
+    if _may_start_workers(sys.argv[1:]):
+        load_libraries_early()
     _run("plan_and_preprocess")
 
 
@@ -55,6 +58,15 @@ def evaluate() -> None:
 def demo() -> None:
     """mmccd_demo."""
     _run("demo")
+
+
+def _may_start_workers(arguments: list[str]) -> bool:
+    """A glance at the arguments: the command parses them only after it has loaded its own libraries."""
+    if not {"-h", "--help", "--version"}.isdisjoint(arguments):
+        return False
+    words = [word for one in arguments for word in (one.split("=") if one.startswith("-np=") else [one])]
+    processes = [after for word, after in pairwise([*words, ""]) if word == "-np"]
+    return not processes or (processes[-1].isdigit() and int(processes[-1]) > 0)
 
 
 def _run(command: str) -> None:

@@ -1,10 +1,11 @@
 """How fast is preprocessing, beside nnU-Net's on the same cases with as many processes?
 
-    python tests/benchmarks/preprocessing.py RAW_DATASET [--nnunet FOLDER] [-np 2] [--rounds 2] [-- OPTIONS]
+    python tests/benchmarks/preprocessing.py RAW_DATASET [--nnunet FOLDER] [-np 2] [--rounds 3] [-- OPTIONS]
 
-Both commands fingerprint, plan and preprocess imagesTr from nothing, in turn: mmccd_plan_and_preprocess (OPTIONS are handed
-on to it) and nnUNetv2_plan_and_preprocess -c 2d. FOLDER holds nnU-Net's commands, for instance VENV/bin; it is no dependency
-of this package. Prints cases per minute and peak memory of each, and the ratios, of the round with the median ratio.
+Both commands fingerprint, plan and preprocess imagesTr from nothing, in turn, and every round the other one begins:
+mmccd_plan_and_preprocess (OPTIONS are handed on to it) and nnUNetv2_plan_and_preprocess -c 2d. FOLDER holds nnU-Net's
+commands, for instance VENV/bin; it is no dependency of this package. Prints the medians over the rounds: cases per minute,
+peak memory and bytes written of each, and the ratios within a round.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 from process_tree import Cost, run_measured
 
+NAMES = ("nnU-Net", "mmccd_auto")
 
-def one_round(options: argparse.Namespace, folder: Path) -> dict[str, Cost]:
-    """Both commands, each into an empty folder."""
+
+class Run(NamedTuple):
+    """What one command took, and how much it left on disk (MiB)."""
+
+    cost: Cost
+    written_mb: float
+
+
+def one_round(options: argparse.Namespace, folder: Path, names: tuple[str, ...]) -> dict[str, Run]:
+    """Both commands in the order of ``names``, each into an empty folder."""
     raw = folder / "raw"
     raw.mkdir(exist_ok=True)
     if not (raw / options.dataset.name).exists():
@@ -33,14 +46,34 @@ def one_round(options: argparse.Namespace, folder: Path) -> dict[str, Cost]:
         environment[name] = str(folder / name)
     processes = str(options.processes)
     ours = str(Path(sys.executable).parent / "mmccd_plan_and_preprocess")
-    theirs = shutil.which("nnUNetv2_plan_and_preprocess", path=options.nnunet)
-    if theirs is None:
-        raise SystemExit("nnUNetv2_plan_and_preprocess is not there: pip install nnunetv2, or --nnunet VENV/bin")
+    theirs = nnunet_command(options)
     commands = {
         "nnU-Net": [theirs, "-d", number, "-c", "2d", "-np", processes, "-npfp", processes],
         "mmccd_auto": [ours, "-d", number, "-np", processes, "-device", "cpu", *options.options],
     }
-    return {name: run_measured(command, environment, folder / f"{name}.log") for name, command in commands.items()}
+    outputs = {"nnU-Net": folder / "nnUNet_preprocessed", "mmccd_auto": folder / "mmccd_preprocessed"}
+    runs = {}
+    for name in names:
+        cost = run_measured(commands[name], environment, folder / f"{name}.log")
+        runs[name] = Run(cost, sum(path.stat().st_size for path in outputs[name].rglob("*") if path.is_file()) / 1024**2)
+    return runs
+
+
+def nnunet_command(options: argparse.Namespace) -> str:
+    """Where nnU-Net's command is."""
+    found = shutil.which("nnUNetv2_plan_and_preprocess", path=options.nnunet)
+    if found is None:
+        raise SystemExit("nnUNetv2_plan_and_preprocess is not there: pip install nnunetv2, or --nnunet VENV/bin")
+    return found
+
+
+def nnunet_version(options: argparse.Namespace) -> str:
+    """As the Python beside nnU-Net's command tells it."""
+    python = Path(nnunet_command(options)).parent / "python"
+    code = "from importlib.metadata import version; print(version('nnunetv2'))"
+    if not python.exists():
+        return "of unknown version"
+    return subprocess.run([str(python), "-c", code], capture_output=True, text=True).stdout.strip() or "of unknown version"
 
 
 def main() -> None:
@@ -49,21 +82,28 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, help="DatasetXXX_Name with imagesTr and labelsTr")
     parser.add_argument("--nnunet", default=None, metavar="FOLDER", help="with nnU-Net's commands; else those on the PATH")
     parser.add_argument("-np", dest="processes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("options", nargs="*", help="of mmccd_plan_and_preprocess, after --")
-    options = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments, rest = sys.argv[1:], []
+    if "--" in arguments:
+        place = arguments.index("--")
+        arguments, rest = arguments[:place], arguments[place + 1 :]
+    options = parser.parse_args(arguments)
+    options.options = rest
     cases = len({path.name.rsplit("_", 1)[0] for path in (options.dataset / "imagesTr").iterdir()})
+    version = nnunet_version(options)
     with tempfile.TemporaryDirectory() as folder:
-        rounds = [one_round(options, Path(folder)) for _ in range(options.rounds)]
-    rounds.sort(key=lambda one: one["nnU-Net"].seconds / one["mmccd_auto"].seconds)
-    middle = rounds[len(rounds) // 2]
-    print(f"| {cases} cases, {options.processes} processes | seconds | cases a minute | peak memory |\n|---|---|---|---|")
-    for name, cost in middle.items():
-        print(f"| {name} | {cost.seconds:.0f} | {60 * cases / cost.seconds:.1f} | {cost.peak_mb:.0f} MiB |")
-    theirs, ours = middle["nnU-Net"], middle["mmccd_auto"]
-    print(f"cases a minute: {theirs.seconds / ours.seconds:.2f} x; peak memory: {ours.peak_mb / theirs.peak_mb:.2f} x")
-    told = ", ".join(f"{one['nnU-Net'].seconds / one['mmccd_auto'].seconds:.2f}" for one in rounds)
-    print(f"ratios of the rounds: {told}")
+        rounds = [one_round(options, Path(folder), NAMES[:: (-1) ** count]) for count in range(options.rounds)]
+    print(f"nnU-Net {version}; mmccd_auto {' '.join(options.options)}; medians of {options.rounds} rounds")
+    print(f"| {cases} cases, {options.processes} processes | seconds | cases a minute | peak memory | written |")
+    print("|---|---|---|---|---|")
+    for name in NAMES:
+        seconds, peak = (median(getattr(one[name].cost, entry) for one in rounds) for entry in ("seconds", "peak_mb"))
+        written = median(one[name].written_mb for one in rounds)
+        print(f"| {name} | {seconds:.0f} | {60 * cases / seconds:.1f} | {peak:.0f} MiB | {written:.1f} MiB |")
+    speed = [one["nnU-Net"].cost.seconds / one["mmccd_auto"].cost.seconds for one in rounds]
+    memory = [one["mmccd_auto"].cost.peak_mb / one["nnU-Net"].cost.peak_mb for one in rounds]
+    print(f"cases a minute: {median(speed):.2f} x; peak memory: {median(memory):.2f} x")
+    print(f"ratios of the rounds: {', '.join(f'{one:.2f}' for one in speed)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmccd_auto.cli import entry_points
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -59,6 +61,47 @@ def test_wheel_works_from_another_directory(wheel: Path, tmp_path: Path) -> None
     )
     assert str(site) in result.stdout
     assert "MMCCDPlannerSmall" in result.stdout
+
+
+def test_workers_of_the_wheel_come_from_it(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "from mmccd_auto.executor import load_libraries_early, make_executor\n"
+        "if __name__ == '__main__':\n"
+        "    load_libraries_early()\n"
+        "    with make_executor(1) as executor:\n"
+        "        print(executor.submit(eval, '__import__(\"mmccd_auto.plans.plan\").__file__').result())\n"
+    )
+    result = subprocess.run([sys.executable, str(script)], cwd=REPOSITORY, capture_output=True, text=True, timeout=100)
+    assert result.stdout.strip() == str(site / "mmccd_auto" / "__init__.py"), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        ("", True),
+        ("-d 1", True),
+        ("-d 1 -np 2", True),
+        ("-np 0 -d 1 -np 10", True),
+        ("--raw_folder /a/-np=0", True),
+        ("-d 1 -np 0", False),
+        ("-np=0 -d 1", False),
+        ("-d 1 -np", False),
+        ("-h", False),
+        ("-d 1 --help", False),
+        ("--version", False),
+    ],
+)
+def test_libraries_are_loaded_early_where_there_will_be_workers(monkeypatch, arguments: str, started: bool) -> None:
+    done = []
+    monkeypatch.setattr(sys, "argv", ["mmccd_plan_and_preprocess", *arguments.split()])
+    monkeypatch.setattr(entry_points, "load_libraries_early", lambda: done.append("early"))
+    monkeypatch.setattr(entry_points, "_run", done.append)
+    entry_points.plan_and_preprocess()
+    assert done == ["early"] * started + ["plan_and_preprocess"]
 
 
 def test_importing_every_module_touches_no_folder(tmp_path: Path) -> None:

@@ -247,16 +247,133 @@ def test_daemonic_process_works_sequentially(work, monkeypatch):
     assert run_cases(work.process_id, [("a", (1,))], 2, "test")[0].result == os.getpid()
 
 
-def test_another_folder_of_this_name_where_it_is_started_is_not_taken_for_the_package(tmp_path):
-    (tmp_path / "here" / "mmccd_auto").mkdir(parents=True)
-    (tmp_path / "here" / "mmccd_auto" / "__init__.py").touch()
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs the lines of a script's main part in a folder of its own; gives what it printed and what it logged."""
+    (tmp_path / "here").mkdir()
+    script = tmp_path / "script.py"
+
+    def run(*lines: str, before: str = "", **environment: str) -> tuple[list[str], str]:
+        head = (
+            f"import logging, os\nfrom mmccd_auto.executor import load_libraries_early, make_executor, run_cases\n{before}\n"
+        )
+        script.write_text(head + "if __name__ == '__main__':\n    " + "\n    ".join(lines))
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            cwd=tmp_path / "here",
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines(), done.stderr
+
+    return run
+
+
+@pytest.fixture
+def long_folder(tmp_path):
+    """A folder for temporary files whose name no socket can have: the server can't start there."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    return str(folder)
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_nothing_is_imported_from_where_it_is_started(tmp_path, run_script, long_folder, server):
+    """Not a clone's folder of the package's name, and no file that is named like a module that workers load."""
+    here = tmp_path / "here"
+    (here / "mmccd_auto").mkdir()
+    (here / "mmccd_auto" / "__init__.py").touch()
+    # Before Python 3.11 nothing keeps a worker from looking for the first of the standard library's modules there.
+    late = ("numpy.py", "queue.py")
+    for name in (*late, "socket.py", "torch.py") if sys.version_info >= (3, 11) else late:
+        (here / name).write_text("import os\nos.write(2, b'code of ' + __file__.encode())\n")
+    printed, logged = run_script(
+        "load_libraries_early()",
+        "with make_executor(1) as executor:",
+        "    print(executor.submit(eval, '__import__(\"mmccd_auto\").__file__').result())",
+        "    executor.submit(eval, '__import__(\"numpy\").ndarray').result()",
+        "    executor.submit(eval, '__import__(\"queue\").Queue').result()",
+        **({} if server else {"TMPDIR": long_folder}),
+    )
+    assert printed == [mmccd_auto.__file__]
+    assert "code of" not in logged
+
+
+def test_a_folder_for_temporary_files_that_no_socket_can_lie_in(run_script, long_folder):
+    printed, logged = run_script(
+        "logging.basicConfig(level=logging.INFO)",
+        "load_libraries_early()",
+        "for _ in range(2):",
+        "    print([one.result for one in run_cases(abs, [(str(n), (-n,)) for n in range(3)], 2, 'test')])",
+        TMPDIR=long_folder,
+    )
+    assert printed == ["[0, 1, 2]"] * 2
+    assert logged.count("INFO") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers come from a server")
+def test_a_server_that_dies_loses_no_case(tmp_path, run_script):
+    """Here at every start, while it loads torch: that is the first of its libraries."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "torch.py").write_text("import os\nos._exit(3)\n")
+    printed, logged = run_script(
+        "load_libraries_early()",
+        "print([one.result for one in run_cases(abs, [(str(n), (-n,)) for n in range(5)], 2, 'test')])",
+        PYTHONPATH=str(tmp_path / "modules"),
+    )
+    assert printed == ["[0, 1, 2, 3, 4]"]
+    assert "Traceback" not in logged
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers come from a server")
+def test_an_interrupt_while_the_server_loads_its_libraries_is_for_the_parent_alone(tmp_path):
+    (tmp_path / "torch.py").write_text("import sys, time\nprint('loading', flush=True)\ntime.sleep(3)\n")
     script = tmp_path / "script.py"
     script.write_text(
-        "from mmccd_auto.executor import load_libraries_early, make_executor\n"
-        "if __name__ == '__main__':\n"
-        "    load_libraries_early()\n"
-        "    with make_executor(1) as executor:\n"
-        "        print(executor.submit(eval, '__import__(\"mmccd_auto\").__file__').result())\n"
+        "import time\nfrom mmccd_auto.executor import load_libraries_early\n"
+        "try:\n    load_libraries_early()\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('parent', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path / "here", capture_output=True, text=True, timeout=100)
-    assert done.stdout.strip() == mmccd_auto.__file__, done.stderr
+    command, environment = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes) as process:
+        if sys.version_info >= (3, 11):
+            assert process.stdout.readline() == "loading\n"
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        printed, errors = process.communicate(timeout=30)
+    assert (printed, errors) == ("parent\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("server", [True, False])
+def test_an_interrupt_while_a_worker_starts_is_noticed_once_it_can_be(run_script, long_folder, server):
+    """The worker is interrupted before it has come so far that it sees to interrupts: by the script, which it loads."""
+    printed, logged = run_script(
+        "try:",
+        "    run_cases(print, [('a', ('worked',))], 1, 'test')",
+        "except KeyboardInterrupt:",
+        "    print('interrupted')",
+        before="import signal\nif __name__ == '__mp_main__':\n    os.kill(os.getpid(), signal.SIGINT)",
+        **({} if server else {"TMPDIR": long_folder}),
+    )
+    assert printed == ["interrupted"]
+    assert "Traceback" not in logged
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_workers_see_the_environment_of_their_pool_start(run_script, long_folder, server):
+    printed, _ = run_script(
+        "load_libraries_early()",
+        "os.environ['MADE_LATER'] = 'yes'",
+        "del os.environ['GONE_LATER']",
+        "with make_executor(1) as executor:",
+        "    names = ('MADE_LATER', 'GONE_LATER', 'PYTHONSAFEPATH')",
+        "    print([executor.submit(os.getenv, name).result() for name in names])",
+        "print(os.environ.get('PYTHONSAFEPATH'))",
+        GONE_LATER="yes",
+        **({} if server else {"TMPDIR": long_folder}),
+    )
+    assert printed == ["['yes', None, None]", "None"]

@@ -58,6 +58,31 @@ def test_noise_sigma_of_smooth_anatomy_with_known_noise(sigma):
     assert measures.noise_sigma(anatomy, mask) < 0.5
 
 
+@pytest.mark.parametrize("voxels", [2400, 30_000])
+@pytest.mark.parametrize("slices", [12, 60])
+def test_the_noise_of_all_depths_counts(slices, voxels):
+    """Also where one slice, of 4096 voxels, holds more than are to be looked at; here the noise grows with the depth."""
+    sigma = np.linspace(1, 19, slices)[:, None, None]
+    scan = 300 + np.random.default_rng(0).normal(0, sigma, (slices, 64, 64))
+    mask = np.ones(scan.shape, dtype=bool)
+    assert measures.noise_sigma(scan, mask, voxels) == pytest.approx(measures.noise_sigma(scan, mask), rel=0.15)
+
+
+def test_noise_is_not_looked_for_in_every_voxel_of_a_large_scan(monkeypatch):
+    """A slice has 4096; a few slices are looked at even where one has enough."""
+    looked_at = []
+    convolve = ndimage.convolve
+    monkeypatch.setattr(
+        measures.ndimage,
+        "convolve",
+        lambda array, *rest, **more: looked_at.append(len(array)) or convolve(array, *rest, **more),
+    )
+    scan = np.random.default_rng(0).normal(0, 1, (200, 64, 64))
+    for voxels in (100, 10_000, 40_960, 10_000_000):
+        measures.noise_sigma(scan, np.ones(scan.shape, dtype=bool), voxels)
+    assert looked_at == [5, 5, 10, 200]
+
+
 @pytest.mark.parametrize("spacing", [1.0, 2.0])
 @pytest.mark.parametrize("width", [2.0, 3.0])
 def test_correlation_length_of_smoothed_noise(width, spacing):
@@ -91,6 +116,22 @@ def test_a_bias_field_does_not_lengthen_the_correlation():
     assert found[0] == pytest.approx(4, rel=0.15)
     assert found[1] == pytest.approx(found[0], rel=0.2)
     assert measures.correlation_length(biased - biased.mean(), mask, 2, 1.0) > 3 * found[1]
+
+
+@pytest.mark.parametrize(("spacing", "size"), [((1.0, 1.0, 1.0), 97), ((2.5, 2.5, 2.5), 39), ((0.5, 0.5, 0.5), 161)])
+def test_the_depth_profile_of_a_ball_whose_intensity_is_its_depth(spacing, size):
+    """Shells of equal volume of a ball end at radii of (1 - k / 5) ** (1/3); the mean radius in each is 3/4 of their
+    fourth powers' difference over that of the third ones."""
+    middle = (size - 1) / 2
+    z, y, x = np.mgrid[:size, :size, :size] - middle
+    radius = np.sqrt(z**2 + y**2 + x**2) * spacing[0]
+    end = (middle - 2) * spacing[0]
+    profile = measures.depth_profile(1000 - 3 * radius, radius < end, spacing)
+    edges = (1 - np.arange(6) / 5) ** (1 / 3)
+    mean = 3 / 4 * (edges[:-1] ** 4 - edges[1:] ** 4) / (edges[:-1] ** 3 - edges[1:] ** 3)
+    # The radii of the percentiles 2 and 90: so much of the volume lies outside.
+    rim, depth = 0.98 ** (1 / 3), 0.1 ** (1 / 3)
+    np.testing.assert_allclose(profile, (rim - mean) / (rim - depth), atol=0.03)
 
 
 def test_dice():

@@ -223,6 +223,23 @@ def test_brain_is_where_every_modality_has_brain(scans: dict[str, Volume]) -> No
     assert (found.image[1] != -3).sum() > found.brain.sum()
 
 
+def test_each_modality_has_its_own_brain(scans: dict[str, Volume]) -> None:
+    """FLAIR lacks the brain's first slice and T1 its last one and a strip at its side."""
+    first, *_, last = np.flatnonzero((scans["FLAIR"].array > 0).any(axis=(1, 2)))
+    flair, t1 = scans["FLAIR"].array.copy(), scans["T1"].array.copy()
+    flair[first] = 0
+    t1[last] = 0
+    t1[:, :, :5] = 0
+    volumes = {name: Volume(array, scans["FLAIR"].geometry) for name, array in (("FLAIR", flair), ("T1", t1))}
+    found = preprocess_case("a", volumes, make_plan())
+    values = found.image != -3
+    assert [values[channel, place].any() for channel in (0, 1) for place in (first, last)] == [False, True, True, False]
+    assert not found.brain[[first, last]].any()
+    middle = (first + last) // 2
+    assert np.count_nonzero(values[0, middle] & ~values[1, middle]) > 10
+    assert not (values[1, middle] & ~values[0, middle]).any()
+
+
 def test_unusable_volumes_are_named(scans: dict[str, Volume]) -> None:
     with pytest.raises(MMCCDError, match=r"a: PD is no modality of the plan, which knows FLAIR, T1\."):
         preprocess_case("a", {**scans, "PD": scans["T1"]}, make_plan())
