@@ -333,7 +333,9 @@ def test_an_interrupt_while_the_server_loads_its_libraries_is_for_the_parent_alo
     (tmp_path / "torch.py").write_text("import sys, time\nprint('loading', flush=True)\ntime.sleep(3)\n")
     script = tmp_path / "script.py"
     script.write_text(
-        "import time\nfrom mmccd_auto.executor import load_libraries_early\n"
+        "import signal, time\nfrom mmccd_auto.executor import load_libraries_early\n"
+        # Shells start what works in the background with interrupts ignored, which children inherit.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n    load_libraries_early()\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('parent', flush=True)\n"
     )
     command, environment = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(tmp_path)}
