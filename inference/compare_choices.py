@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,6 @@ from mmccd_auto.training.model_folder import ModelFolder
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)
 TOLERANCE = 0.01
-MOST_TOLERANCE = 0.02
 SEEDS = 3
 FEW_STEPS = 5
 STRIPS_PER_PASS = (1, 2, 4)
@@ -121,24 +119,11 @@ def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """The cheapest of those that are as good as the best; of equally cheap ones the best.
-
-    As good is what lies within 1 % of the best AUPRC, or within the standard error of the difference, over the seeds, but
-    never more than 2 % below (the one-standard-error rule of Breiman et al. 1984): three seeds don't tell apart what is
-    closer, and the dearer of two that can't be told apart isn't the better one.
-    """
+    """The cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
     calibrated = [one for one in tried if not one.published]
-    best = max(calibrated, key=lambda one: one.auprc)
-    near = [one for one in calibrated if best.auprc - one.auprc <= _allowance(one, best)]
+    top = max(one.auprc for one in calibrated)
+    near = [one for one in calibrated if one.auprc >= (1 - TOLERANCE) * top]
     return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc))
-
-
-def _allowance(one: Tried, best: Tried) -> float:
-    """How much below the best an AUPRC still counts as good."""
-    differences = np.subtract(best.by_seed, one.by_seed)
-    # A single seed tells nothing of how much it matters.
-    noise = float(np.std(differences, ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
-    return float(np.clip(noise, TOLERANCE * best.auprc, MOST_TOLERANCE * best.auprc))
 
 
 def best_single(best: Sequence[Tried]) -> Tried:
@@ -169,8 +154,7 @@ def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, we
         best.score,
         f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
         f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of "
-        f"{sum(not one.published for one in tried)} within {100 * TOLERANCE:g} % of the best, or within what "
-        f"{len(best.by_seed)} seeds leave open (at most {100 * MOST_TOLERANCE:g} %)",
+        f"{sum(not one.published for one in tried)} within {100 * TOLERANCE:g} % of the best",
         best.strips_per_pass,
         rungs_of(tried),
         planned,

@@ -115,32 +115,6 @@ def test_the_cheapest_within_one_percent_of_the_best_is_chosen() -> None:
     assert best_of(lines) is lines[2]
 
 
-def over_seeds(evaluations: float, *by_seed: float) -> Tried:
-    return replace(tried(float(np.mean(by_seed)), evaluations), by_seed=by_seed)
-
-
-@pytest.mark.parametrize(
-    ("by_seed", "as_good"),
-    [
-        # 1.5 % below 0.5 with every seed; with differences of a standard error of 0.0087 / 3 ** 0.5, 1 % of 0.5; of more.
-        ((0.3925, 0.4925, 0.5925), False),
-        ((0.3925 - 0.0087, 0.4925, 0.5925 + 0.0087), False),
-        ((0.3925 - 0.02, 0.4925, 0.5925 + 0.02), True),
-        # More than 2 % below, however much the seeds differ.
-        ((0.489 - 0.1, 0.489, 0.489 + 0.1), False),
-    ],
-)
-def test_what_the_seeds_do_not_tell_apart_from_the_best_is_as_good(by_seed, as_good) -> None:
-    """The seeds differ far more than the two lines of one seed: what counts is their difference."""
-    best, cheap = over_seeds(100, 0.4, 0.5, 0.6), over_seeds(10, *by_seed)
-    assert best_of([best, cheap]) is (cheap if as_good else best)
-
-
-def test_one_seed_tells_nothing_of_its_noise() -> None:
-    best, cheap = over_seeds(100, 0.5), over_seeds(10, 0.4925)
-    assert best_of([best, cheap]) is best
-
-
 def test_what_is_tried_is_cheaper_than_planned_and_strips_overlap_by_half_at_most(healthy, quick_plan, model_folder) -> None:
     model, loaded, *_ = healthy
     plan = replace(
@@ -207,10 +181,9 @@ def test_steps_are_chosen_over_three_seeds_and_a_choice_stays(healthy, preproces
         assert len(set(one.by_seed)) == len(one.by_seed) == 3
         assert one.auprc == pytest.approx(np.mean(one.by_seed))
     chosen = choice.tried[rungs.index((choice.sampling_steps, choice.strip_stride, choice.strips_per_pass))]
-    assert chosen.auprc >= 0.98 * max(one.auprc for one in choice.tried)
-    assert all(
-        one.auprc < 0.99 * max(other.auprc for other in choice.tried) for one in choice.tried[: choice.tried.index(chosen)]
-    )
+    enough = 0.99 * max(one.auprc for one in choice.tried)
+    assert chosen.auprc >= enough
+    assert all(one.auprc < enough for one in choice.tried if one.evaluations_per_slice < chosen.evaluations_per_slice)
     assert f"the cheapest of {len(rungs)} " in choice.why
     planned = model.plan.configuration("FLAIR-T1")
     assert choice.score == planned.score
