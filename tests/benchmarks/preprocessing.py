@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from process_tree import Cost, run_measured
+from process_tree import Cost, parsed_with_options, run_measured
 
 NAMES = ("nnU-Net", "mmccd_auto")
 
@@ -83,12 +83,7 @@ def main() -> None:
     parser.add_argument("--nnunet", default=None, metavar="FOLDER", help="with nnU-Net's commands; else those on the PATH")
     parser.add_argument("-np", dest="processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments, rest = sys.argv[1:], []
-    if "--" in arguments:
-        place = arguments.index("--")
-        arguments, rest = arguments[:place], arguments[place + 1 :]
-    options = parser.parse_args(arguments)
-    options.options = rest
+    options = parsed_with_options(parser, sys.argv[1:])
     cases = len({path.name.rsplit("_", 1)[0] for path in (options.dataset / "imagesTr").iterdir()})
     version = nnunet_version(options)
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,14 @@ class Cost:
 
     seconds: float
     peak_mb: float
+
+
+def parsed_with_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments before ``--``, parsed, and as ``options`` what stands after it, for the command that is measured."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:place])
+    options.options = list(arguments[place + 1 :])
+    return options
 
 
 def run_measured(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Cost:

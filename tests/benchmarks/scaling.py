@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from process_tree import Cost, run_measured
+from process_tree import Cost, parsed_with_options, run_measured
 
 from mmccd_auto.volume_names import volume_ending
 
@@ -37,12 +37,7 @@ def main() -> None:
     parser.add_argument("scans", type=Path, nargs="+")
     parser.add_argument("--cases", type=int, nargs="*", default=[4, 40], help="none: the scans alone")
     parser.add_argument("-device", default="cpu")
-    arguments, rest = sys.argv[1:], []
-    if "--" in arguments:
-        place = arguments.index("--")
-        arguments, rest = arguments[:place], arguments[place + 1 :]
-    options = parser.parse_args(arguments)
-    options.options = rest
+    options = parsed_with_options(parser, sys.argv[1:])
     print("| scan | seconds | network evaluations | peak memory |\n|---|---|---|---|")
     for scan in options.scans:
         with tempfile.TemporaryDirectory() as folder:
