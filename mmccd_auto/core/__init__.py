@@ -1,0 +1,1 @@
+"""What every stage stands on and that knows nothing of brains."""
