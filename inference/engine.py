@@ -55,7 +55,7 @@ class SliceWork:
 
     Attributes
     ----------
-    case : name of the case; the noise depends on it
+    case : name of the case, for errors; the noise does not depend on it
     image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
     brain : bool [S, H, W]
     indices : the slices' numbers in the volume; the noise depends on them
@@ -121,9 +121,10 @@ def stream_maps(
 
     All (slice, tile, strips) of all scans stand in one queue, from which full batches are taken; a scan is asked for when
     the queue holds less than a batch, so memory doesn't grow with their number. A scan for which the GPU has no memory
-    beside those before it waits until they are done. Every noise number depends on the case's name, the slice, the strips
-    and the seed only, so the maps don't depend on the batch size or on what is computed together (up to the rounding of
-    float32, since other batch sizes make other kernels).
+    beside those before it waits until they are done. Every noise number depends on the slice's number, the tile, the strips
+    and the seed only, so the maps depend neither on the case's name nor on the batch size nor on what is computed together
+    (up to the rounding of float32, since other batch sizes make other kernels). Scans of equal slice numbers share their
+    noise, those that a calibration rests on as well: it measures the very maps that a prediction makes.
 
     Parameters
     ----------
@@ -318,7 +319,8 @@ class _Engine:
             for position, brain in enumerate(self._tile(work.brain, top, left)):
                 if not brain.any():
                     continue
-                slice_key = combine_keys(work.case, work.indices[position], top, left, self.settings.seed)
+                # Without the case's name: the same scan has one map, whatever its file is called.
+                slice_key = combine_keys(work.indices[position], top, left, self.settings.seed)
                 for strips in self._passes(brain):
                     key = combine_keys(slice_key, *(number for strip in strips for number in (strip.axis, strip.start)))
                     yield _Item(scan, position, tile, strips, key, slice_key)

@@ -17,7 +17,7 @@ class Scan:
     Attributes
     ----------
     volume : of the input modality
-    case : name; the noise depends on it, so the same name gives the same map
+    case : name, for files and errors; the map does not depend on it
     brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
     """
 

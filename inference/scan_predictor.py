@@ -129,7 +129,7 @@ class ScanPredictor(ABC):
         ----------
         array : [z, y, x], intensities of the input modality
         spacing : mm along x, y, z
-        case : name; the noise depends on it, so the same name gives the same map
+        case : name, for files and errors; the map does not depend on it
         brain_mask : [z, y, x], nonzero in the brain; None looks for the brain
 
         Raises
@@ -162,7 +162,7 @@ class ScanPredictor(ABC):
         Parameters
         ----------
         volume : of the input modality
-        case : name; the noise depends on it, so the same name gives the same map
+        case : name, for files and errors; the map does not depend on it
         brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
 
         Raises

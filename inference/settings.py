@@ -31,7 +31,7 @@ class InferenceSettings:
         nothing, and the whole slice counts
     coverage : "even" (every pixel is hidden equally often) or "published" (starts 0, stride, 2 stride, ...)
     batch_size : (slice, tile, strips) items in one network evaluation
-    seed : all noise comes from it together with the case, slice and strip
+    seed : all noise comes from it together with the slice's number, the tile and the strip
     """
 
     preset: str

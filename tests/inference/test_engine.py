@@ -59,7 +59,7 @@ def brute_force(
                         continue
                     hidden = np.zeros(PATCH)
                     hidden[(slice(first, last), slice(None))[:: 1 - 2 * axis]] = 1
-                    slice_key = combine_keys("case", index, top, left, settings.seed)
+                    slice_key = combine_keys(index, top, left, settings.seed)
                     x = torch.from_numpy(image[tile])[None, None]
                     with torch.inference_mode():
                         made = (
@@ -108,7 +108,7 @@ def test_strips_hidden_together_are_one_pass_in_which_both_count(cycle, settings
         hidden = np.zeros(PATCH)
         for start in (first, first + 16):
             hidden[(slice(start, start + 8), slice(None))[:: 1 - 2 * axis]] = 1
-        slice_key = combine_keys("case", index, 0, 0, settings.seed)
+        slice_key = combine_keys(index, 0, 0, settings.seed)
         keys = torch.tensor([combine_keys(slice_key, axis, first, axis, first + 16)]), torch.tensor([slice_key])
         x, keep = torch.from_numpy(image[index])[None, None], torch.from_numpy(1 - hidden).float()[None, None]
         with torch.inference_mode():
@@ -126,7 +126,7 @@ def test_a_masked_cycle_can_hide_nothing(cycle, settings):
     settings = replace(settings, strips_per_pass=0, sampling=replace(settings.sampling, steps=1))
     maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
     assert maps.network_evaluations == 2 * 2
-    keys = torch.tensor([combine_keys(combine_keys("case", 0, 0, 0, settings.seed))])
+    keys = torch.tensor([combine_keys(combine_keys(0, 0, 0, settings.seed))])
     with torch.inference_mode():
         made = cycle.reconstruct(torch.from_numpy(image[:1, None]), torch.ones(1, 1, *PATCH), settings.sampling, keys, keys)
     error = np.where(brain[0], image[0] - made[0, 0].numpy(), 0)
@@ -157,6 +157,23 @@ def test_a_slice_alone_gives_what_it_gives_among_others(cycle, settings):
     assert_same(alone, {name: getattr(together, name)[1:2] for name in NAMES})
     elsewhere = anomaly_maps(cycle, image[1:2], brain[1:2], settings, "case", CPU, PATCH, slice_indices=[2])
     assert not np.allclose(elsewhere.squared, alone.squared, rtol=1e-3)
+
+
+def test_a_map_depends_on_the_scan_and_not_on_its_name_the_batch_or_its_neighbours(cycle, settings):
+    image, brain = make_slices()
+    first = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    other_name = anomaly_maps(cycle, image, brain, settings, "another name", CPU, PATCH)
+    other = SliceWork("other", image[::-1].copy(), brain[::-1].copy(), (8, 9, 10))
+    works = [other, SliceWork("case of the same scan", image, brain, (0, 1, 2)), other]
+    beside = list(stream_maps(cycle, works, settings, CPU, PATCH))[1]
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(other_name, name), getattr(first, name))
+        np.testing.assert_array_equal(getattr(beside, name), getattr(first, name))
+    # Other batch sizes take other kernels, whose sums are rounded otherwise.
+    other_batch = anomaly_maps(cycle, image, brain, replace(settings, batch_size=19), "another name", CPU, PATCH)
+    assert_same(other_batch, {name: getattr(first, name) for name in NAMES}, tolerance=1e-6)
+    other_seed = anomaly_maps(cycle, image, brain, replace(settings, seed=settings.seed + 1), "case", CPU, PATCH)
+    assert not np.allclose(other_seed.squared, first.squared, rtol=1e-2)
 
 
 def test_strips_without_brain_are_skipped_and_counted_out(cycle, settings):

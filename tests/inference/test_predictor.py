@@ -120,11 +120,16 @@ def test_arrays_give_what_a_volume_with_that_spacing_gives(predictor, make_scan)
         predictor.predict_arrays(scan.array, scan.geometry.spacing, brain_mask=mask)
 
 
-def test_the_noise_depends_on_the_case_and_nothing_else(predictor, make_scan):
-    scan = make_scan()
-    first, again, other = (predictor.predict_volume(scan, case).anomaly for case in ("a", "a", "b"))
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other, rtol=1e-3)
+def test_one_scan_under_two_names_and_beside_others_gives_one_map(predictor, make_scan, scans, tmp_path):
+    folder = scans("a.nii.gz", "other.nii.gz")
+    write_volume(make_scan(0).array, make_scan(0).geometry, folder / "z.nii.gz")
+    predictor.predict_folder(folder, tmp_path / "together")
+    predictor.predict_file(folder / "a.nii.gz", tmp_path / "alone")
+    for ending in ("anomaly", "mask"):
+        expected = read_volume(tmp_path / "alone" / f"a_{ending}.nii.gz").array
+        for case in ("a", "z"):
+            np.testing.assert_array_equal(read_volume(tmp_path / "together" / f"{case}_{ending}.nii.gz").array, expected)
+        assert not np.array_equal(read_volume(tmp_path / "together" / f"other_{ending}.nii.gz").array, expected)
 
 
 def test_folds_are_averaged(model_folder, make_scan):
