@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from mmccd_auto.core.tables import write_csv
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path, load_json, save_json
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.prediction import Prediction
@@ -228,9 +228,7 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
 
 def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
     """Write summary.csv."""
-    with atomic_path(output / SUMMARY_FILE) as temporary:
-        columns = [entry.name for entry in fields(SummaryRow)]
-        pd.DataFrame([asdict(row) for row in rows], columns=columns).to_csv(temporary, index=False)
+    write_csv(output / SUMMARY_FILE, [entry.name for entry in fields(SummaryRow)], [astuple(row) for row in rows])
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mmccd_auto.dicom.find_series import read_export
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
-from mmccd_auto.importing.pseudonyms import read_key, write_link
+from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.importing.source_cases import dicom_cases
 from mmccd_auto.inference.dicom_export import DicomIdentity, write_parametric_map, write_segmentation
@@ -130,6 +130,8 @@ def predict_folder(
     _check_output(source, output)
     if brain_masks is not None and not brain_masks.is_dir():
         raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
+    if export.link_file is not None:
+        check_link_place(export.link_file, output)
     with tempfile.TemporaryDirectory(prefix="mmccd-predict-") as workspace:
         listing = _discover(predictor, source, output, export, Path(workspace))
         if listing.ignored:
@@ -139,6 +141,9 @@ def predict_folder(
         if there and not continue_prediction:
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
+        if export.link_file is not None:
+            files = [(one.case, "", _relative(one.file, root)) for one in listing.cases if one.file is not None]
+            write_link(export.link_file, listing.studies, listing.names, files)
         run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
@@ -273,16 +278,14 @@ def _discover(predictor: ScanPredictor, source: Path, output: Path, options: Exp
         logger.warning("%s", note)
     logger.info("%s", table_text(listing.table))
     write_table(listing.table, output / SERIES_FILE)
-    if options.link_file is not None:
-        write_link(listing.studies, listing.names, options.link_file)
     cases = [
         InputCase(one.case, None, one.error, one.scans.get(modality), skipped=not one.scans and not options.series)
         for one in listing.cases
     ]
     if not volumes:
-        return InputListing(tuple(cases), ())
+        return InputListing(tuple(cases), (), listing.studies, listing.names)
     beside = discover_cases(source, modality, modalities, exclude=output)
-    return InputListing((*cases, *beside.cases), beside.ignored)
+    return InputListing((*cases, *beside.cases), beside.ignored, listing.studies, listing.names)
 
 
 def _announce(predictor: ScanPredictor, listing: InputListing) -> None:

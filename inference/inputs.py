@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmccd_auto.dicom.records import Series
+from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.importing.pseudonyms import Pseudonym
 from mmccd_auto.volume_names import (
     VOLUME_ENDINGS,
     NamedFile,
@@ -49,10 +50,13 @@ class InputListing:
     ----------
     cases : sorted by name
     ignored : (path, reason) of volume files that are no input
+    studies, names : of the DICOM cases, for the table that leads back to people; else empty
     """
 
     cases: tuple[InputCase, ...]
     ignored: tuple[tuple[Path, str], ...]
+    studies: tuple[Study, ...] = field(default=(), repr=False)
+    names: tuple[Pseudonym, ...] = ()
 
 
 def discover_cases(

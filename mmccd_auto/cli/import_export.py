@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
-from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
+from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.importing.import_dataset import ImportOptions
 from mmccd_auto.pipeline import import_export
 
@@ -23,7 +23,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_series_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="secret for pseudonyms that last")
-    parser.add_argument("--keep-link", dest="link", default=None, metavar="FILE", help="write who is behind which pseudonym")
+    add_link_option(parser)
     parser.add_argument("--keep_head", action="store_true", help="leave skull and face in the images")
     parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
     add_processes_option(parser)

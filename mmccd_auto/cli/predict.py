@@ -16,7 +16,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
-from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
+from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.precision import PRECISIONS
 from mmccd_auto.inference.scores import SCORES
@@ -67,7 +67,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_series_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="DICOM: secret for pseudonyms that last")
-    parser.add_argument("--keep-link", dest="link", default=None, metavar="FILE", help="DICOM: write who is who")
+    add_link_option(parser)
     parser.add_argument("--dicom_seg", action="store_true", help="DICOM: also write the mask and the score as DICOM")
     parser.add_argument("--keep_identity", action="store_true", help="file these DICOM objects with the patient, for a PACS")
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")

@@ -28,3 +28,15 @@ def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
         choices=backend_names(),
         help="brain extraction of scans with skull; auto takes the best that is installed",
     )
+
+
+def add_link_option(parser: argparse.ArgumentParser) -> None:
+    """The option --keep_link, also spelled as it was before."""
+    parser.add_argument(
+        "--keep_link",
+        "--keep-link",
+        dest="link",
+        default=None,
+        metavar="FILE",
+        help="write which person or file is behind which case; only you may read it, and it can't lie in the output",
+    )

@@ -18,7 +18,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import write_volume
-from mmccd_auto.importing.pseudonyms import read_key, write_link
+from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.importing.source_cases import SourceCase, SourceListing, list_source_cases, load_scan
 from mmccd_auto.integrity import MISSING_CHANNELS_KEY
@@ -95,13 +95,15 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     dataset = Path(dataset)
     _check_place(dataset)
     reference = _reference(options)
+    if options.link_file is not None:
+        check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
     with tempfile.TemporaryDirectory(prefix="mmccd-import-") as workspace:
         listing = list_source_cases(source, options.modalities, workspace, options.series, key)
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
-        if options.link_file is not None and listing.studies:
-            write_link(listing.studies, listing.names, options.link_file)
+        if options.link_file is not None:
+            write_link(options.link_file, listing.studies, listing.names, _source_files(listing, Path(source)))
         channels = _channels(listing, options.modalities)
         usable = [case for case in listing.cases if case.error is None]
         arguments = [
@@ -220,6 +222,16 @@ def _describe(dataset: Path, channels: Sequence[str], records: dict[str, dict], 
         MISSING_CHANNELS_KEY: {case: names for case, names in missing.items() if names},
     }
     save_json(content, dataset / DATASET_FILE)
+
+
+def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:
+    """(case, subject, file below ``root``) of NIfTI files; empty for DICOM, whose files are nameless."""
+    return [
+        (case.case, case.subject, scan.relative_to(root).as_posix())
+        for case in listing.cases
+        for scan in case.scans.values()
+        if isinstance(scan, Path)
+    ]
 
 
 def _channels(listing: SourceListing, modalities: Sequence[str]) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmccd_auto.core.tables import write_csv
 from mmccd_auto.dicom.records import Study
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 
 HASH_LETTERS = 10
+LINK_COLUMNS = ("case", "subject", "patient_name", "patient_id", "birth_date", "study_date", "study_uid", "source_file")
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,48 @@ def pseudonyms(studies: Sequence[Study], key: bytes | None = None) -> list[Pseud
     return named
 
 
-def write_link(studies: Sequence[Study], named: Sequence[Pseudonym], path: str | Path) -> None:
-    """Write the table that leads from pseudonyms back to people. It is the one file that names them."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "subject", "patient_name", "patient_id", "birth_date", "study_date", "study_uid"))
-        for study, pseudonym in zip(studies, named, strict=True):
-            patient = study.patient
-            row = (patient.name, patient.identifier, patient.birth_date, study.date, study.uid)
-            writer.writerow((pseudonym.case, pseudonym.subject, *row))
+def check_link_place(path: str | Path, handed_on: str | Path) -> None:
+    """Refuse a table of identities that would lie in a folder that is handed on.
+
+    Parameters
+    ----------
+    path : of the table
+    handed_on : the dataset's folder, or that of the maps
+
+    Raises
+    ------
+    MMCCDError
+        If it would.
+    """
+    if Path(path).resolve().is_relative_to(Path(handed_on).resolve()):
+        raise MMCCDError(
+            f"--keep_link {path} lies in {handed_on}, which may be handed on, and this table names people: choose a place "
+            "outside of it."
+        )
+
+
+def write_link(
+    path: str | Path,
+    studies: Sequence[Study] = (),
+    named: Sequence[Pseudonym] = (),
+    files: Sequence[tuple[str, str, str]] = (),
+) -> None:
+    """Write the table that leads from cases back to people and files. It is the one file that names them, and only its
+    owner may read it.
+
+    Parameters
+    ----------
+    path : of the CSV
+    studies, named : of a DICOM export, and their pseudonyms
+    files : (case, subject, source) for each NIfTI file, the source below the input folder
+    """
+    patients = [
+        (*(name.case, name.subject, study.patient.name, study.patient.identifier, study.patient.birth_date), study.date)
+        + (study.uid, None)
+        for study, name in zip(studies, named, strict=True)
+    ]
+    sources = [(case, subject, None, None, None, None, None, source) for case, subject, source in files]
+    write_csv(path, LINK_COLUMNS, [*patients, *sources], private=True)
 
 
 def _identity(study: Study) -> tuple[str, ...]:

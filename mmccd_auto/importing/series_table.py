@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-import pandas as pd
-
+from mmccd_auto.core.tables import write_csv
 from mmccd_auto.dicom.choose_series import SeriesChoice
-from mmccd_auto.files import atomic_path
 from mmccd_auto.volume_names import NamedFile
 
 
@@ -46,7 +44,7 @@ def dicom_rows(case: str, choices: Sequence[SeriesChoice], used: bool = True) ->
     return [
         SeriesRow(
             case=case,
-            series="-" if choice.number is None else str(choice.number),
+            series="no number" if choice.number is None else str(choice.number),
             description=choice.description,
             kind=choice.kind,
             confidence=round(choice.confidence, 2),
@@ -91,9 +89,7 @@ def table_text(rows: Sequence[SeriesRow]) -> str:
 
 def write_table(rows: Sequence[SeriesRow], path: str | Path) -> None:
     """Write the table as CSV."""
-    with atomic_path(path) as temporary:
-        columns = [entry.name for entry in fields(SeriesRow)]
-        pd.DataFrame([asdict(row) for row in rows], columns=columns).to_csv(temporary, index=False)
+    write_csv(path, [entry.name for entry in fields(SeriesRow)], [astuple(row) for row in rows])
 
 
 def _cell(value: str | float | int | None) -> str:

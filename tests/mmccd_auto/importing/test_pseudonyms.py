@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from mmccd_auto.dicom.records import Patient, Study
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.importing.pseudonyms import pseudonyms, read_key, write_link
+from mmccd_auto.importing.pseudonyms import check_link_place, pseudonyms, read_key, write_link
 
 ANNA, CARL = Patient("ZZNAME^Anna", "ZZID-1", "19510203"), Patient("ZZNAME^Carl", "ZZID-2", "19600101")
 STUDIES = [Study(ANNA, "1.2.3", "20200101", ()), Study(CARL, "1.2.4", "20200102", ()), Study(ANNA, "1.2.5", "20210101", ())]
@@ -38,7 +40,7 @@ def test_people_without_any_identity_are_not_thrown_together() -> None:
 
 def test_the_link_leads_back(tmp_path: Path) -> None:
     names = pseudonyms(STUDIES)
-    write_link(STUDIES, names, tmp_path / "link.csv")
+    write_link(tmp_path / "link.csv", STUDIES, names)
     with (tmp_path / "link.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["patient_id"], row["study_uid"]) for row in rows] == [
@@ -56,3 +58,23 @@ def test_a_key_that_can_be_guessed_is_refused(tmp_path: Path) -> None:
     assert read_key(tmp_path / "key") == KEY
     with pytest.raises(MMCCDError, match="can't be read"):
         read_key(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_only_the_owner_reads_the_link_and_no_name_becomes_a_formula(tmp_path: Path) -> None:
+    path = tmp_path / "link.csv"
+    path.write_text("of an earlier import, readable by all")
+    evil = Study(Patient("=HYPERLINK(1)", "a\rb", "19600101"), "1.2.8", "20200101", ())
+    write_link(path, [evil], pseudonyms([evil]), [("visit1", "visit1", "a/visit1_FLAIR.nii.gz")])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with path.open(encoding="utf-8", newline="") as file:
+        person, scan = csv.DictReader(file)
+    assert (person["patient_name"], person["patient_id"]) == ("'=HYPERLINK(1)", "a b")
+    assert (scan["case"], scan["source_file"], scan["patient_id"]) == ("visit1", "a/visit1_FLAIR.nii.gz", "")
+
+
+@pytest.mark.parametrize("place", ["link.csv", "import/link.csv", "../Dataset007_X/link.csv"])
+def test_the_link_never_lies_in_what_is_handed_on(tmp_path: Path, place: str) -> None:
+    with pytest.raises(MMCCDError, match="names people"):
+        check_link_place(tmp_path / "Dataset007_X" / place, tmp_path / "Dataset007_X")
+    check_link_place(tmp_path / "Dataset007_Xlink.csv", tmp_path / "Dataset007_X")

@@ -1,0 +1,70 @@
+"""Tables for people and spreadsheets: the one writer of CSV files."""
+
+from __future__ import annotations
+
+import csv
+import numbers
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmccd_auto.files import atomic_path
+
+_FORMULA_STARTS = "=+-@＝＋－＠"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_READABLE_BY_ALL, _READABLE_BY_OWNER = 0o666, 0o600
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, private: bool = False) -> None:
+    """Write a table as CSV (UTF-8, commas, a header line), atomically.
+
+    No text becomes a formula in a spreadsheet: where one begins with = + - or @, as the whole cell or after a semicolon
+    (at which spreadsheets of some languages divide), an apostrophe stands before it. No text divides a row: line ends and
+    other control characters become spaces. Bytes of a file name that are no text are written as their escapes.
+
+    Parameters
+    ----------
+    path : of the file
+    header : names of the columns
+    rows : cells; None is written as an empty cell, numbers as numbers
+    private : only the owner may read the file, from its first byte on
+
+    Raises
+    ------
+    MMCCDError
+        If the file can't be written.
+    ValueError
+        If a row has another number of cells than the header.
+    """
+    mode = _READABLE_BY_OWNER if private else _READABLE_BY_ALL
+    with atomic_path(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([as_cell(name) for name in header])
+            for row in rows:
+                if len(row) != len(header):
+                    raise ValueError(f"a row of {len(row)} cells in a table of {len(header)} columns")
+                writer.writerow([as_cell(value) for value in row])
+
+
+def as_cell(value: Any) -> str:
+    """Give the text of a cell as :func:`write_csv` writes it, before quoting."""
+    if value is None:
+        return ""
+    if isinstance(value, numbers.Number):
+        return str(value)
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return ";".join(_without_formula(part) for part in _CONTROLS.sub(" ", text).split(";"))
+
+
+def _without_formula(text: str) -> str:
+    bare = text.strip()
+    if not bare or bare[0] not in _FORMULA_STARTS or _NUMBER.fullmatch(bare):
+        return text
+    place = text.index(bare[0])
+    return f"{text[:place]}'{text[place:]}"
