@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from mmccd_auto.dicom.records import SequenceFacts
+from mmccd_auto.dicom.series_words import (
+    DIFFUSION,
+    FEW_SLICES,
+    GRADIENT_ECHO,
+    OPERATION,
+    PREPARATION,
+    SeriesWords,
+    read_words,
+)
 
 KINDS = ("FLAIR", "T1", "T1C", "T2", "PD", "DWI", "ADC", "SWI", "localiser", "derived", "other")
 LONG_ECHO = 60.0
 SHORT_ECHO = 35.0
 LONG_REPETITION = 1800.0
 SHORT_REPETITION = 1200.0
+# A localiser holds a few images; one whose name also tells its contrast holds fewer than a scan of the whole head.
 FEW_IMAGES = 40
+VERY_FEW_IMAGES = 15
+QUICK_REPETITION = 20.0
 # A name that contradicts the measurement leaves the measured kind this much of its confidence.
 CONTRADICTED = 0.6
 NAME_ONLY = 0.5
+# "T1 post" may be after a contrast agent or after surgery.
+POST_ALONE = 0.9
+SURE = 0.8
 
 _DERIVED_TYPES = {
     "MIP": "a maximum intensity projection",
@@ -42,29 +56,6 @@ _DERIVED_TYPES = {
     "REAL": "a real image",
     "IMAGINARY": "an imaginary image",
 }
-_NAMES = (
-    ("localiser", r"localis|localiz|scout|survey|smart.?brain|(three|3).?plane|\bloc\b|\btopo"),
-    ("derived", r"\bm(ax|in)?ip\b|\bsub(traction)?\b|\bfa\b|colfa|tensor|exponential|\beadc\b|\b(r?cb[fv]|mtt|ttp)\b"),
-    ("ADC", r"\bd?adc\b|apparent.?diff"),
-    ("DWI", r"\bdwi|diff|\bdti\b|trace|\bb.?(800|900|1000|1500|2000)\b"),
-    (
-        "other",
-        r"\btof\b|angio|\bmra\b|\bmrv\b|venc|\bpca\b|perf|\bdsc\b|\bdce\b|asl\b|bold|fmri|resting|spectro",
-    ),
-    ("other", r"field.?map|\bb[01].?map|\bciss|fiesta|\bdrive\b|tru.?fi|b.?ssfp|\bstir\b|\bdir\b|\bpsir\b|\bt[12].?map"),
-    ("SWI", r"\bswi|swan|suscept|t2 ?\*|t2.?star|hemo|\bgre.?t2|t2.?(gre|ffe)\b|vbp|venobold"),
-    ("FLAIR", r"flair|dark.?fl"),
-    ("T2", r"t2"),
-    ("T1", r"t1|mp.?rage|bravo|f?spgr|vibe|\bturbo.?flash|\btfl"),
-    ("PD", r"\bpd(w|\b)|proton|\bdens"),
-)
-# Kinds that the timing alone can't tell from others: here the name is believed.
-_BY_NAME = frozenset({"localiser", "derived", "ADC", "DWI", "other"})
-_AGENT = re.compile(
-    r"\+ ?c\b|\bc\+|\bkm\b|\bgd\b|\bgado|\bpost\b|\bpost.?(gd|gad|km|contrast)|\bce\b"
-    r"|t1w?(c|ce)\b|contrast|kontrast|enhanced"
-)
-_NO_AGENT = re.compile(r"\bpre\b|nativ|\bohne\b|\bw/?o\b|without|\bnon?\b|\bsans\b")
 
 
 @dataclass(frozen=True)
@@ -100,12 +91,14 @@ def classify(facts: SequenceFacts) -> Classification:
 
     The measurement decides (echo, repetition and inversion time, scanning sequence, image type, contrast agent). Where it
     leaves several kinds open, or is missing, the name of the series does; a name that contradicts lowers the confidence.
+    What the words of a name tell: :func:`~mmccd_auto.dicom.series_words.read_words`.
     """
     original = not set(facts.image_type) & {"DERIVED", "MPR", "REFORMATTED", "SECONDARY"}
-    named = _named(facts)
+    description, protocol = read_words(facts.description), read_words(facts.protocol_name)
+    named = description if description.kind else protocol
     found = _by_image_type(facts) or _with_name(_by_measurement(facts), named, facts)
     if found.kind == "T1":
-        found = _with_agent(found, facts)
+        found = _with_agent(found, facts, (description, protocol))
     reason = found.reason if original else f"{found.reason}; computed from other images"
     return Classification(found.kind, round(min(found.confidence, 0.99), 2), reason, original)
 
@@ -185,21 +178,51 @@ def _spin_echo(echo: float, repetition: float, times: str) -> _Reading:
     return _Reading("T2", 0.55, f"{told}: a long repetition and a middling echo", ("PD",))
 
 
-def _with_name(measured: _Reading | None, named: str | None, facts: SequenceFacts) -> _Reading:
+def _with_name(measured: _Reading | None, words: SeriesWords, facts: SequenceFacts) -> _Reading:
     """Bring what was measured and what the name says together."""
     if measured is None:
-        if named is None:
+        if words.kind is None:
             return _Reading("other", 0.3, "neither its timing nor its name tells the contrast")
-        return _Reading(named, NAME_ONLY, f"only its name says {named}: echo or repetition time is missing")
-    if named is None:
+        return _Reading(words.kind, NAME_ONLY, f"only its name says {words.kind}: echo or repetition time is missing")
+    if words.kind is None:
         return measured
-    if named == measured.kind:
+    if words.role is not None and _role_holds(measured, words, facts):
+        return _Reading(words.role, 0.7, f"{measured.reason}; its name says {_described(words.role)}")
+    if measured.kind in words.contrasts:
         return replace(measured, confidence=measured.confidence + 0.04, reason=f"{measured.reason}; its name agrees")
-    if named == "localiser" and facts.images > FEW_IMAGES:
-        return _contradicted(measured, named)
-    if named in measured.alternatives or named in _BY_NAME:
+    if not words.contrasts:
+        return _contradicted(measured, words.kind)
+    named = words.contrasts[-1]
+    if named in measured.alternatives:
         return _Reading(named, 0.7, f"{measured.reason}; its name says {_described(named)}")
     return _contradicted(measured, named)
+
+
+def _role_holds(measured: _Reading, words: SeriesWords, facts: SequenceFacts) -> bool:
+    """Whether the measurement leaves room for the role that the words name (localiser, diffusion, angiography, ...)."""
+    sequence = set(facts.scanning_sequence)
+    is_named, echo_planar = measured.kind in words.contrasts, "EP" in sequence
+    if words.shown_by == OPERATION:
+        return True
+    if words.shown_by == PREPARATION:
+        return not is_named
+    if measured.kind == "FLAIR" and measured.confidence >= SURE and not echo_planar:
+        # Nothing but a FLAIR is measured with such an inversion.
+        return False
+    if words.shown_by == DIFFUSION:
+        return echo_planar or not is_named
+    if words.shown_by == GRADIENT_ECHO:
+        return not is_named and (not sequence or bool(sequence & {"GR", "EP", "RM"}))
+    if words.shown_by == FEW_SLICES:
+        return _may_be_localiser(facts, is_named)
+    return not is_named
+
+
+def _may_be_localiser(facts: SequenceFacts, is_named: bool) -> bool:
+    """Whether number, directions, or a quick gradient echo (as of automatic head scouts) leave room for a localiser."""
+    is_quick = "GR" in facts.scanning_sequence and not facts.inversion_time and facts.repetition_time <= QUICK_REPETITION
+    few = facts.images <= (VERY_FEW_IMAGES if is_named else FEW_IMAGES)
+    return facts.orientation == "several" or few or (is_quick and not is_named)
 
 
 def _contradicted(measured: _Reading, named: str) -> _Reading:
@@ -207,34 +230,18 @@ def _contradicted(measured: _Reading, named: str) -> _Reading:
     return replace(measured, confidence=measured.confidence * CONTRADICTED, reason=reason)
 
 
-def _with_agent(found: _Reading, facts: SequenceFacts) -> _Reading:
+def _with_agent(found: _Reading, facts: SequenceFacts, names: tuple[SeriesWords, ...]) -> _Reading:
     """A T1 after contrast agent is another kind of scan: lesions may be bright in it."""
     if facts.contrast_agent:
         return replace(found, kind="T1C", reason=f"{found.reason}; a contrast agent is noted")
-    name = _name(facts)
-    if _AGENT.search(name) and not _NO_AGENT.search(name):
+    if any(words.agent for words in names):
         reason = f"{found.reason}; its name tells of a contrast agent, which its header doesn't note"
         return replace(found, kind="T1C", confidence=found.confidence * 0.85, reason=reason)
+    if any(words.post for words in names):
+        reason = f"{found.reason}; its name says post, but neither name nor header notes a contrast agent"
+        return replace(found, confidence=found.confidence * POST_ALONE, reason=reason)
     return found
 
 
 def _described(kind: str) -> str:
     return "that it is something else" if kind == "other" else kind
-
-
-def _name(facts: SequenceFacts) -> str:
-    # Underscores count as letters for \b, but separate words in the names of series.
-    return f"{facts.description} | {facts.protocol_name}".lower().replace("_", " ")
-
-
-def _named(facts: SequenceFacts) -> str | None:
-    """The kind that the description tells, else the protocol's name; None if neither does."""
-    for text in (facts.description, facts.protocol_name):
-        name = text.lower().replace("_", " ")
-        found = next((kind for kind, pattern in _NAMES if re.search(pattern, name)), None)
-        # "T1 FLAIR" is an inversion recovery scan with T1 contrast.
-        if found == "FLAIR" and re.search(r"t1", name) and not re.search(r"t2", name):
-            return "T1"
-        if found:
-            return found
-    return None

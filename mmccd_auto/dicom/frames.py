@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,10 @@ from pydicom.dataset import Dataset
 from mmccd_auto.dicom.elements import items, number, numbers, text, texts, whole_number
 from mmccd_auto.dicom.records import Triple
 
-_NO_AGENT = frozenset({"", "NO", "NONE", "N", "0", "WITHOUT", "N/A"})
+# As the first word of what is noted: "no contrast", "ohne KM", "0 ml".
+_NO_AGENT = re.compile(
+    r"\W*(|NO|NON|NONE|N|NA|N/A|NIL|0|WITHOUT|WO|OHNE|KEINE?S?|SANS|SIN|SENZA|NATIVE?|UNKNOWN)(\W.*)?", re.DOTALL
+)
 _PULSES = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}
 
 
@@ -114,4 +118,4 @@ def _enhanced_sequence(dataset: Dataset, places: list[Dataset]) -> tuple[str, ..
 
 def _contrast_agent(dataset: Dataset) -> bool:
     agent = text(dataset, "ContrastBolusAgent").upper()
-    return agent not in _NO_AGENT or bool(items(dataset, "ContrastBolusAgentSequence"))
+    return not _NO_AGENT.fullmatch(agent) or bool(items(dataset, "ContrastBolusAgentSequence"))

@@ -31,6 +31,16 @@ def test_the_facts_of_a_series(tmp_path: Path) -> None:
     assert (facts.modality, facts.mr_acquisition_type, facts.magnetic_field_strength) == ("MR", "2D", 1.5)
 
 
+@pytest.mark.parametrize(
+    ("noted", "agent"),
+    [("Gd", True), ("GADOVIST 7.5 ml", True), ("", False), ("no contrast", False), ("ohne KM", False), ("0 ml", False)]
+    + [("N/A", False), ("NONE", False), ("Nordic Gd", True)],
+)
+def test_an_agent_counts_unless_it_is_noted_as_absent(tmp_path: Path, noted: str, agent: bool) -> None:
+    export = read_export(write_scans(tmp_path / "in", [with_tags(T1, ContrastBolusAgent=noted)]), tmp_path)
+    assert export.studies[0].series[0].facts.contrast_agent == agent
+
+
 def test_enhanced_files_tell_the_same(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write(make_enhanced(FLAIR), tmp_path / "in" / "a")
