@@ -43,7 +43,7 @@ setup(
         "pydicom>=3.0",
         "highdicom>=0.28",
         "dcm2niix>=1.0.20220715",
-        "filelock>=3.20",
+        "filelock>=3.30",
     ],
     extras_require={
         "dev": [

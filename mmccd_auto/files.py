@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import time
 import zlib
 from collections.abc import Iterator
@@ -14,44 +15,44 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import lock_descriptor
+
 from mmccd_auto.errors import MMCCDError
 
 TEMPORARY_PREFIX = ".incomplete-"
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STALE_SECONDS = 24 * 3600.0
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<machine>[0-9a-f]{8})-[0-9a-f]+-")
+_swept: set[str] = set()
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its name once the block ends without an error.
+    """Give a temporary file beside ``path`` that takes its name once the block has written to it without an error.
 
-    The temporary file keeps the whole suffix (``.nii.gz``), because image libraries choose the format by it, and begins
-    with :data:`TEMPORARY_PREFIX`. If the block raises, the temporary file is removed and ``path`` is left as it was. What a
-    killed process left of the same file is removed first; several processes may write one file, the last one wins.
+    The temporary file is there already, empty and locked, which is how other processes know that its writer lives. It keeps
+    the whole suffix (``.nii.gz``), because image libraries choose the format by it, and begins with
+    :data:`TEMPORARY_PREFIX`. If the block raises, it is removed and ``path`` is left as it was. When a process writes into a
+    folder for the first time, it removes what killed ones left there. Several processes may write one file, the last one
+    wins.
 
     Raises
     ------
     MMCCDError
-        If the disk is full or the folder can't be made or written to.
+        If nothing was written, the disk is full, or the folder can't be made or written to.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
+    with _temporary_for(path) as temporary:
         yield temporary
+        if temporary.stat().st_size == 0:
+            raise OSError(errno.EIO, "nothing was written")
         os.replace(temporary, path)
-    except OSError as error:
-        raise MMCCDError(_why_not_written(path, temporary, error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def save_json(content: Any, path: str | Path) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        _write_json(content, temporary)
 
 
 def save_json_once(content: Any, path: str | Path) -> bool:
@@ -62,20 +63,18 @@ def save_json_once(content: Any, path: str | Path) -> bool:
     whether it was written
     """
     path = Path(path)
-    complete = path.with_name(f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-once-{path.name}")
-    save_json(content, complete)
-    try:
-        # Unlike a renaming, this fails where the file exists.
-        os.link(complete, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        # A file system without links.
-        if path.exists():
+    with _temporary_for(path) as temporary:
+        _write_json(content, temporary)
+        try:
+            # Unlike a renaming, this fails where the file exists.
+            os.link(temporary, path)
+        except FileExistsError:
             return False
-        os.replace(complete, path)
-    finally:
-        complete.unlink(missing_ok=True)
+        except OSError:
+            # A file system without links.
+            if path.exists():
+                return False
+            os.replace(temporary, path)
     return True
 
 
@@ -88,6 +87,9 @@ def load_json(path: str | Path) -> Any:
         If the file is missing, can't be opened or isn't JSON.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        # A pipe would never end.
+        raise MMCCDError(f"{path} is no regular file: put a JSON file there.")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -98,36 +100,101 @@ def load_json(path: str | Path) -> Any:
         raise MMCCDError(f"{path} is not valid JSON ({error}): mend it or make it anew.") from error
 
 
+@contextmanager
+def _temporary_for(path: Path) -> Iterator[Path]:
+    """Give an empty, locked file beside ``path`` that is removed at the end, unless it was renamed.
+
+    Raises
+    ------
+    MMCCDError
+        In place of any OSError, also of the block.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{_machine()}-{secrets.token_hex(4)}-{path.name}")
+    descriptor = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale_once(path.parent)
+        descriptor = _create_locked(temporary)
+        yield temporary
+    except OSError as error:
+        raise MMCCDError(_why_not_written(path, temporary, error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _create_locked(path: Path) -> int | None:
+    """Make a file and lock it as long as the descriptor that is returned is open; None on Windows.
+
+    A lock of Windows would keep the libraries from writing.
+    """
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if os.name == "nt":
+            os.close(descriptor)
+            return None
+        locked = False
+        try:
+            # Else another process takes it for a dead one's and removes it.
+            locked = _lock(descriptor) and os.fstat(descriptor).st_nlink > 0
+        finally:
+            if not locked:
+                os.close(descriptor)
+        if locked:
+            return descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        # Some file systems know no locks: there only old files are removed.
+        return True
+
+
+def _write_json(content: Any, path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def _machine() -> str:
-    """A short code of this machine: process ids mean something on their own machine only."""
+    """A short code of this machine: on some network disks a lock holds on its own machine only."""
     return f"{zlib.crc32(platform.node().encode('utf-8')):08x}"
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove what killed processes left of ``path``; living ones may still be at work on it."""
-    pattern = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-" + re.escape(path.name))
-    for name in os.listdir(path.parent):
-        match = pattern.fullmatch(name)
-        if match is None:
-            continue
-        # Windows refuses to remove a file that a living process holds open, which is what is wanted there.
-        with suppress(OSError):
-            local = match["machine"] == _machine()
-            old = time.time() - (path.parent / name).stat().st_mtime > _STALE_SECONDS
-            if old or (local and not _is_running(int(match["process"]))):
-                (path.parent / name).unlink()
+def _remove_stale_once(folder: Path) -> None:
+    """Remove what killed processes left in a folder, the first time that this process writes there."""
+    key = os.path.abspath(folder)
+    if key in _swept:
+        return
+    _swept.add(key)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY_NAME.match(entry.name)
+            if match is not None and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_if_stale(Path(entry.path), match["machine"] == _machine())
 
 
-def _is_running(process: int) -> bool:
+def _remove_if_stale(temporary: Path, local: bool) -> None:
+    """Remove a temporary file whose writer is dead: nobody holds its lock, and it is from this machine or old."""
+    old = time.time() - temporary.stat().st_mtime > _STALE_SECONDS
+    if not old and (not local or os.name == "nt"):
+        return
     if os.name == "nt":
-        return False
+        # Windows refuses to remove a file that a living process holds open.
+        temporary.unlink()
+        return
+    descriptor = os.open(temporary, os.O_RDWR)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+        if lock_descriptor(descriptor, blocking=False):
+            temporary.unlink()
+    except OSError:
+        if old:
+            temporary.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _why_not_written(path: Path, temporary: Path, error: OSError) -> str:

@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,6 +22,7 @@ def write_and_raise(target, exception):
 
 def write_to_full_disk(target):
     with atomic_path(target) as temporary:
+        temporary.unlink()
         temporary.symlink_to("/dev/full")
         temporary.write_text("content")
 
@@ -93,37 +93,108 @@ def test_other_missing_file_is_named(tmp_path):
         (tmp_path / "other.txt").read_text()
 
 
-def test_leftovers_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path):
-    target = tmp_path / "slice.npz"
-    script = (
-        "import os, signal, sys\nfrom mmccd_auto.files import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    if os.name == "nt":
-        pytest.skip("needs SIGKILL")
-    subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+KILLED = """
+import os, signal, sys
+from mmccd_auto import files
+def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "once":
+    files.os.link = kill
+    files.save_json_once({}, sys.argv[1])
+else:
+    with files.atomic_path(sys.argv[1]) as temporary:
+        temporary.write_text("half")
+        kill()
+"""
+LIVING = """
+import sys
+from mmccd_auto.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("whole")
+    print("written", flush=True)
+    sys.stdin.readline()
+"""
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+
+
+@pytest.fixture(autouse=True)
+def swept_nothing(monkeypatch):
+    monkeypatch.setattr(files, "_swept", set())
+
+
+@needs_posix
+@pytest.mark.parametrize("how", ["atomic", "once"])
+def test_leftovers_of_killed_writers_go_with_the_next_writing_into_the_folder(tmp_path, how):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "slice.npz"), how], check=False)
     (leftover,) = names(tmp_path)
     assert leftover.startswith(TEMPORARY_PREFIX)
-    living = leftover.replace(f"-{leftover.split('-')[2]}-", f"-{os.getppid()}-")
-    (tmp_path / living).touch()
-    other_machine = f"{TEMPORARY_PREFIX}00000000-1-slice.npz"
-    forgotten = f"{TEMPORARY_PREFIX}00000001-1-slice.npz"
-    for name in (other_machine, forgotten):
+    save_json({}, tmp_path / "other.json")
+    assert names(tmp_path) == ["other.json"]
+
+
+@needs_posix
+@pytest.mark.parametrize("namespace", [[], ["unshare", "--pid", "--fork", "--mount-proc"]])
+def test_a_living_writer_keeps_its_temporary_also_in_another_container_of_the_host_name(tmp_path, namespace):
+    if namespace and subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces may be made here")
+    command = [*namespace, sys.executable, "-c", LIVING, str(tmp_path / "map")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "written\n"
+        save_json({}, tmp_path / "map")
+        process.communicate("\n")
+    assert process.returncode == 0
+    assert (tmp_path / "map").read_text() == "whole"
+    assert names(tmp_path) == ["map"]
+
+
+def test_temporaries_of_other_machines_go_when_they_are_old(tmp_path):
+    young, old = f"{TEMPORARY_PREFIX}00000000-1-map", f"{TEMPORARY_PREFIX}00000001-1-map"
+    users_own = f"{TEMPORARY_PREFIX}notes"
+    for name in (young, old, users_own):
         (tmp_path / name).touch()
-    two_days_ago = time.time() - 2 * 86400
-    os.utime(tmp_path / forgotten, (two_days_ago, two_days_ago))
-    with atomic_path(target) as temporary:
-        temporary.write_text("whole")
-    assert names(tmp_path) == sorted([living, other_machine, "slice.npz"])
+        os.utime(tmp_path / name, (0, 0) if name != young else None)
+    save_json({}, tmp_path / "map")
+    assert names(tmp_path) == sorted([young, users_own, "map"])
 
 
-def test_leftovers_of_other_files_are_not_touched(tmp_path):
-    other = f"{TEMPORARY_PREFIX}00000001-1-CASE_slice.npz"
-    (tmp_path / other).touch()
-    os.utime(tmp_path / other, (0, 0))
-    save_json({}, tmp_path / "slice.npz")
-    assert names(tmp_path) == sorted([other, "slice.npz"])
+def test_a_file_system_without_locks_is_written_to_and_only_old_temporaries_go(tmp_path, monkeypatch):
+    def no_locks(*_, **__):
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(files, "lock_descriptor", no_locks)
+    young, old = (f"{TEMPORARY_PREFIX}{files._machine()}-{number}-map" for number in (1, 2))
+    for name in (young, old):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / old, (0, 0))
+    save_json({}, tmp_path / "map")
+    assert names(tmp_path) == sorted([young, "map"])
+
+
+def test_a_folder_is_looked_through_once(tmp_path, monkeypatch):
+    listed = []
+    list_folder = os.scandir
+    monkeypatch.setattr(files.os, "scandir", lambda path: listed.append(path) or list_folder(path))
+    for number in range(5):
+        save_json({}, tmp_path / f"{number}.json")
+    assert len(listed) == 1
+
+
+def test_a_writer_whose_file_was_taken_for_a_dead_ones_makes_another(tmp_path, monkeypatch):
+    locked = []
+
+    def lock(descriptor, **_):
+        locked.append(descriptor)
+        if len(locked) == 2:
+            (removed,) = tmp_path.glob(f"{TEMPORARY_PREFIX}*-map")
+            removed.unlink()
+        if len(locked) == 1:
+            for held in tmp_path.iterdir():
+                held.unlink()
+        return len(locked) > 1
+
+    monkeypatch.setattr(files, "lock_descriptor", lock)
+    save_json({"a": 1}, tmp_path / "map")
+    assert len(locked) == 3
+    assert load_json(tmp_path / "map") == {"a": 1}
 
 
 def test_json_round_trip_keeps_text(tmp_path):
@@ -150,11 +221,15 @@ def test_broken_json_names_the_file(tmp_path, content):
         load_json(tmp_path / "a.json")
 
 
-def test_missing_json_and_folder(tmp_path):
+def test_json_that_is_missing_a_folder_or_a_pipe(tmp_path):
     with pytest.raises(MMCCDError, match="does not exist"):
         load_json(tmp_path / "a.json")
-    with pytest.raises(MMCCDError, match="can't be opened"):
+    with pytest.raises(MMCCDError, match="no regular file"):
         load_json(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.json")
+        with pytest.raises(MMCCDError, match="no regular file"):
+            load_json(tmp_path / "pipe.json")
 
 
 @pytest.mark.parametrize("links", [True, False])
