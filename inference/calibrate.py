@@ -90,6 +90,22 @@ def calibrate_model(
     return calibration
 
 
+def is_calibrated(model: ModelFolder, fold: str) -> bool:
+    """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now.
+
+    Raises
+    ------
+    MMCCDError
+        If calibration.json is broken.
+    """
+    calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
+    if calibration is None or calibration.weights_sha256.get(fold) != file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
+        return False
+    plan = chosen_plan(model)
+    score = plan.configuration(model.configuration).score
+    return not calibration.differences(make_settings(plan, model.configuration), score)
+
+
 def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
     """The calibration of a loaded fold; None where there is none, or it belongs to other weights (which is said)."""
     calibration = load_calibration(model.fold(fold.fold) / CALIBRATION_FILE)

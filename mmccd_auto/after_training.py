@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
@@ -72,14 +73,15 @@ def calibrate(
         If there is no such model, its dataset isn't preprocessed here, or it has no healthy slice.
     """
     model = choose_model(folders, options)
-    return calibrate_model(
-        model.path,
-        preprocessed_folder(folders, model),
-        options.folds,
-        device=device,
-        max_slices=max_slices,
-        extensions=options.extensions,
-    )
+    with folder_lock(model.path, "a calibration"):
+        return calibrate_model(
+            model.path,
+            preprocessed_folder(folders, model),
+            options.folds,
+            device=device,
+            max_slices=max_slices,
+            extensions=options.extensions,
+        )
 
 
 def find_best_configuration(
@@ -111,7 +113,7 @@ def find_best_configuration(
     MMCCDError
         If the dataset has no trained model, or its slices aren't here.
     """
-    results = find_dataset(folders.results, dataset)
+    results = find_dataset(folders.results, dataset, "results")
     models = fitting(find_models(folders.results, results.name), options)
     if not models:
         raise MMCCDError(f"{results} holds no trained model of this -c, -tr and -p: run mmccd_train first.")

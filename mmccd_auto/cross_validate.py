@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
 from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
@@ -86,12 +87,26 @@ def cross_validate(
     held_out = _find_held_out(model, dataset, _load_splits(splits_file, dataset), options.folds)
     for fold, cases in held_out.cases.items():
         _check_unseen(model, fold, cases, dataset, splits_file)
+    with folder_lock(model.path, "a cross-validation"):
+        return _predict_and_judge(model, dataset, held_out, splits_file, device, processes, options.extensions, overwrite)
+
+
+def _predict_and_judge(
+    model: ModelFolder,
+    dataset: Dataset,
+    held_out: _HeldOut,
+    splits_file: Path,
+    device: torch.device,
+    processes: int,
+    extensions: Sequence[str],
+    overwrite: bool,
+) -> CrossValidation:
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
     # The figures of earlier weights or cases must not outlive a run that gives none.
     (model.path / RESULT_FILE).unlink(missing_ok=True)
     for fold, cases in held_out.cases.items():
-        predictions[fold], problems = _predict_fold(model, fold, cases, dataset, device, options.extensions, overwrite)
+        predictions[fold], problems = _predict_fold(model, fold, cases, dataset, device, extensions, overwrite)
         failed += problems
     if failed:
         listed = "\n".join(f"  - {problem}" for problem in failed)

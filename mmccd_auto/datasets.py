@@ -136,13 +136,21 @@ def list_datasets(raw: str | Path) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
-def find_dataset(raw: str | Path, identifier: int | str) -> Path:
+_HOW_TO_FILL = {
+    "raw": "make this folder and put datasets (DatasetXXX_Name) in it",
+    "preprocessed": "run mmccd_plan_and_preprocess first",
+    "results": "run mmccd_train first",
+}
+
+
+def find_dataset(raw: str | Path, identifier: int | str, kind: str = "raw") -> Path:
     """The folder of one dataset.
 
     Parameters
     ----------
-    raw : the raw folder
+    raw : the raw folder, or that of preprocessed data or of results
     identifier : number (1, "1", "001", "Dataset001"), full name ("Dataset001_RealBrain") or name ("RealBrain")
+    kind : "raw", "preprocessed" or "results": what the folder is for, so that the error gives the advice that helps
 
     Raises
     ------
@@ -152,8 +160,8 @@ def find_dataset(raw: str | Path, identifier: int | str) -> Path:
     raw = Path(raw)
     if not raw.is_dir():
         raise MMCCDError(
-            f"{raw} does not exist: make this folder and put datasets (DatasetXXX_Name) in it, or name another one "
-            "by --raw_folder or the environment variable mmccd_raw."
+            f"{raw} does not exist: {_HOW_TO_FILL[kind]}, or name another one by --{kind}_folder or the environment "
+            f"variable mmccd_{kind}."
         )
     folders = list_datasets(raw)
     wanted = str(identifier).strip()
@@ -166,7 +174,8 @@ def find_dataset(raw: str | Path, identifier: int | str) -> Path:
         )
     if not matching:
         there = f"it holds {_list(folder.name for folder in folders)}" if folders else "it holds no folder DatasetXXX_Name"
-        raise MMCCDError(f"{raw} has no dataset {wanted}: {there}.")
+        remedy = "" if kind == "raw" else f"; {_HOW_TO_FILL[kind]}"
+        raise MMCCDError(f"{raw} has no dataset {wanted}: {there}{remedy}.")
     return matching[0]
 
 

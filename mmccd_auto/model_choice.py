@@ -95,7 +95,7 @@ def fitting(models: Sequence[ModelFolder], options: PredictionOptions) -> list[M
 
 
 def _meant(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
-    dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset).name
+    dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset, "results").name
     models = find_models(folders.results, dataset)
     if not models:
         where = folders.results if dataset is None else folders.results / dataset

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
@@ -17,7 +18,7 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
-from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.choose_steps import choose_steps
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.predictor import Predictor
@@ -31,7 +32,7 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, check_structure
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
-from mmccd_auto.training.model_folder import fold_folder, model_folder_name
+from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def train(
     options: TrainingOptions,
     device: torch.device,
     processes: int,
-    resume: bool = False,
+    overwrite: bool = False,
     ranks: Ranks = ALONE,
 ) -> Path:
     """Train one fold of a modality cycle, choose its steps and strips and calibrate its maps on healthy held-out slices.
@@ -97,7 +98,7 @@ def train(
     options : the user's wishes
     device : to train on
     processes : workers that load and augment; 0 works in this process
-    resume : go on from checkpoint_latest.pth
+    overwrite : start over; else a half-finished training of the same settings is continued, and a finished one kept
     ranks : the processes that train together, see :func:`mmccd_auto.training.ranks.join_ranks`
 
     Returns
@@ -107,11 +108,12 @@ def train(
     Raises
     ------
     MMCCDError
-        If the dataset isn't preprocessed, or can't be trained on as asked.
+        If the dataset isn't preprocessed, it can't be trained on as asked, the fold's folder holds a training by other
+        settings, or another run trains the fold at this moment.
     """
     if device.type == "cpu":
         keep_large_blocks()
-    home = find_dataset(folders.preprocessed, dataset)
+    home = find_dataset(folders.preprocessed, dataset, "preprocessed")
     preprocessed = home / options.plans_name
     if not (preprocessed / PLANS_FILE).is_file():
         raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
@@ -134,7 +136,10 @@ def train(
         dataset_content=load_json(home / DATASET_FILE),
         ranks=ranks,
     )
-    if trainer.judgements and str(fold) != "all" and ranks.leads:
+    if not ranks.leads:
+        trainer.train(overwrite)
+        return output
+    if trainer.judgements and str(fold) != "all":
         trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
     logger.info(
         "training on %d cases, %s; validation on %d cases; output %s",
@@ -143,19 +148,28 @@ def train(
         len(trainer.validation_cases),
         output,
     )
-    trainer.train(resume)
-    if not ranks.leads:
-        return output
-    # Prediction tells by it whether a scan is what the model knows.
-    save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
-    if trainer.cycle_class.masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
+    with folder_lock(output, f"the training of fold {fold}"):
+        trainer.train(overwrite)
+        # Prediction tells by it whether a scan is what the model knows.
+        save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
+        _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer.cycle_class.masked)
+    return output
+
+
+def _choose_and_calibrate(
+    model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, masked: bool
+) -> None:
+    """Choose steps and strips where strips are hidden, and calibrate, as far as that isn't done for these weights."""
+    if masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
         logger.warning(
             "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
         )
-    if options.choose_steps and trainer.cycle_class.masked:
-        choose_steps(model, str(fold), preprocessed, device, extensions=options.extensions)
-    calibrate_model(model, preprocessed, [str(fold)], device=device, extensions=options.extensions)
-    return output
+    if masked and options.choose_steps:
+        choose_steps(model, fold, preprocessed, device, extensions=options.extensions)
+    if is_calibrated(ModelFolder(model), fold):
+        logger.info("%s: the calibration fits and is kept (mmccd_calibrate makes it again)", fold_folder(model, fold))
+    else:
+        calibrate_model(model, preprocessed, [fold], device=device, extensions=options.extensions)
 
 
 def predict(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
@@ -84,13 +85,14 @@ def plan_and_preprocess(
         dataset = load_dataset(folder)
         if verify:
             _verify(dataset, processes)
-        plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
-        failed += unusable
-        logger.info("%s", describe_plan(plan))
-        if preprocess:
-            output = folders.preprocessed / dataset.name / plan.plans_name
-            outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
-            failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+        with folder_lock(folders.preprocessed / dataset.name, "plans and slices"):
+            plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
+            failed += unusable
+            logger.info("%s", describe_plan(plan))
+            if preprocess:
+                output = folders.preprocessed / dataset.name / plan.plans_name
+                outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
+                failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
     return list(dict.fromkeys(failed))
 
 

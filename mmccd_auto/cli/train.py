@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 
 from mmccd_auto.cli.common import (
     add_device_option,
@@ -18,7 +22,9 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.pipeline import TrainingOptions, train
-from mmccd_auto.training.ranks import join_ranks, leave_ranks
+from mmccd_auto.training.ranks import Ranks, join_ranks, leave_ranks
+
+logger = logging.getLogger(__name__)
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -30,7 +36,16 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("-p", dest="plans_name", default="mmccdPlans", help="name of the plans")
     parser.add_argument("--num_epochs", type=int, default=None, help="instead of the plan's")
     parser.add_argument("--iterations_per_epoch", type=int, default=None, help="instead of the plan's")
-    parser.add_argument("--continue", dest="resume", action="store_true", help="go on from checkpoint_latest.pth")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--overwrite", action="store_true", help="start over, also where a finished or half-finished training is there"
+    )
+    again.add_argument(
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="go on with a half-finished training; that is what happens without it, too",
+    )
     parser.add_argument(
         "--planned_steps",
         action="store_true",
@@ -45,7 +60,19 @@ def _command(arguments: Sequence[str] | None) -> None:
     if not ranks.leads:
         # All of them do the same: one tells of it.
         logging.getLogger().setLevel(logging.WARNING)
-    model = train(
+    try:
+        model = _train(options, ranks, device)
+    except KeyboardInterrupt:
+        if options.overwrite:
+            logger.warning("run the command without --overwrite to go on with what is trained by now.")
+        raise
+    leave_ranks()
+    if ranks.leads:
+        print(f"trained: {model}")
+
+
+def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> Path:
+    return train(
         folders_from(options),
         dataset=options.dataset,
         fold=options.fold,
@@ -60,12 +87,9 @@ def _command(arguments: Sequence[str] | None) -> None:
         ),
         device=device,
         processes=options.processes,
-        resume=options.resume,
+        overwrite=options.overwrite,
         ranks=ranks,
     )
-    leave_ranks()
-    if ranks.leads:
-        print(f"trained: {model}")
 
 
 def main() -> None:

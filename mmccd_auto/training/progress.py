@@ -113,9 +113,16 @@ class TrainingLog:
 
     def append(self, record: EpochRecord) -> None:
         """Add an epoch at the end."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+        line = json.dumps(asdict(record), allow_nan=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise MMCCDError(
+                f"{self.path} could not be written ({error.strerror or error}): check the disk and the permissions, "
+                "then run the same command again."
+            ) from error
 
     def truncate(self, epochs: int) -> None:
         """Keep the first ``epochs`` epochs: those after the checkpoint that a training continues from are done again."""

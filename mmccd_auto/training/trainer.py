@@ -28,7 +28,6 @@ from mmccd_auto.training.checkpoint import (
     CHECKPOINT_FINAL,
     CHECKPOINT_LATEST,
     Checkpoint,
-    load_checkpoint,
     save_checkpoint,
     software_versions,
 )
@@ -44,10 +43,9 @@ from mmccd_auto.training.data_loading import (
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.fold_data import find_fold_data, validation_images
 from mmccd_auto.training.fold_folder import (
-    check_same_training,
-    prepare_anew,
-    prepare_model_folder,
-    remove_unfinished_files,
+    check_still_there,
+    find_earlier_training,
+    prepare_fold,
     warn_of_other_circumstances,
 )
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
@@ -187,13 +185,15 @@ class Trainer:
         it must change alike in all of them; ``self.ranks.leads`` tells which one writes files.
         """
 
-    def train(self, resume: bool = False) -> Path:
+    def train(self, overwrite: bool = False) -> Path:
         """Train until the last epoch.
+
+        A half-finished training of the same settings is continued, a finished one is kept, and one that had fewer epochs is
+        prolonged.
 
         Parameters
         ----------
-        resume : go on from checkpoint_latest.pth, where there is one; else begin anew (a finished training that is there
-            is moved into the folder ``previous``)
+        overwrite : start over, whatever is there (a finished training is kept in the folder ``previous``)
 
         Returns
         -------
@@ -202,13 +202,15 @@ class Trainer:
         Raises
         ------
         MMCCDError
-            If the training to continue was made by another plan, a file is damaged, the losses are no longer finite, or
-            the GPU's memory doesn't suffice.
+            If the folder holds a training by other settings, a file is damaged, the losses are no longer finite, or the
+            GPU's memory doesn't suffice.
         """
         devices = [self.device.index or 0] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, benchmark=True):
             try:
-                state = self._begin(resume)
+                state = self._begin(overwrite)
+                if state is None:
+                    return self.output / CHECKPOINT_FINAL
                 self._run(state)
                 return self._finish(state) if self.ranks.leads else self.output / CHECKPOINT_FINAL
             except torch.cuda.OutOfMemoryError as error:
@@ -217,11 +219,8 @@ class Trainer:
                     "with a smaller memory target, or make training.batch_size in plans.json smaller."
                 ) from error
 
-    def _begin(self, resume: bool) -> TrainingState:
-        latest, final = self.output / CHECKPOINT_LATEST, self.output / CHECKPOINT_FINAL
-        found = load_checkpoint(latest) if resume and latest.is_file() else None
-        if resume and found is None and final.is_file():
-            raise MMCCDError(f"{final} is a finished training without its {latest.name}, so that it can't be continued.")
+    def _begin(self, overwrite: bool) -> TrainingState | None:
+        """The state to train from; None where the training is finished."""
         torch.manual_seed(seed_of(self.seed, "weights"))
         cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
         state = TrainingState(
@@ -231,28 +230,23 @@ class Trainer:
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
-        if found is not None:
-            expected = self._checkpoint(state, final=True)
-            check_same_training(found, expected, latest)
+        expected = self._checkpoint(state, final=True)
+        earlier = None if overwrite else find_earlier_training(self.output, expected)
+        if earlier is not None and earlier.latest is not None:
             if self.ranks.leads:
-                warn_of_other_circumstances(found, expected, latest)
-            state.restore(found)
-            self.optimisation.parts = found.record.get("batch_parts", 1)
+                warn_of_other_circumstances(earlier.latest, expected, self.output / CHECKPOINT_LATEST)
+            state.restore(earlier.latest)
+            self.optimisation.parts = earlier.latest.record.get("batch_parts", 1)
+        elif earlier is not None:
+            state.epoch = earlier.epochs
         check_same_start(state, self.ranks)
         if self.ranks.leads:
-            self._prepare_folder(state, found, resume)
-        return state
-
-    def _prepare_folder(self, state: TrainingState, found: Checkpoint | None, resume: bool) -> None:
-        prepare_model_folder(self.output, self.dataset_plan, self.dataset_content)
-        remove_unfinished_files(self.output)
-        if found is not None:
-            self.log.truncate(state.epoch)
-            logger.info("%s: continues after epoch %d of %d", self.output, state.epoch, self.settings.num_epochs)
-        else:
-            if resume:
-                logger.info("%s: there is no %s to continue from; the training begins anew", self.output, CHECKPOINT_LATEST)
-            prepare_anew(self.output)
+            prepare_fold(self.output, self.dataset_plan, self.dataset_content, earlier)
+            if earlier is not None and not earlier.finished:
+                self.log.truncate(earlier.epochs)
+            elif earlier is not None and not (self.output / PICTURE_FILE).is_file() and math.isfinite(self.picture_interval):
+                self._draw(None)
+        return None if earlier is not None and earlier.finished else state
 
     def _run(self, state: TrainingState) -> None:
         if self._is_over(state):
@@ -276,6 +270,7 @@ class Trainer:
                 # Only the leading process's are in the checkpoint.
                 self.optimisation.parts = max(self.ranks.gather(self.optimisation.parts))
                 if self.ranks.leads:
+                    check_still_there(self.output, record.epoch - 1)
                     self.log.append(record)
                     save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
                     last = self._is_over(state) and math.isfinite(self.picture_interval)
@@ -360,11 +355,13 @@ class Trainer:
     def _is_over(self, state: TrainingState) -> bool:
         return state.epoch >= self.settings.num_epochs
 
-    def _draw(self, state: TrainingState) -> None:
+    def _draw(self, state: TrainingState | None) -> None:
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
-        with self._autocast():
+        example = None
+        if state is not None:
             seed = seed_of(self.seed, "example")
-            example = example_of(state.ema.model, state.validation, self.modalities, self.plan.slice_axis, seed)
+            with self._autocast():
+                example = example_of(state.ema.model, state.validation, self.modalities, self.plan.slice_axis, seed)
         draw_progress(self.log.read(), example, title, self.output / PICTURE_FILE)
 
     def _checkpoint(self, state: TrainingState, final: bool = False) -> Checkpoint:
@@ -391,6 +388,8 @@ class Trainer:
         )
 
     def _finish(self, state: TrainingState) -> Path:
+        check_still_there(self.output, state.epoch)
         path = save_final(self._checkpoint(state, final=True), self.log.read(), self.output)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
+        check_still_there(self.output, state.epoch, [one.file for one in self.data.training])
         return path

@@ -255,7 +255,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     whole = train(DAETrainer, tmp_path / "whole", tiny_plan, striped, splits, num_epochs=2, iterations_per_epoch=2)
     part = train(DAETrainer, tmp_path / "part", tiny_plan, striped, splits, num_epochs=1, iterations_per_epoch=2)
     rest = DAETrainer(tiny_plan, None, 0, striped, part.output, splits, num_epochs=2, iterations_per_epoch=2)
-    rest.train(resume=True)
+    rest.train()
     weights = [load_checkpoint(one.output / "checkpoint_final.pth").raw_weights for one in (whole, rest)]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)
 

@@ -66,7 +66,7 @@ for run in given["runs"]:
         num_epochs=run["epochs"], ranks=ranks,
     )
     try:
-        trainer.train(resume=run["resume"])
+        trainer.train(overwrite=run["overwrite"])
     except MMCCDError as error:
         (here / f"{run['name']}_{ranks.rank}.txt").write_text(str(error))
 leave_ranks()
@@ -278,8 +278,8 @@ def test_gradients_are_averaged_over_the_processes_those_that_one_of_them_lacks_
     run_ranks(TOGETHER, tmp_path)
 
 
-def shared_run(name: str, epochs: int, output: str | list[str], resume: bool = False, hook: bool = False) -> dict:
-    return {"name": name, "epochs": epochs, "output": output, "resume": resume, "hook": hook}
+def shared_run(name: str, epochs: int, output: str | list[str], overwrite: bool = False, hook: bool = False) -> dict:
+    return {"name": name, "epochs": epochs, "output": output, "overwrite": overwrite, "hook": hook}
 
 
 @pytest.fixture
@@ -291,10 +291,10 @@ def weights_of_ranks(tmp_path):
 def test_two_processes_train_one_model_and_one_of_them_writes(tmp_path, tiny_plan, preprocessed, splits, weights_of_ranks):
     runs = [
         shared_run("begun", 1, "model"),
-        shared_run("continued", 2, "model", resume=True),
+        shared_run("continued", 2, "model"),
         shared_run("undisturbed", 2, "undisturbed"),
         shared_run("hooked", 2, "hooked", hook=True),
-        shared_run("apart", 3, ["model", "elsewhere"], resume=True),
+        shared_run("apart", 3, ["model", "elsewhere"]),
     ]
     given = {"plan": tiny_plan.to_json(), "preprocessed": str(preprocessed), "folder": str(tmp_path), "splits": splits}
     (tmp_path / "given.json").write_text(json.dumps(given | {"runs": runs}))

@@ -143,5 +143,5 @@ def test_a_training_leaves_a_log_and_a_picture(tmp_path: Path, tiny_plan: Plan, 
     picture = trainer.output / "progress.png"
     assert imread(picture).ndim == 3
     picture.unlink()
-    trainer.train(resume=True)
+    trainer.train()
     assert picture.is_file()

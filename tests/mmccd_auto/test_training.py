@@ -156,7 +156,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
         assert process.returncode == -signal.SIGKILL, said
         assert not (output / "checkpoint_final.pth").exists()
         trainer = make_trainer(MMCCDTrainer, output=output, **options)
-        found = load_checkpoint(trainer.train(resume=True))
+        found = load_checkpoint(trainer.train())
         assert (found.epoch, found.step) == (expected.epoch, expected.step) == (3, 6)
         for name in ("weights", "raw_weights"):
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-7)
@@ -173,7 +173,7 @@ def test_a_training_killed_before_its_first_checkpoint_begins_anew(make_trainer:
     trainer = make_trainer()
     trainer.output.mkdir(parents=True)
     (trainer.output / "training_log.jsonl").write_text('{"epoch": 1, "iterat')
-    trainer.train(resume=True)
+    trainer.train()
     assert [record["epoch"] for record in trainer.log.read()] == [1]
 
 
@@ -270,14 +270,14 @@ def test_continuing_by_another_plan_is_refused_and_changes_nothing(make_trainer:
     }
     for message, changed in others.items():
         with pytest.raises(MMCCDError, match=message):
-            make_trainer(**changed).train(resume=True)
+            make_trainer(**changed).train()
         assert files == {path: path.read_bytes() for path in trainer.output.parent.rglob("*") if path.is_file()}
 
 
 def test_more_epochs_prolong_a_training(make_trainer: MakeTrainer) -> None:
     make_trainer().train()
     trainer = make_trainer(num_epochs=2)
-    assert load_checkpoint(trainer.train(resume=True)).step == 2
+    assert load_checkpoint(trainer.train()).step == 2
     assert [record["epoch"] for record in trainer.log.read()] == [1, 2]
 
 
@@ -296,7 +296,7 @@ def test_a_training_goes_on_alike_from_a_checkpoint_of_another_memory_layout(
                 state[name] = value.contiguous(memory_format=layout) if value.ndim == 4 else value
         save_checkpoint(found, path)
         trainer = make_trainer(MMCCDTrainer, output=output, iterations_per_epoch=3, num_epochs=2)
-        weights.append(load_checkpoint(trainer.train(resume=True)).raw_weights)
+        weights.append(load_checkpoint(trainer.train()).raw_weights)
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
@@ -314,7 +314,7 @@ def test_a_training_in_parts_goes_on_in_as_many(tmp_path: Path, make_trainer: Ma
     expected = load_checkpoint(undisturbed.train())
     assert expected.record["batch_parts"] == 2
     make_trainer(Small).train()
-    found = load_checkpoint(make_trainer(Small, num_epochs=2).train(resume=True))
+    found = load_checkpoint(make_trainer(Small, num_epochs=2).train())
     torch.testing.assert_close(found.raw_weights, expected.raw_weights, rtol=0, atol=0)
 
 
@@ -338,7 +338,7 @@ def test_going_on_with_other_processes_or_another_precision_is_told(
     record = {name: value for name, value in {**found.record, **before}.items() if value is not None}
     save_checkpoint(dataclasses.replace(found, record=record), path)
     caplog.clear()
-    assert load_checkpoint(make_trainer(num_epochs=2).train(resume=True)).epoch == 2
+    assert load_checkpoint(make_trainer(num_epochs=2).train()).epoch == 2
     warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert len(warnings) == len(told)
     assert all(text in warning for text, warning in zip(told, warnings, strict=True))
@@ -357,23 +357,6 @@ def test_processes_of_one_machine_hold_their_part_of_the_slices_memory(
     monkeypatch.setattr("mmccd_auto.training.trainer.SliceStore", Noting)
     make_trainer(ranks=Ranks(local_count=4)).train()
     assert limits == [MEMORY_LIMIT // 4]
-
-
-def test_a_finished_training_is_kept_when_it_is_trained_anew(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    finished = trainer.train().read_bytes()
-    again = make_trainer(seed=1)
-    assert again.train().read_bytes() != finished
-    assert (again.output / "previous" / "checkpoint_final.pth").read_bytes() == finished
-    assert [record["epoch"] for record in again.log.read()] == [1]
-
-
-def test_a_final_checkpoint_alone_can_not_be_continued(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    trainer.train()
-    (trainer.output / "checkpoint_latest.pth").unlink()
-    with pytest.raises(MMCCDError, match=r"without its checkpoint_latest\.pth"):
-        trainer.train(resume=True)
 
 
 def test_folds_of_one_model_must_have_one_plan(make_trainer: MakeTrainer, tiny_plan: Plan) -> None:
@@ -430,7 +413,7 @@ def test_a_state_that_is_clearly_better_than_the_last_one_is_the_final_one(make_
 def test_a_continued_training_remembers_its_best_state(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(num_epochs=2, judge=judge_that_says(0.5, 0.9))
     trainer.train()
-    make_trainer(num_epochs=4, judge=judge_that_says(0.6, 0.8)).train(resume=True)
+    make_trainer(num_epochs=4, judge=judge_that_says(0.6, 0.8)).train()
     assert load_checkpoint(trainer.output / "checkpoint_best.pth").epoch == 2
 
 
@@ -455,9 +438,9 @@ def test_a_new_training_removes_what_was_chosen_for_the_one_before(make_trainer:
     trainer.train()
     choice = trainer.output.parent / "inference.json"
     choice.write_text("{}")
-    make_trainer(num_epochs=2).train(resume=True)
+    make_trainer(num_epochs=2).train()
     assert choice.is_file()
-    make_trainer(num_epochs=1).train()
+    make_trainer(num_epochs=1).train(overwrite=True)
     assert not choice.exists()
 
 

@@ -1,1 +1,0 @@
-"""Writing of DICOM objects: under whom they are filed, and what their values mean."""
