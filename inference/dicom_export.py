@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from mmccd_auto.dicom.writing.identity import DicomIdentity
+from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Volume
@@ -30,34 +31,9 @@ from mmccd_auto.training.checkpoint import software_versions
 NAME = "mmccd_auto"
 MASK_SERIES_NUMBER = 9001
 SCORE_SERIES_NUMBER = 9002
-LONGEST_TEXT = 64
 # The straightening of skewed grids by image_io moves a voxel by up to half of its smallest edge, too.
 LARGEST_OFFSET = 0.5
 _RED = CIELabColor(53.24, 80.09, 67.2)
-
-
-@dataclass(frozen=True)
-class DicomIdentity:
-    """Under whom an object is filed in place of the patient.
-
-    Attributes
-    ----------
-    patient_id : the case's pseudonym
-    patient_name : the pseudonym, too, where empty
-    """
-
-    patient_id: str
-    patient_name: str = ""
-
-    def __post_init__(self) -> None:
-        for text in (self.patient_id, self.patient_name):
-            if len(text) > LONGEST_TEXT or "\\" in text or not text.isprintable():
-                raise MMCCDError(
-                    f"The pseudonym {text!r} can't be written to DICOM: give at most {LONGEST_TEXT} printable characters, "
-                    "none of them a backslash."
-                )
-        if not self.patient_id.strip():
-            raise MMCCDError("The pseudonym for DICOM is empty: give the case a name.")
 
 
 def write_segmentation(
@@ -66,12 +42,11 @@ def write_segmentation(
     path: Path,
     identity: DicomIdentity | None,
     model: ModelIdentity,
-    threshold: float | None = None,
+    meaning: ScoreMeaning,
 ) -> None:
     """Write a mask as a DICOM Segmentation (binary, one segment, every slice) that refers to the scan's images.
 
-    The object shares the scan's study and frame of reference and names every image that it belongs to. Equal runs give the
-    same object but for dates and times. An empty mask is written as a segment without voxels.
+    Equal runs give the same object but for dates and times. An empty mask is written as a segment without voxels.
 
     Parameters
     ----------
@@ -79,9 +54,11 @@ def write_segmentation(
     source_files : the images of the scan: single-frame files in any order, or one multi-frame file
     path : of the object
     identity : a pseudonym; the patient's name, number, birth date, study number and all else that tells who it is are then
-        left out. None files it with the patient: the attributes in ``dicom_source.FILED_BY`` are copied from the scan
+        left out, and the numbers (UIDs) of study, frame of reference and images are replaced, so that the object can't be
+        filed with the scan. None files it with the patient: the attributes in ``dicom_source.FILED_BY`` are copied from the
+        scan, and the object shares its study and names its images
     model : that made the mask
-    threshold : of the score, kept with the segment
+    meaning : of the score that the mask was made from, and its threshold, kept with the segment
 
     Raises
     ------
@@ -89,9 +66,9 @@ def write_segmentation(
         If an image is missing or can't be read, the images aren't one scan, the mask lies elsewhere, or the object can't
         be written.
     """
-    source = read_source(source_files)
+    source = read_source(source_files, identity)
     array = (_on_source_grid(mask, source, "mask") > 0).astype(np.uint8)
-    description = _describe(model) | ({} if threshold is None else {"threshold": f"{threshold:.6g}"})
+    description = _describe(model) | meaning.parameters()
     segment = SegmentDescription(
         segment_number=1,
         segment_label="Abnormal tissue",
@@ -125,20 +102,22 @@ def write_parametric_map(
     path: Path,
     identity: DicomIdentity | None,
     model: ModelIdentity,
+    meaning: ScoreMeaning,
 ) -> None:
-    """Write the anomaly score as a DICOM Parametric Map (float32, no unit) that refers to the scan's images.
+    """Write the anomaly score as a DICOM Parametric Map (float32) that refers to the scan's images.
 
     Parameters
     ----------
     score : [z, y, x]; on the scan's grid, its axes in any order and direction
     source_files, path, identity, model : as for :func:`write_segmentation`
+    meaning : which quantity the score is, in which unit, and the threshold of the mask
 
     Raises
     ------
     MMCCDError
         As :func:`write_segmentation` does, and if a score isn't finite.
     """
-    source = read_source(source_files)
+    source = read_source(source_files, identity)
     array = np.ascontiguousarray(_on_source_grid(score, source, "score"), dtype=np.float32)
     if not np.isfinite(array).all():
         raise MMCCDError(f"{path} would hold values that are not finite: look at the scan and at the training.")
@@ -150,9 +129,10 @@ def write_parametric_map(
         real_world_value_mappings=[
             RealWorldValueMapping(
                 lut_label="ANOMALY_SCORE",
-                lut_explanation="Anomaly score, mean squared error of the normalised scan",
-                unit=codes.UCUM.NoUnits,
+                lut_explanation=meaning.explanation,
+                unit=meaning.unit,
                 value_range=(low, max(1.0, high)),
+                quantity_definition=meaning.quantity,
             )
         ],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=shown / 2, window_width=shown)],
@@ -160,8 +140,10 @@ def write_parametric_map(
         series_description=f"{NAME} anomaly score",
         content_label="ANOMALY_SCORE",
         content_description="Anomaly score, higher is less like healthy tissue; for research",
-        **_common(source, array, "anomaly score", identity, _describe(model)),
+        **_common(source, array, "anomaly score", identity, _describe(model) | meaning.parameters()),
     )
+    # What many viewers show of a coded quantity is its label alone; comments they show whole.
+    parametric_map.ImageComments = meaning.comment
     _order_frames(parametric_map, source)
     # The standard doesn't ask for it, but dcmqi, by which 3D Slicer reads parametric maps, crashes without it.
     anatomy = Dataset()

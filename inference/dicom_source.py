@@ -13,6 +13,7 @@ import pydicom
 from highdicom.spatial import VOLUME_INDEX_CONVENTION, get_normal_vector
 from pydicom.dataset import Dataset
 
+from mmccd_auto.dicom.writing.identity import DicomIdentity, renumber
 from mmccd_auto.errors import MMCCDError
 
 # What an archive files an object by.
@@ -39,6 +40,7 @@ _REFERRED_BY = (
     "Rows",
     "Columns",
 )
+_SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _PLACED_BY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -105,7 +107,7 @@ class DicomSource:
         return highdicom.PixelMeasuresSequence(pixel_spacing=list(self.spacing), slice_thickness=self.thickness)
 
 
-def read_source(files: Sequence[Path]) -> DicomSource:
+def read_source(files: Sequence[Path], identity: DicomIdentity | None = None) -> DicomSource:
     """Read the headers of a scan's images, without their pixels.
 
     Of each header only the numbers that name the image and its series, study and frame of reference, its place and its
@@ -114,6 +116,7 @@ def read_source(files: Sequence[Path]) -> DicomSource:
     Parameters
     ----------
     files : single-frame images in any order, or one multi-frame image; images in the same plane (echoes) count as one plane
+    identity : a pseudonym, under which the numbers are replaced (:func:`renumber`); None keeps them
 
     Raises
     ------
@@ -131,16 +134,24 @@ def read_source(files: Sequence[Path]) -> DicomSource:
         raise MMCCDError(
             "Several multi-frame DICOM images were given for one scan: give the one that it was converted from."
         )
+    if identity is not None:
+        renumber(headers, files, identity)
     for number, header in enumerate(headers, 1):
         missing = [keyword for keyword in _REFERRED_BY if header.get(keyword) in (None, "")]
         if missing:
             raise MMCCDError(
                 f"Image {number} of {len(headers)} lacks {missing[0]}, without which no object can refer to it: export it "
-                "again, or write no DICOM objects."
+                "again, write no DICOM objects, or write them without --keep_identity."
             )
-    if len({(header.SeriesInstanceUID, header.FrameOfReferenceUID, header.Rows, header.Columns) for header in headers}) > 1:
+    if len({tuple(header[keyword].value for keyword in _SHARED) for header in headers}) > 1:
         raise MMCCDError(
-            "The DICOM images are not one series of one size: give the images that the scan was converted from."
+            "The DICOM images are not one series of one size with one study number: give the images that the scan was "
+            "converted from, or write DICOM objects without --keep_identity."
+        )
+    if len({header.SOPInstanceUID for header in headers}) < len(headers):
+        raise MMCCDError(
+            "Several DICOM images share one SOPInstanceUID, so that no object can refer to them: export them again, or "
+            "write DICOM objects without --keep_identity."
         )
     frames = _frames_of(headers[0]) if multi_frame else headers
     places = [_Place.of(frame) for frame in frames]

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.dicom.writing.identity import DicomIdentity
+from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.importing.source_cases import dicom_cases
-from mmccd_auto.inference.dicom_export import DicomIdentity, write_parametric_map, write_segmentation
+from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
+from mmccd_auto.inference.dicom_source import read_source
 from mmccd_auto.inference.export import (
     DONE,
     KEPT,
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor
 
 SERIES_FILE = "series.csv"
+NOT_FILED = (
+    "DICOM objects carry the pseudonym and new numbers (UIDs), so that an archive can't file them with the original study; "
+    "--keep_identity writes them for the patient's own study."
+)
 logger = logging.getLogger(__name__)
 
 
@@ -137,6 +144,8 @@ def predict_folder(
         if listing.ignored:
             logger.info("%d other volumes are left out, such as: %s", len(listing.ignored), listing.ignored[0][1])
         _announce(predictor, listing)
+        if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
+            logger.info("%s", NOT_FILED)
         there = sum((output / f"{found.case}.json").is_file() for found in listing.cases)
         if there and not continue_prediction:
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
@@ -195,6 +204,9 @@ class _Run:
         if mask is not None and not mask.is_file():
             raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
         request = self._request(found, mask)
+        if request["dicom"] is not None:
+            # Whether objects can refer to the images is known before the networks have worked for hours.
+            read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
         return _Opened(request, Scan(volume, case, None if mask is None else read_volume(mask, dtype=None)))
 
@@ -243,22 +255,31 @@ class _Run:
     def _dicom_kind(self, found: InputCase) -> str | None:
         if found.series is None or not self.export.dicom_seg:
             return None
-        return "filed with the patient" if self.export.keep_identity else "under the pseudonym"
+        return "filed with the patient" if self.export.keep_identity else "under the pseudonym, with new numbers"
+
+    def _dicom_identity(self, found: InputCase) -> DicomIdentity | None:
+        """Under whom the DICOM objects of a case are filed; None files them with the patient."""
+        if self.export.keep_identity:
+            return None
+        salt = "" if self.export.key_file is None else read_key(self.export.key_file).hex()
+        return DicomIdentity(found.case, found.case, salt)
 
     def _write_dicom(self, found: InputCase, prediction: Prediction) -> list[str]:
         """The names of the DICOM objects that were written; none where they are not asked for or the scan isn't DICOM."""
         if self._dicom_kind(found) is None:
             return []
-        identity = None if self.export.keep_identity else DicomIdentity(found.case, found.case)
+        identity, scoring = self._dicom_identity(found), self.predictor.scoring
         files, model = found.series.files, self.predictor.identity
+        is_mean = len(model.folds) > 1
+        meaning = ScoreMeaning(scoring.score, scoring.calibrated, prediction.threshold, scoring.false_positive_rate, is_mean)
         names = []
         if prediction.mask is not None:
             names.append(f"{found.case}_seg.dcm")
             mask = Volume(prediction.mask, prediction.geometry)
-            write_segmentation(mask, files, self.output / names[-1], identity, model, prediction.threshold)
+            write_segmentation(mask, files, self.output / names[-1], identity, model, meaning)
         names.append(f"{found.case}_score.dcm")
         score = Volume(prediction.anomaly, prediction.geometry)
-        write_parametric_map(score, files, self.output / names[-1], identity, model)
+        write_parametric_map(score, files, self.output / names[-1], identity, model, meaning)
         return names
 
 

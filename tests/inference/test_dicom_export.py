@@ -15,9 +15,11 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from mmccd_auto.dicom.writing.identity import DicomIdentity
+from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
-from mmccd_auto.inference.dicom_export import DicomIdentity, write_parametric_map, write_segmentation
+from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.inference.prediction import ModelIdentity
 
 SINGLE_FRAME = "1.2.840.10008.5.1.4.1.1.4"
@@ -59,6 +61,7 @@ MODEL = ModelIdentity(
     weights_sha256={"fold_0": "ab" * 32},
 )
 CASE = DicomIdentity("case_0007")
+MEANING = ScoreMeaning("combined", calibrated=True, threshold=0.125, false_positive_rate=0.005)
 # Axial, sagittal and coronal as scanners write them: direction along a row, then along a column.
 AXIAL = (1, 0, 0, 0, 1, 0)
 SAGITTAL = (0, 1, 0, 0, 0, -1)
@@ -250,17 +253,49 @@ def check_references(written: Dataset, files: list[Path]) -> None:
     assert len(named) == len(written.PerFrameFunctionalGroupsSequence) == written.NumberOfFrames
 
 
+def all_uids(dataset: Dataset) -> set[str]:
+    """The UIDs of instances that a dataset holds at any depth, but for those of the standard."""
+    found = {str(element.value) for element in dataset.iterall() if element.VR == "UI"}
+    return {uid for uid in found if not uid.startswith("1.2.840.10008.")}
+
+
+def check_renumbered(written: list[Dataset], files: list[Path]) -> None:
+    """Objects of one scan agree with each other, and share no number with the scan's images."""
+    sources = [pydicom.dcmread(path) for path in files]
+    old = {uid for source in sources for uid in all_uids(source) | all_uids(source.file_meta)}
+    for dataset in written:
+        assert not (all_uids(dataset) | all_uids(dataset.file_meta)) & old
+        named = {
+            entry.ReferencedSOPInstanceUID
+            for frame in dataset.PerFrameFunctionalGroupsSequence
+            for entry in frame.DerivationImageSequence[0].SourceImageSequence
+        }
+        assert len(named) == len(files)
+    studies = {(dataset.StudyInstanceUID, dataset.FrameOfReferenceUID) for dataset in written}
+    assert len(studies) == 1
+    references = [dataset.ReferencedSeriesSequence[0] for dataset in written]
+    assert len({reference.SeriesInstanceUID for reference in references}) == 1
+    instances = [{entry.ReferencedSOPInstanceUID for entry in one.ReferencedInstanceSequence} for one in references]
+    assert all(one == instances[0] for one in instances)
+
+
 def check_both(files: list[Path], geometry: Geometry, folder: Path, atol: float = 2e-3) -> None:
     """Write both objects and compare each of their voxels with the same function of the patient's coordinates."""
     mask, score = on(geometry, inside), on(geometry, height)
     assert 50 < mask.array.sum() < mask.array.size / 2
-    write_segmentation(mask, files, folder / "mask.dcm", CASE, MODEL)
-    write_parametric_map(score, files, folder / "score.dcm", CASE, MODEL)
+    write_segmentation(mask, files, folder / "filed_mask.dcm", None, MODEL, MEANING)
+    write_parametric_map(score, files, folder / "filed_score.dcm", None, MODEL, MEANING)
+    filed = [pydicom.dcmread(folder / name) for name in ("filed_mask.dcm", "filed_score.dcm")]
+    for one in filed:
+        check_references(one, files)
+    write_segmentation(mask, files, folder / "mask.dcm", CASE, MODEL, MEANING)
+    write_parametric_map(score, files, folder / "score.dcm", CASE, MODEL, MEANING)
 
     segmentation = pydicom.dcmread(folder / "mask.dcm")
     parametric_map = pydicom.dcmread(folder / "score.dcm")
-    check_references(segmentation, files)
-    check_references(parametric_map, files)
+    check_renumbered([segmentation, parametric_map], files)
+    for one, other in zip(filed, (segmentation, parametric_map), strict=True):
+        assert np.array_equal(one.pixel_array, other.pixel_array)
     places = np.stack([frame_positions(segmentation, number) for number in range(segmentation.NumberOfFrames)])
     assert np.array_equal(segmentation.pixel_array.astype(bool), inside(places))
     places = np.stack([frame_positions(parametric_map, number) for number in range(parametric_map.NumberOfFrames)])
@@ -317,7 +352,7 @@ def test_planes_with_two_echoes_refer_to_both(tmp_path: Path) -> None:
     image.NumberOfFrames *= 2
     image.PixelData *= 2
     image.save_as(files[0])
-    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL)
+    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
     written = pydicom.dcmread(tmp_path / "mask.dcm")
     places = np.stack([frame_positions(written, number) for number in range(written.NumberOfFrames)])
     assert np.array_equal(written.pixel_array.astype(bool), inside(places))
@@ -335,14 +370,14 @@ def test_unevenly_spaced_slices_keep_their_images(tmp_path: Path) -> None:
     image = pydicom.dcmread(files[4])
     image.ImagePositionPatient[2] += 0.3
     image.save_as(files[4])
-    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL)
+    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", None, MODEL, MEANING)
     check_references(pydicom.dcmread(tmp_path / "mask.dcm"), files)
 
 
 def test_empty_mask_is_a_result(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
     files, geometry = axial
     empty = Volume(np.zeros(geometry.size[::-1], np.uint8), geometry)
-    write_segmentation(empty, files, tmp_path / "mask.dcm", CASE, MODEL)
+    write_segmentation(empty, files, tmp_path / "mask.dcm", None, MODEL, MEANING)
     check_references(pydicom.dcmread(tmp_path / "mask.dcm"), files)
     read = highdicom.seg.segread(tmp_path / "mask.dcm")
     assert read.segment_numbers == [1]
@@ -353,15 +388,15 @@ def test_empty_mask_is_a_result(axial: tuple[list[Path], Geometry], tmp_path: Pa
 def test_score_of_zero(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
     files, geometry = axial
     write_parametric_map(
-        Volume(np.zeros(geometry.size[::-1], np.float32), geometry), files, tmp_path / "score.dcm", CASE, MODEL
+        Volume(np.zeros(geometry.size[::-1], np.float32), geometry), files, tmp_path / "score.dcm", CASE, MODEL, MEANING
     )
     assert not highdicom.imread(tmp_path / "score.dcm").get_volume().array.any()
 
 
 def test_what_the_objects_say(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
     files, geometry = axial
-    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL, threshold=0.125)
-    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL)
+    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
+    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL, MEANING)
     written = pydicom.dcmread(tmp_path / "mask.dcm")
     assert written.SegmentationType == "BINARY"
     assert written.SeriesDescription == "mmccd_auto anomaly mask"
@@ -384,7 +419,116 @@ def test_what_the_objects_say(axial: tuple[list[Path], Geometry], tmp_path: Path
     (anatomy,) = written.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
     assert anatomy.AnatomicRegionSequence[0].CodeMeaning == "Brain"
     (unit,) = mapping.MeasurementUnitsCodeSequence
-    assert (unit.CodeValue, unit.CodingSchemeDesignator) == ("1", "UCUM")
+    assert (unit.CodeValue, unit.CodingSchemeDesignator) == ("{ratio}", "UCUM")
+
+
+@pytest.mark.parametrize(
+    ("meaning", "explanation", "quantity", "unit", "comment"),
+    [
+        (
+            ScoreMeaning("combined", True, 1.25, 0.005),
+            "Anomaly score, calibrated; 1: top 1 % of healthy tissue",
+            "ANOM_COMBINED",
+            "{ratio}",
+            "Anomaly score, brighter or darker than reconstructed. Calibrated: 1.0 is the score that is exceeded in 1 % "
+            "of healthy tissue. The mask is made at the threshold 1.25, chosen so that about 0.5 % of healthy tissue exceed "
+            "it. For research only.",
+        ),
+        (
+            ScoreMeaning("brighter", True, 2.0),
+            "Brighter than expected, calibrated; 1: top 1 % of healthy tissue",
+            "ANOM_BRIGHTER",
+            "{ratio}",
+            "The mask is made at the threshold 2.",
+        ),
+        (
+            ScoreMeaning("darker", True, None),
+            "Darker than expected",
+            "ANOM_DARKER",
+            "{ratio}",
+            "There is no threshold.",
+        ),
+        (ScoreMeaning("squared", True, 1.0), "Squared error, calibrated", "SQUARED_ERROR", "{ratio}", "Calibrated: 1.0 is"),
+        (ScoreMeaning("combined", True, 1.0, is_mean=True), "Anomaly score", "ANOM_COMBINED", "{ratio}", "mean of several"),
+        (
+            ScoreMeaning("squared", False, 0.25),
+            "Mean squared error of the normalised scan, not calibrated",
+            "SQUARED_ERROR",
+            "1",
+            "Not calibrated",
+        ),
+    ],
+    ids=lambda value: f"{value.score}_{value.calibrated}" if isinstance(value, ScoreMeaning) else "",
+)
+def test_the_map_says_what_it_holds(
+    axial, tmp_path: Path, meaning: ScoreMeaning, explanation: str, quantity: str, unit: str, comment: str
+) -> None:
+    files, geometry = axial
+    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL, meaning)
+    written = pydicom.dcmread(tmp_path / "score.dcm")
+    (mapping,) = written.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    assert mapping.LUTExplanation.startswith(explanation[:64])
+    assert ("squared error" in mapping.LUTExplanation.lower()) == (meaning.score == "squared")
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == unit
+    (definition,) = mapping.QuantityDefinitionSequence
+    assert definition.ConceptCodeSequence[0].CodeValue == quantity
+    assert definition.ConceptCodeSequence[0].CodingSchemeDesignator == "99MMCCD"
+    assert comment in written.ImageComments
+    described = written.ContributingEquipmentSequence[0].ContributionDescription
+    assert f"score {meaning.score}, calibrated {'yes' if meaning.calibrated else 'no'}" in described
+
+
+def test_new_numbers_belong_to_the_pseudonym_and_the_salt(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
+    files, geometry = axial
+
+    def study(identity: DicomIdentity) -> str:
+        write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", identity, MODEL, MEANING)
+        return pydicom.dcmread(tmp_path / "mask.dcm").StudyInstanceUID
+
+    assert study(CASE) == study(CASE)
+    several = [
+        CASE,
+        DicomIdentity("case_0008"),
+        DicomIdentity("case_0007", salt="secret"),
+        DicomIdentity("case_0007", salt="s"),
+    ]
+    assert len({study(identity) for identity in several}) == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"StudyInstanceUID": "each"},
+        {"SeriesInstanceUID": "each"},
+        {"FrameOfReferenceUID": "each"},
+        {"SOPInstanceUID": "1.2.3.4"},
+        {"StudyInstanceUID": ""},
+        {"SeriesInstanceUID": None},
+        {"FrameOfReferenceUID": None},
+    ],
+    ids=str,
+)
+def test_images_with_useless_numbers_get_new_ones(
+    changes: dict[str, str | None], axial: tuple[list[Path], Geometry], tmp_path: Path
+) -> None:
+    files, geometry = axial
+    changed = []
+    for number, path in enumerate(files):
+        image = pydicom.dcmread(path)
+        for keyword, value in changes.items():
+            if value is None:
+                delattr(image, keyword)
+            else:
+                setattr(image, keyword, f"1.2.3.{number}" if value == "each" else value)
+        changed.append(tmp_path / path.name)
+        image.save_as(changed[-1])
+    write_segmentation(on(geometry, inside), changed, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
+    written = pydicom.dcmread(tmp_path / "mask.dcm")
+    check_renumbered([written], changed)
+    places = np.stack([frame_positions(written, number) for number in range(written.NumberOfFrames)])
+    assert np.array_equal(written.pixel_array.astype(bool), inside(places))
+    with pytest.raises(MMCCDError, match="without --keep_identity"):
+        write_segmentation(on(geometry, inside), changed, tmp_path / "mask.dcm", None, MODEL, MEANING)
 
 
 @pytest.mark.parametrize("multi_frame", [False, True])
@@ -393,8 +537,8 @@ def test_nothing_of_the_patient_is_written(multi_frame: bool, tmp_path: Path) ->
     folder = tmp_path / "dicom"
     files = write_multi_frame(folder, series, False) if multi_frame else write_single_frames(folder, series)
     geometry = convert(files, tmp_path / "nifti")
-    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL)
-    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL)
+    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
+    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL, MEANING)
     for name in ("mask.dcm", "score.dcm"):
         content = (tmp_path / name).read_bytes()
         written = pydicom.dcmread(tmp_path / name)
@@ -418,8 +562,8 @@ def test_identity_of_the_patient_is_kept_on_demand(tmp_path: Path) -> None:
     planted = PLANTED | {"PatientName": "Müller^Jürgen", "PatientSex": "0000"}
     files = write_single_frames(tmp_path / "dicom", SERIES["axial"], planted)
     geometry = convert(files, tmp_path / "nifti")
-    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", None, MODEL)
-    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", None, MODEL)
+    write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", None, MODEL, MEANING)
+    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", None, MODEL, MEANING)
     for name in ("mask.dcm", "score.dcm"):
         written = pydicom.dcmread(tmp_path / name)
         for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
@@ -436,8 +580,8 @@ def test_equal_runs_give_equal_objects(axial: tuple[list[Path], Geometry], tmp_p
 
     def without_times(name: str, identity: DicomIdentity | None = CASE, add: float = 0) -> str:
         score = on(geometry, height)
-        write_parametric_map(Volume(score.array + add, geometry), files, tmp_path / name, identity, MODEL)
-        write_segmentation(on(geometry, inside), files, tmp_path / f"{name}.seg", identity, MODEL)
+        write_parametric_map(Volume(score.array + add, geometry), files, tmp_path / name, identity, MODEL, MEANING)
+        write_segmentation(on(geometry, inside), files, tmp_path / f"{name}.seg", identity, MODEL, MEANING)
         texts = []
         for path in (tmp_path / name, tmp_path / f"{name}.seg"):
             written = pydicom.dcmread(path)
@@ -483,16 +627,16 @@ def test_a_map_that_lies_elsewhere_is_refused(
     files, geometry = axial
     other = changed(geometry)
     with pytest.raises(MMCCDError, match="does not lie on the grid of the DICOM images"):
-        write_segmentation(on(other, inside), files, tmp_path / "mask.dcm", CASE, MODEL)
+        write_segmentation(on(other, inside), files, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
     with pytest.raises(MMCCDError, match="does not lie on the grid of the DICOM images"):
-        write_parametric_map(on(other, height), files, tmp_path / "score.dcm", CASE, MODEL)
+        write_parametric_map(on(other, height), files, tmp_path / "score.dcm", CASE, MODEL, MEANING)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_image_in_the_files_is_refused(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
     files, geometry = axial
     with pytest.raises(MMCCDError, match="does not lie on the grid"):
-        write_segmentation(on(geometry, inside), files[:-1], tmp_path / "mask.dcm", CASE, MODEL)
+        write_segmentation(on(geometry, inside), files[:-1], tmp_path / "mask.dcm", CASE, MODEL, MEANING)
 
 
 def spoil(files: list[Path], folder: Path, **changes: object) -> list[Path]:
@@ -521,7 +665,7 @@ def test_images_that_are_no_scan_are_refused(
 ) -> None:
     files, geometry = axial
     with pytest.raises(MMCCDError, match=message) as caught:
-        write_segmentation(on(geometry, inside), spoil(files, tmp_path, **changes), tmp_path / "m.dcm", CASE, MODEL)
+        write_segmentation(on(geometry, inside), spoil(files, tmp_path, **changes), tmp_path / "m.dcm", None, MODEL, MEANING)
     assert "ZZ" not in str(caught.value)
 
 
@@ -535,7 +679,7 @@ def test_files_that_cannot_be_read(axial: tuple[list[Path], Geometry], tmp_path:
         ([], "No DICOM images"),
     ]:
         with pytest.raises(MMCCDError, match=message) as caught:
-            write_segmentation(on(geometry, inside), sources, tmp_path / "mask.dcm", CASE, MODEL)
+            write_segmentation(on(geometry, inside), sources, tmp_path / "mask.dcm", CASE, MODEL, MEANING)
         assert "ZZ" not in str(caught.value)
     assert list(tmp_path.iterdir()) == [broken]
 
@@ -545,7 +689,7 @@ def test_scores_that_are_not_finite_are_refused(axial: tuple[list[Path], Geometr
     score = on(geometry, height)
     score.array[0, 0, 0] = np.nan
     with pytest.raises(MMCCDError, match="not finite"):
-        write_parametric_map(score, files, tmp_path / "score.dcm", CASE, MODEL)
+        write_parametric_map(score, files, tmp_path / "score.dcm", CASE, MODEL, MEANING)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a" * 65, "a\\b", "a\nb"])
@@ -568,8 +712,8 @@ def test_a_real_export(real_data: Path, tmp_path: Path) -> None:
     def ball(positions: np.ndarray) -> np.ndarray:
         return np.linalg.norm(positions - (near + (20, -13, 7)), axis=-1) < 18
 
-    write_segmentation(on(geometry, ball), files, tmp_path / "mask.dcm", CASE, MODEL)
-    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", CASE, MODEL)
+    write_segmentation(on(geometry, ball), files, tmp_path / "mask.dcm", None, MODEL, MEANING)
+    write_parametric_map(on(geometry, height), files, tmp_path / "score.dcm", None, MODEL, MEANING)
     segmentation = pydicom.dcmread(tmp_path / "mask.dcm")
     parametric_map = pydicom.dcmread(tmp_path / "score.dcm")
     check_references(segmentation, files)
@@ -580,6 +724,8 @@ def test_a_real_export(real_data: Path, tmp_path: Path) -> None:
     assert segmentation.pixel_array.sum() == on(geometry, ball).array.sum()
     places = np.stack([frame_positions(parametric_map, number) for number in range(parametric_map.NumberOfFrames)])
     assert np.allclose(parametric_map.pixel_array, height(places), atol=5e-3)
-    content = (tmp_path / "mask.dcm").read_bytes()
+    write_segmentation(on(geometry, ball), files, tmp_path / "pseudonymous.dcm", CASE, MODEL, MEANING)
+    check_renumbered([pydicom.dcmread(tmp_path / "pseudonymous.dcm")], files)
+    content = (tmp_path / "pseudonymous.dcm").read_bytes()
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyID", "InstitutionName"):
         assert str(image[keyword].value).encode() not in content

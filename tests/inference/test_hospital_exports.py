@@ -113,7 +113,7 @@ def test_dicom_objects_are_read_back_to_the_same_voxels(predictor: Predictor, tm
         return rounded[np.lexsort(rounded.T)]
 
     np.testing.assert_allclose(ordered(places), ordered(expected), atol=0.02)
-    assert load_json(output / "case_0001.json")["dicom"] == "under the pseudonym"
+    assert load_json(output / "case_0001.json")["dicom"] == "under the pseudonym, with new numbers"
     assert_nobody_named(written(output))
 
 

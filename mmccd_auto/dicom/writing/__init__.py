@@ -1,0 +1,1 @@
+"""Writing of DICOM objects: under whom they are filed, and what their values mean."""
