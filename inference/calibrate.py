@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
@@ -143,16 +144,18 @@ def once_each(cases: Sequence[CaseMaps]) -> list[CaseMaps]:
 def _tell(model: ModelFolder, calibration: Calibration) -> None:
     subjects = len(calibration.subjects)
     logger.info(
-        "%s: calibrated on %d %s of %d subject(s), folds %s",
+        "%s: calibrated on %d %s of %s, %s",
         model.path,
         sum(subject.slices for subject in calibration.subjects),
         calibration.source,
-        subjects,
-        ", ".join(calibration.weights_sha256),
+        counted(subjects, "subject"),
+        listed(calibration.weights_sha256, "fold"),
     )
+    for text in calibration.limits:
+        logger.warning("%s", text)
     if subjects < FEW_SUBJECTS:
         logger.warning(
-            "only %d healthy subject(s) to calibrate on: scans of others may have several times the promised false alarms. "
-            "Train more folds, or add healthy scans.",
-            subjects,
+            "only %s to calibrate on: scans of others may have several times the promised false alarms. Train more folds, "
+            "or add healthy scans.",
+            counted(subjects, "healthy subject"),
         )

@@ -24,6 +24,9 @@ UNIT_RATE = 0.01
 RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """False-positive rates for which false components are measured."""
 TOP_SHARE = 0.01
+ENOUGH_PEOPLE = 10
+"""Fewer healthy people give no percentile, and can't raise the least lesion volume beyond the one below."""
+LARGEST_LEAST_LESION_OF_FEW = 100.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Calibration:
     healthy_error : by place
     units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it
     subjects : one entry each; every subject counts the same
+    limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
     """
 
     settings: dict[str, Any]
@@ -69,6 +73,12 @@ class Calibration:
     healthy_error: HealthyError
     units: dict[str, float]
     subjects: tuple[HealthySubject, ...]
+    limits: tuple[str, ...] = ()
+
+    @property
+    def few_people(self) -> bool:
+        """Whether there are too few healthy people for a percentile and for a large least lesion volume."""
+        return len(self.subjects) < ENOUGH_PEOPLE
 
     def threshold(self, rate: float, score: str = "combined") -> float:
         """The score, in calibrated units, that the share ``rate`` of healthy pixels exceeds."""
@@ -81,13 +91,21 @@ class Calibration:
 
     def least_lesion_mm3(self, rate: float) -> float:
         """The volume that the largest false component of a mask exceeds in half of the healthy subjects; for rates beyond
-        RATES that of the nearest one."""
+        RATES that of the nearest one. Fewer than ENOUGH_PEOPLE can't raise it above LARGEST_LEAST_LESION_OF_FEW: one odd
+        brain among two or three would hide real lesions."""
+        usual = self.usual_false_component_mm3(rate)
+        return min(usual, LARGEST_LEAST_LESION_OF_FEW) if self.few_people else usual
+
+    def usual_false_component_mm3(self, rate: float) -> float:
+        """As :meth:`least_lesion_mm3`, whatever the number of people."""
         rates = RATES[::-1]
         volumes = [np.median([one.largest_component_mm3[f"{rate:g}"] for one in self.subjects]) for rate in rates]
         return float(np.interp(math.log(rate), np.log(rates), volumes))
 
-    def healthy_percentile(self, score: float) -> float:
-        """The share of healthy subjects, in percent, whose case score is below ``score``."""
+    def healthy_percentile(self, score: float) -> float | None:
+        """The share of healthy people, in percent, whose case score is below ``score``; None for too few of them."""
+        if self.few_people:
+            return None
         return 100 * float(np.mean([subject.case_score < score for subject in self.subjects]))
 
     def differences(self, settings: InferenceSettings, score: ScorePlan) -> list[str]:
@@ -138,7 +156,24 @@ def fit_calibration(
     units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
     scaled = [_in_units(one, units, score) for one in raw]
     subjects = _by_subject(cases, scaled)
-    return Calibration(dict(settings), score, source, dict(weights_sha256), healthy_error, units, subjects)
+    limits = limits_of(len(subjects))
+    return Calibration(dict(settings), score, source, dict(weights_sha256), healthy_error, units, subjects, limits)
+
+
+def limits_of(people: int) -> tuple[str, ...]:
+    """What a calibration on so many healthy people can't say, in sentences; empty where they are enough."""
+    if people >= ENOUGH_PEOPLE:
+        return ()
+    told = f"{too_few(people)}, {ENOUGH_PEOPLE} are needed"
+    return (
+        f"The least lesion volume is {LARGEST_LEAST_LESION_OF_FEW:g} mm3 at most: {told}.",
+        f"No percentile of healthy people is given: {told}.",
+    )
+
+
+def too_few(people: int) -> str:
+    """Say that so many healthy people are too few."""
+    return f"too few healthy people ({people})"
 
 
 def scores_in_units(case: CaseMaps, calibration: Calibration) -> dict[str, np.ndarray]:

@@ -34,6 +34,7 @@ SCORE_SERIES_NUMBER = 9002
 # The straightening of skewed grids by image_io moves a voxel by up to half of its smallest edge, too.
 LARGEST_OFFSET = 0.5
 _RED = CIELabColor(53.24, 80.09, 67.2)
+_YELLOW = CIELabColor(97.14, -21.55, 94.48)
 
 
 def write_segmentation(
@@ -43,8 +44,9 @@ def write_segmentation(
     identity: DicomIdentity | None,
     model: ModelIdentity,
     meaning: ScoreMeaning,
+    candidates: Volume | None = None,
 ) -> None:
-    """Write a mask as a DICOM Segmentation (binary, one segment, every slice) that refers to the scan's images.
+    """Write a mask as a DICOM Segmentation (binary, every slice) that refers to the scan's images.
 
     Equal runs give the same object but for dates and times. An empty mask is written as a segment without voxels.
 
@@ -59,6 +61,7 @@ def write_segmentation(
         scan, and the object shares its study and names its images
     model : that made the mask
     meaning : of the score that the mask was made from, and its threshold, kept with the segment
+    candidates : on the grid of ``mask``; they become a second segment. None writes one segment
 
     Raises
     ------
@@ -69,22 +72,14 @@ def write_segmentation(
     source = read_source(source_files, identity)
     array = (_on_source_grid(mask, source, "mask") > 0).astype(np.uint8)
     description = _describe(model) | meaning.parameters()
-    segment = SegmentDescription(
-        segment_number=1,
-        segment_label="Abnormal tissue",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Lesion,
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=NAME, family=codes.DCM.ArtificialIntelligence, version=_version(), source=NAME, parameters=description
-        ),
-        anatomic_regions=[codes.SCT.Brain],
-        display_color=_RED,
-    )
+    segments = [_segment(1, "Abnormal tissue", _RED, description)]
+    if candidates is not None:
+        array[_on_source_grid(candidates, source, "candidates") > 0] = 2
+        segments.append(_segment(2, "Candidate below the least lesion volume", _YELLOW, description))
     segmentation = Segmentation(
         pixel_array=array,
         segmentation_type="BINARY",
-        segment_descriptions=[segment],
+        segment_descriptions=segments,
         # A slice without a finding differs from one that nobody looked at.
         omit_empty_frames=False,
         series_number=MASK_SERIES_NUMBER,
@@ -94,6 +89,22 @@ def write_segmentation(
         **_common(source, array, "anomaly mask", identity, description),
     )
     _write(segmentation, identity, source_files, path)
+
+
+def _segment(number: int, label: str, colour: CIELabColor, description: dict[str, str]) -> SegmentDescription:
+    """One kind of marked tissue."""
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=NAME, family=codes.DCM.ArtificialIntelligence, version=_version(), source=NAME, parameters=description
+        ),
+        anatomic_regions=[codes.SCT.Brain],
+        display_color=colour,
+    )
 
 
 def write_parametric_map(

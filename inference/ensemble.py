@@ -148,6 +148,7 @@ def joint_scoring(members: Sequence[Predictor]) -> Scoring:
         threshold=float(np.mean([one.threshold for one in scorings])),
         least_lesion_mm3=float(np.mean([one.least_lesion_mm3 for one in scorings])),
         source=JOINED.join(sources),
+        least_source=JOINED.join(dict.fromkeys(one.least_source for one in scorings)),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.core.tables import write_csv
+from mmccd_auto.core.wording import clauses
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Volume, write_volume
-from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
@@ -25,6 +25,7 @@ SUMMARY_FILE = "summary.csv"
 ENDINGS = (
     "_anomaly.nii.gz",
     "_mask.nii.gz",
+    "_candidates.nii.gz",
     "_scan.nii.gz",
     "_brain.nii.gz",
     "_brighter.nii.gz",
@@ -52,8 +53,10 @@ class SummaryRow:
     input_file : the scan, relative to the input folder; empty for DICOM
     brain_ml, anomalous_ml : millilitres
     lesions : connected parts of the mask
+    finding : "lesions", "candidates only", "nothing" or "no mask"
+    candidates, candidates_ml : connected parts above the threshold that are smaller than a lesion, and their volume
     case_score : mean of the highest 1 % of scores
-    healthy_percentile : share of healthy subjects, in percent, whose case score is lower
+    healthy_percentile : share of healthy people, in percent, whose case score is lower; empty for fewer than ten of them
     max_score : largest score in the brain
     seconds : that the prediction took
     """
@@ -63,9 +66,12 @@ class SummaryRow:
     reason: str = ""
     warnings: str = ""
     input_file: str = ""
+    finding: str = ""
     brain_ml: float | None = None
     anomalous_ml: float | None = None
     lesions: int | None = None
+    candidates: int | None = None
+    candidates_ml: float | None = None
     case_score: float | None = None
     healthy_percentile: float | None = None
     max_score: float | None = None
@@ -141,7 +147,7 @@ def write_prediction(
     if save_scan:
         volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
     if prediction.mask is not None:
-        volumes["_mask.nii.gz"] = prediction.mask
+        volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
     if prediction.brain_extraction != STRIPPED:
         volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
     if request["save_cycle"]:
@@ -164,6 +170,9 @@ def write_prediction(
         prediction.brain,
         prediction.geometry,
         mask=prediction.mask,
+        candidates=prediction.candidates,
+        finding=prediction.findings.describe(),
+        warnings=prediction.warnings,
         threshold=prediction.threshold,
         calibrated=prediction.calibrated,
         slice_axis=request["slice_axis"],
@@ -214,11 +223,14 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
         case=record["case"],
         status=status,
         reason="" if record["threshold"] is not None else f"no mask: {record['threshold_source']}",
-        warnings="; ".join(record["warnings"]),
+        warnings=clauses(record["warnings"]),
         input_file=record["input_file"] or "",
+        finding=record["finding"],
         brain_ml=record["brain_ml"],
         anomalous_ml=record["anomalous_ml"],
         lesions=record["lesions"],
+        candidates=record["candidates"],
+        candidates_ml=record["candidates_ml"],
         case_score=record["case_score"],
         healthy_percentile=record["healthy_percentile"],
         max_score=record["max_score"],
@@ -232,14 +244,20 @@ def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:
-    scores = prediction.anomaly[prediction.brain]
+    scores, findings = prediction.anomaly[prediction.brain], prediction.findings
     return {
         "normalisation": prediction.normalisation,
         "brain_found_by": prediction.brain_extraction,
         "warnings": list(prediction.warnings),
         "brain_ml": round(prediction.brain_ml, 4),
-        "anomalous_ml": None if prediction.anomalous_ml is None else round(prediction.anomalous_ml, 4),
-        "lesions": None if prediction.mask is None else len(component_volumes(prediction.mask, 1.0)),
+        "finding": findings.kind,
+        "finding_in_words": findings.describe(),
+        "anomalous_ml": _rounded(findings.lesions_ml),
+        "lesions": findings.lesions,
+        "candidates": findings.candidates,
+        "candidates_ml": _rounded(findings.candidates_ml),
+        "largest_candidate_mm3": _rounded(findings.largest_candidate_mm3),
+        "candidates_max_score": _rounded(findings.candidates_max_score),
         "case_score": round(prediction.case_score, 6),
         "healthy_percentile": prediction.healthy_percentile,
         "max_score": float(scores.max(initial=0)),
@@ -247,3 +265,7 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "network_evaluations": prediction.network_evaluations,
         "seconds": round(prediction.seconds, 3),
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -33,6 +33,7 @@ from mmccd_auto.inference.export import (
     summary_row,
     write_prediction,
 )
+from mmccd_auto.inference.findings import CANDIDATES
 from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
@@ -82,7 +83,7 @@ def predict_file(
     brain_mask: str | Path | None = None,
     save_cycle: bool = False,
 ) -> Prediction:
-    """Predict one file and write CASE_anomaly.nii.gz, CASE_mask.nii.gz, CASE.png and CASE.json.
+    """Predict one file and write CASE_anomaly, CASE_mask and CASE_candidates.nii.gz, CASE.png and CASE.json.
 
     Parameters
     ----------
@@ -228,6 +229,11 @@ class _Run:
         """Write a prediction's files and give the content of CASE.json."""
         for warning in prediction.warnings:
             logger.warning("%s: %s", found.case, warning)
+        findings = prediction.findings
+        if findings.kind == CANDIDATES:
+            logger.warning("%s: %s: look at %s_candidates.nii.gz", found.case, findings.describe(), found.case)
+        else:
+            logger.info("%s: %s", found.case, findings.describe())
         extra = self._write_dicom(found, prediction)
         return write_prediction(prediction, request, self.output, found.series is not None, extra)
 
@@ -275,8 +281,8 @@ class _Run:
         names = []
         if prediction.mask is not None:
             names.append(f"{found.case}_seg.dcm")
-            mask = Volume(prediction.mask, prediction.geometry)
-            write_segmentation(mask, files, self.output / names[-1], identity, model, meaning)
+            mask, candidates = (Volume(one, prediction.geometry) for one in (prediction.mask, prediction.candidates))
+            write_segmentation(mask, files, self.output / names[-1], identity, model, meaning, candidates)
         names.append(f"{found.case}_score.dcm")
         score = Volume(prediction.anomaly, prediction.geometry)
         write_parametric_map(score, files, self.output / names[-1], identity, model, meaning)

@@ -1,4 +1,4 @@
-"""From scores to a mask: a threshold, and the least volume of a lesion."""
+"""From scores to lesions and candidates: a threshold, and the least volume of a lesion."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from scipy import ndimage
 NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 
-def lesion_mask(score: np.ndarray, brain: np.ndarray, threshold: float, least_mm3: float, voxel_mm3: float) -> np.ndarray:
-    """Voxels of the brain above a threshold, without components (26 neighbours) that are too small.
+def lesions_and_candidates(
+    score: np.ndarray, brain: np.ndarray, threshold: float, least_mm3: float, voxel_mm3: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part the voxels of the brain above a threshold into lesions and candidates, by the volume of their component.
 
     Parameters
     ----------
     score : float [z, y, x]
     brain : bool [z, y, x]
     threshold : a voxel is marked where its score is above it
-    least_mm3 : components below this volume are removed
+    least_mm3 : components (26 neighbours) of at least this volume are lesions, smaller ones are candidates
     voxel_mm3 : volume of a voxel
 
     Returns
     -------
-    bool [z, y, x]
+    bool [z, y, x] each; no voxel is in both
     """
-    marked = (score > threshold) & brain
-    if not marked.any() or least_mm3 <= voxel_mm3:
-        return marked
-    box = bounding_box_to_slice(get_bbox_from_mask(marked))
-    labels, sizes = _components(marked[box])
-    keep = sizes * voxel_mm3 >= least_mm3
-    keep[0] = False
-    marked[box] = keep[labels]
-    return marked
+    lesions = (score > threshold) & brain
+    candidates = np.zeros_like(lesions)
+    if not lesions.any() or least_mm3 <= voxel_mm3:
+        return lesions, candidates
+    box = bounding_box_to_slice(get_bbox_from_mask(lesions))
+    labels, sizes = _components(lesions[box])
+    small = sizes * voxel_mm3 < least_mm3
+    small[0] = False
+    candidates[box] = small[labels]
+    lesions &= ~candidates
+    return lesions, candidates
 
 
 def component_volumes(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.inference.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ class Prediction:
     cycle : float32 [z, y, x], mean cycle on the scale of the normalised scan, -3 outside the brain; None likewise
     brain : bool [z, y, x]
     mask : uint8 [z, y, x], 1 in lesions: connected voxels above the threshold; None where there is no threshold
+    candidates : uint8 [z, y, x], 1 in connected voxels above the threshold that are smaller than a lesion; None likewise
     geometry : of all these arrays, exactly the scan's
     threshold : None where the model isn't calibrated and none was given
+    findings : lesions and candidates, counted and measured
     calibrated : 1.0 is the score that healthy tissue exceeds in 1 % of its voxels; else the score is the squared error
     case_score : mean of the highest 1 % of scores
-    healthy_percentile : share of healthy subjects, in percent, whose case score is lower; None where it isn't known
+    healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known, or
+        where fewer than ten people would tell it
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale
@@ -63,8 +67,10 @@ class Prediction:
     cycle: np.ndarray | None
     brain: np.ndarray
     mask: np.ndarray | None
+    candidates: np.ndarray | None
     geometry: Geometry
     threshold: float | None
+    findings: Findings
     calibrated: bool
     case_score: float
     healthy_percentile: float | None

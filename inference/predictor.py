@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -164,8 +165,8 @@ class Predictor(ScanPredictor):
 
     def describe(self) -> str:
         """See :class:`ScanPredictor`."""
-        steps = f", {self.settings.sampling.steps} steps" if any(one.cycle.masked for one in self.folds) else ""
-        return f"fold {'+'.join(self.identity.folds)}, preset {self.settings.preset}{steps}"
+        steps = f", {counted(self.settings.sampling.steps, 'step')}" if any(one.cycle.masked for one in self.folds) else ""
+        return f"{listed(self.identity.folds, 'fold')}, preset {self.settings.preset}{steps}"
 
     def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""

@@ -15,9 +15,10 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.inference.findings import find_findings
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
-from mmccd_auto.inference.masks import lesion_mask
+from mmccd_auto.inference.masks import lesions_and_candidates
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
@@ -36,7 +37,7 @@ class ScanMaps:
     cycle : float32, on the scale of the normalised scan, -3 outside the brain; None likewise
     brain : bool
     case_score : mean of the highest 1 % of the written score
-    healthy_percentile : share of healthy subjects, in percent, whose case score is lower; None where it isn't known
+    healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known
     network_evaluations : of all folds together
     normalisation : parameters of the intensity scale
     """
@@ -216,11 +217,11 @@ class ScanPredictor(ABC):
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, scoring = located.scan.volume, self.scoring
-        anomaly, mask = maps.scores[scoring.score], None
+        anomaly, mask, candidates = maps.scores[scoring.score], None, None
+        voxel, least = scan.geometry.voxel_volume, scoring.least_lesion_mm3
         if scoring.threshold is not None:
-            mask = lesion_mask(
-                anomaly, maps.brain, scoring.threshold, scoring.least_lesion_mm3, scan.geometry.voxel_volume
-            ).astype(np.uint8)
+            parts = lesions_and_candidates(anomaly, maps.brain, scoring.threshold, least, voxel)
+            mask, candidates = (one.astype(np.uint8) for one in parts)
         return Prediction(
             case=located.scan.case,
             scan=scan.array,
@@ -231,8 +232,10 @@ class ScanPredictor(ABC):
             cycle=maps.cycle,
             brain=maps.brain,
             mask=mask,
+            candidates=candidates,
             geometry=scan.geometry,
             threshold=scoring.threshold,
+            findings=find_findings(anomaly, mask, candidates, least, voxel),
             calibrated=scoring.calibrated,
             case_score=maps.case_score,
             healthy_percentile=maps.healthy_percentile,

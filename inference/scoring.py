@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.wording import counted
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibrate import calibration_of
-from mmccd_auto.inference.calibration import Calibration, check_rate, scores_in_units
+from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, scores_in_units, too_few
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel
@@ -25,6 +26,7 @@ DEFAULT_SCORE = "combined"
 UNCALIBRATED_SCORE = "squared"
 DEFAULT_RATE = 0.005
 LEAST_PIXELS_ABOVE = 20
+BY_USER = "given by the user"
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ class ScoreOptions:
     score : one of SCORES
     false_positive_rate : share of healthy tissue in the mask, which chooses its threshold
     threshold : instead of one by a rate, in the unit of the score
-    least_lesion_mm3 : smaller components of the mask are removed
+    least_lesion_mm3 : smaller components are candidates instead of lesions
 
     Raises
     ------
@@ -73,8 +75,9 @@ class Scoring:
     calibrations : by fold; empty where the score is the uncalibrated squared error
     false_positive_rate : share of healthy tissue that the threshold lets through; None where it was not chosen by one
     threshold : a voxel is marked where its score is above it; None makes no mask
-    least_lesion_mm3 : smaller components of the mask are removed
+    least_lesion_mm3 : smaller components are candidates instead of lesions
     source : where the threshold comes from, or why there is none
+    least_source : where the least lesion volume comes from
     """
 
     score: str
@@ -83,6 +86,7 @@ class Scoring:
     threshold: float | None
     least_lesion_mm3: float
     source: str
+    least_source: str
 
     @property
     def calibrated(self) -> bool:
@@ -96,10 +100,26 @@ class Scoring:
         return scores_in_units(case, self.calibrations[fold])
 
     def healthy_percentile(self, case_score: float) -> float | None:
-        """The share of healthy subjects, in percent, that score less; None where nothing is calibrated."""
-        if not self.calibrated or self.score != DEFAULT_SCORE:
+        """The share of healthy people, in percent, that score less; None where :meth:`percentile_note` says why."""
+        if self.percentile_note:
             return None
         return float(np.mean([one.healthy_percentile(case_score) for one in self.calibrations.values()]))
+
+    @property
+    def healthy_people(self) -> int | None:
+        """On how many people the scores are calibrated (of several calibrations the smallest number); None without one."""
+        return min((len(one.subjects) for one in self.calibrations.values()), default=None)
+
+    @property
+    def percentile_note(self) -> str:
+        """Why a case gets no percentile of healthy people; empty where it does."""
+        if not self.calibrated:
+            return "not calibrated"
+        if self.score != DEFAULT_SCORE:
+            return f"known for the score {DEFAULT_SCORE} only"
+        if any(one.few_people for one in self.calibrations.values()):
+            return f"{too_few(self.healthy_people)} to tell"
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """What CASE.json tells of it."""
@@ -109,7 +129,10 @@ class Scoring:
             "false_positive_rate": self.false_positive_rate,
             "threshold": self.threshold,
             "least_lesion_mm3": round(self.least_lesion_mm3, 3),
+            "least_lesion_source": self.least_source,
             "threshold_source": self.source,
+            "healthy_people": self.healthy_people,
+            "healthy_percentile_note": self.percentile_note,
         }
 
 
@@ -143,17 +166,42 @@ def choose_scoring(
     score = options.score or DEFAULT_SCORE
     source = _source(calibrations, settings, chosen_plan(model).configuration(model.configuration).score)
     if options.threshold is not None:
-        return Scoring(score, calibrations, None, options.threshold, options.least_lesion_mm3 or 0.0, "given by the user")
+        least = options.least_lesion_mm3 or 0.0
+        return Scoring(score, calibrations, None, options.threshold, least, BY_USER, _given(options))
     rate = DEFAULT_RATE if options.false_positive_rate is None else options.false_positive_rate
     if min(one.pixels_above(rate) for one in calibrations.values()) < LEAST_PIXELS_ABOVE:
         logger.warning("too little healthy tissue was scored for a false-positive rate of %g to be certain.", rate)
-    least = options.least_lesion_mm3
-    if least is None:
-        # Components were measured on the masks of the combined score only.
-        volumes = [one.least_lesion_mm3(rate) for one in calibrations.values()]
-        least = float(np.mean(volumes)) if score == DEFAULT_SCORE else 0.0
+    least, least_source = _least_lesion(calibrations, rate, score, options)
     limit = float(np.mean([one.threshold(rate, score) for one in calibrations.values()]))
-    return Scoring(score, calibrations, rate, limit, least, source)
+    return Scoring(score, calibrations, rate, limit, least, source, least_source)
+
+
+def _least_lesion(
+    calibrations: Mapping[str, Calibration], rate: float, score: str, options: ScoreOptions
+) -> tuple[float, str]:
+    """The least lesion volume in mm3, and where it comes from."""
+    if options.least_lesion_mm3 is not None:
+        return options.least_lesion_mm3, BY_USER
+    if score != DEFAULT_SCORE:
+        # Components were measured on the masks of the combined score only.
+        return 0.0, f"none, since it is known for the score {DEFAULT_SCORE} only"
+    volumes = [one.least_lesion_mm3(rate) for one in calibrations.values()]
+    usual = [one.usual_false_component_mm3(rate) for one in calibrations.values()]
+    least, source = float(np.mean(volumes)), "as large as healthy people's largest false components"
+    if volumes != usual:
+        people = min(len(one.subjects) for one in calibrations.values())
+        source = f"at most {LARGEST_LEAST_LESION_OF_FEW:g} mm3, since there are {too_few(people)} for more"
+        logger.warning(
+            "least lesion volume %.0f mm3 instead of %.0f mm3: %s may set it; what is smaller is kept as a candidate.",
+            least,
+            float(np.mean(usual)),
+            too_few(people),
+        )
+    return least, source
+
+
+def _given(options: ScoreOptions) -> str:
+    return "none" if options.least_lesion_mm3 is None else BY_USER
 
 
 def _is_amount(value: float) -> bool:
@@ -168,14 +216,14 @@ def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOpti
         raise MMCCDError(f"{model.path}: {wish} needs a calibration, and there is {reason}: run mmccd_calibrate.")
     without = ", without masks" if options.threshold is None else ""
     logger.warning("%s: %s, so maps hold the squared error%s; mmccd_calibrate mends that.", model.path, reason, without)
-    source = reason if options.threshold is None else "given by the user"
-    return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source)
+    source = reason if options.threshold is None else BY_USER
+    return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source, _given(options))
 
 
 def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings, planned: ScorePlan) -> str:
     subjects = {subject.subject for one in calibrations.values() for subject in one.subjects}
     sources = sorted({one.source for one in calibrations.values()})
-    source = f"calibrated on {' and '.join(sources)} of {len(subjects)} subject(s)"
+    source = f"calibrated on {' and '.join(sources)} of {counted(len(subjects), 'subject')}"
     differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings, planned)))
     if differences:
         source += f", with other settings ({'; '.join(differences)})"

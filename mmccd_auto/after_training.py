@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
@@ -225,7 +226,7 @@ def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
 
 def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:
     """Thresholds by false-positive rate, for the terminal."""
-    lines = [f"calibrated on {calibration.source} of {len(calibration.subjects)} subject(s)"]
+    lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
     lines += [
         f"  {rate:<6g} of healthy tissue scores above {calibration.threshold(rate):.3g}; lesions count from "
         f"{calibration.least_lesion_mm3(rate):.0f} mm3"

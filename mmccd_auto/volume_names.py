@@ -13,7 +13,7 @@ from mmccd_auto.files import TEMPORARY_PREFIX
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 MASK_WORDS = frozenset({"seg", "segmentation", "mask", "brainmask", "label", "labels"})
-OWN_OUTPUTS = ("_anomaly", "_signed", "_cycle")
+OWN_OUTPUTS = ("_anomaly", "_candidates", "_signed", "_cycle")
 MODALITY_WORDS = {
     "flair": "FLAIR",
     "t2f": "FLAIR",

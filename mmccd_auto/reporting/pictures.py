@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Geometry, Volume
@@ -18,11 +21,15 @@ from mmccd_auto.orientation import canonical_geometry, slice_axis_first, to_cano
 SCALE_PER_THRESHOLD = 4.0
 SCALE_WITHOUT_THRESHOLD = 4.0
 MOST_ANOMALOUS = 4
+LEAST_SECTION = 0.1
 MARGIN_MM = 6.0
 COLUMNS = ("scan", "anomaly score", "mask on the scan")
 COLOUR_MAP = "inferno"
 OUTLINE = "#35e0ff"
+CANDIDATE_OUTLINE, WARNING_INK = "#ff6ad5", "#ffb454"
 PAPER, INK = "#101014", "#e8e8ee"
+LINE_INCHES, CHARACTERS_PER_LINE = 0.17, 112
+LONGEST_NAME = 60
 POSITIONS = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 
@@ -34,6 +41,7 @@ class _Slices:
     scan: np.ndarray
     score: np.ndarray
     mask: np.ndarray | None
+    candidates: np.ndarray | None
     brain: np.ndarray
     spacing: tuple[float, float, float]
 
@@ -50,11 +58,15 @@ def case_picture(
     slice_axis: str = "axial",
     modality: str = "scan",
     calibrated: bool = False,
+    candidates: np.ndarray | None = None,
+    finding: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
 
     The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
-    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score.
+    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score. Lesions have a solid outline,
+    candidates a dashed one of another colour.
 
     Parameters
     ----------
@@ -68,8 +80,11 @@ def case_picture(
     slice_axis : "axial", "coronal" or "sagittal"
     modality : name for the title
     calibrated : the score is in units of which healthy tissue exceeds 1 in 1 % of its voxels
+    candidates : bool or uint8 [z, y, x], parts above the threshold that are smaller than a lesion
+    finding : what was found, as one clause, below the title; empty shows the volume of the mask
+    warnings : sentences, each on lines of its own below that
     """
-    slices = _for_display(scan, anomaly, brain, mask, geometry, slice_axis)
+    slices = _for_display(scan, anomaly, brain, mask, candidates, geometry, slice_axis)
     chosen = choose_slices(slices.score, slices.brain, slices.spacing[0], threshold)
     limit = colour_limit(threshold)
     window = _window(slices)
@@ -77,8 +92,10 @@ def case_picture(
     height = (box[0].stop - box[0].start) * slices.spacing[1]
     width = (box[1].stop - box[1].start) * slices.spacing[2]
     row = 2.33 * height / width
-    figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + 1.3)), dpi=100, facecolor=PAPER)
-    top = 1 - 0.85 / figure.get_figheight()
+    lines = _header_lines(finding or _volume(slices, threshold), warnings)
+    head = 0.67 + LINE_INCHES * len(lines)
+    figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + head + 0.45)), dpi=100, facecolor=PAPER)
+    top = 1 - head / figure.get_figheight()
     grid = figure.add_gridspec(
         len(chosen), 3, left=0.06, right=0.87, bottom=0.25 / figure.get_figheight(), top=top, wspace=0.03, hspace=0.03
     )
@@ -89,10 +106,10 @@ def case_picture(
         if line == 0:
             for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
                 one.set_title(title, color=INK, fontsize=10)
-    _colour_bar(figure, limit, threshold, top, calibrated)
-    figure.text(
-        0.06, 1 - 0.32 / figure.get_figheight(), _title(case, slices, threshold), color=INK, fontsize=11, va="center"
-    )
+    bottom = _colour_bar(figure, limit, threshold, top, calibrated)
+    if slices.mask is not None:
+        _legend(figure, bottom)
+    _write_header(figure, _title(case, slices, threshold), lines)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=PAPER)
 
@@ -107,8 +124,9 @@ def choose_slices(
 ) -> list[int]:
     """The most anomalous slices, spread apart, and the one in the middle of the brain, in order.
 
-    A slice counts by the sum of its scores above the threshold (or, where none is above it, of all its scores). Chosen
-    slices lie at least 8 mm and a twelfth of the brain apart.
+    A slice counts by the sum of its scores above the threshold; those with nothing above it come last, and count by all
+    their scores. Chosen slices lie at least 8 mm and a twelfth of the brain apart. A slice with less than a tenth of the
+    largest section is shown only for what is above the threshold in it.
 
     Parameters
     ----------
@@ -125,19 +143,26 @@ def choose_slices(
     # Slice by slice: several volumes of numbers would be needed else.
     values = [one[where] for one, where in zip(score, brain, strict=True)]
     excess = np.array([np.maximum(one - (threshold or 0.0), 0).sum() for one in values])
-    if not excess.any():
-        excess = np.array([one.sum() for one in values])
+    whole = np.array([one.sum() for one in values])
+    worth = (excess > 0) if threshold else np.zeros(len(values), dtype=bool)
+    shown = [index for index in inside.tolist() if worth[index] or areas[index] >= LEAST_SECTION * areas.max()]
     apart = max(1, round(8 / slice_distance), len(inside) // 12)
     middle = int(inside[np.argmin(np.abs(np.cumsum(areas[inside]) - areas.sum() / 2))])
     chosen: list[int] = []
-    for index in sorted(inside.tolist(), key=lambda one: -excess[one]):
+    for index in sorted(shown, key=lambda one: (-excess[one], -whole[one])):
         if len(chosen) < count and all(abs(index - other) >= apart for other in chosen):
             chosen.append(index)
     return sorted({*chosen, middle})
 
 
 def _for_display(
-    scan: np.ndarray, anomaly: np.ndarray, brain: np.ndarray, mask: np.ndarray | None, geometry: Geometry, slice_axis: str
+    scan: np.ndarray,
+    anomaly: np.ndarray,
+    brain: np.ndarray,
+    mask: np.ndarray | None,
+    candidates: np.ndarray | None,
+    geometry: Geometry,
+    slice_axis: str,
 ) -> _Slices:
     """Turn to LPS, cut along the slice axis; rows that begin inferior are flipped, so that superior is at the top."""
 
@@ -150,6 +175,7 @@ def _for_display(
         scan=turn(scan),
         score=turn(anomaly),
         mask=None if mask is None else turn(np.asarray(mask, dtype=np.uint8)) > 0,
+        candidates=None if candidates is None else turn(np.asarray(candidates, dtype=np.uint8)) > 0,
         brain=turn(np.asarray(brain, dtype=np.uint8)) > 0,
         spacing=tuple(spacing[axis] for axis in POSITIONS[slice_axis]),
     )
@@ -196,13 +222,16 @@ def _draw_row(
         one.spines[:].set_visible(False)
     if slices.brain[index].any():
         axes[1].contour(slices.brain[index][box], levels=[0.5], colors="#565660", linewidths=0.6)
-    if slices.mask is not None and slices.mask[index].any():
-        axes[2].contour(slices.mask[index][box], levels=[0.5], colors=OUTLINE, linewidths=0.9)
+    marked = ((slices.mask, OUTLINE, "solid"), (slices.candidates, CANDIDATE_OUTLINE, "dashed"))
+    for parts, colour, style in marked:
+        if parts is not None and parts[index][box].any():
+            axes[2].contour(parts[index][box], levels=[0.5], colors=colour, linewidths=0.9, linestyles=style)
     for side, place, alignment in zip(SIDES[slice_axis], (0.02, 0.98), ("left", "right"), strict=True):
         axes[0].text(place, 0.5, side, transform=axes[0].transAxes, color=INK, fontsize=9, ha=alignment, va="center")
 
 
-def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: float, calibrated: bool) -> None:
+def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: float, calibrated: bool) -> float:
+    """Draw the colour scale, and give where it ends."""
     height = min(0.5 * top, 3.0 / figure.get_figheight())
     axes = figure.add_axes((0.89, top - height, 0.018, height))
     bar = figure.colorbar(ScalarMappable(Normalize(0, limit), COLOUR_MAP), cax=axes, extend="max")
@@ -212,10 +241,52 @@ def _colour_bar(figure: Figure, limit: float, threshold: float | None, top: floa
     bar.set_label(f"anomaly score ({meaning})", color=INK, fontsize=8)
     if threshold is not None:
         axes.axhline(threshold, color=OUTLINE, linewidth=1.5)
+    return top - height
 
 
 def _title(case: str, slices: _Slices, threshold: float | None) -> str:
+    case = case if len(case) <= LONGEST_NAME else f"{case[: LONGEST_NAME - 3]}..."
     if slices.mask is None or threshold is None:
         return f"{case}   no mask (no threshold)"
-    millilitres = float(slices.mask.sum() * np.prod(slices.spacing) / 1000)
-    return f"{case}   anomalous {millilitres:.1f} ml   threshold {threshold:.3g}"
+    return f"{case}   threshold {threshold:.3g}"
+
+
+def _volume(slices: _Slices, threshold: float | None) -> str:
+    if slices.mask is None or threshold is None:
+        return ""
+    return f"anomalous {slices.mask.sum() * np.prod(slices.spacing) / 1000:.1f} ml"
+
+
+def _header_lines(finding: str, warnings: Sequence[str]) -> list[tuple[str, str]]:
+    """The lines below the title, each with its colour, no longer than the picture is wide."""
+    return [
+        (line, colour)
+        for text, colour in ((finding, INK), *((f"Warning: {one}", WARNING_INK) for one in warnings))
+        for line in textwrap.wrap(text, CHARACTERS_PER_LINE, subsequent_indent="   ")
+    ]
+
+
+def _write_header(figure: Figure, title: str, lines: Sequence[tuple[str, str]]) -> None:
+    height = figure.get_figheight()
+    figure.text(0.06, 1 - 0.22 / height, title, color=INK, fontsize=11, va="center")
+    for number, (line, colour) in enumerate(lines):
+        place = 1 - (0.44 + LINE_INCHES * number) / height
+        figure.text(0.06, place, line, color=colour, fontsize=8, va="center")
+
+
+def _legend(figure: Figure, top: float) -> None:
+    """Say what the outlines mean."""
+    entries = [
+        Line2D([], [], color=OUTLINE, linewidth=1.2, label="lesion"),
+        Line2D([], [], color=CANDIDATE_OUTLINE, linewidth=1.2, linestyle="dashed", label="candidate"),
+    ]
+    figure.legend(
+        handles=entries,
+        loc="upper left",
+        bbox_to_anchor=(0.875, top - 0.2 / figure.get_figheight()),
+        fontsize=7,
+        labelcolor=INK,
+        frameon=False,
+        borderaxespad=0,
+        handlelength=2.6,
+    )

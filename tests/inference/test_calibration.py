@@ -6,11 +6,13 @@ import logging
 from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
+from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import (
     Calibration,
@@ -165,13 +167,32 @@ def test_the_expected_sign_counts_in_full_and_the_other_less(sign, expected):
 
 
 def test_case_scores_and_their_percentile():
-    calibration = fitted([simulated(name, seed) for seed, name in enumerate("abcd")])
+    calibration = fitted([simulated(name, seed, slices=4) for seed, name in enumerate("abcdefghij")])
     values = np.linspace(0, 1, 1000)
     assert case_score(values) == pytest.approx(values[-10:].mean())
     assert calibration.healthy_percentile(-1) == 0
     assert calibration.healthy_percentile(1e6) == 100
     scores = sorted(subject.case_score for subject in calibration.subjects)
-    assert calibration.healthy_percentile((scores[1] + scores[2]) / 2) == 50
+    assert calibration.healthy_percentile((scores[1] + scores[2]) / 2) == 20
+    assert calibration.limits == ()
+
+
+def test_fewer_than_ten_people_give_no_percentile():
+    calibration = fitted([simulated(name, seed, slices=4) for seed, name in enumerate("abcdefghi")])
+    assert calibration.healthy_percentile(1e6) is None
+    assert calibration.limits[1] == "No percentile of healthy people is given: too few healthy people (9), 10 are needed."
+
+
+@pytest.mark.parametrize(("people", "expected"), [(2, 100.0), (9, 100.0), (10, 216.0)])
+def test_few_people_can_not_raise_the_least_lesion_volume_beyond_100_mm3(people, expected):
+    """Everybody has a false component of 3 x 3 x 3 voxels of 8 mm3; the other errors are too small to matter."""
+    cases = [simulated(f"p{seed}", seed, spread=0.001, slices=12) for seed in range(people)]
+    for case in cases:
+        case.maps.signed[2:5, 15:18, 15:18] = 40
+    calibration = fitted(cases, ScorePlan(smoothing_mm=0.0))
+    assert calibration.usual_false_component_mm3(0.001) == pytest.approx(216, abs=16)
+    assert calibration.least_lesion_mm3(0.001) == pytest.approx(expected, abs=16 if expected > 100 else 0)
+    assert any("least lesion volume is 100 mm3 at most" in text for text in calibration.limits) == (people < 10)
 
 
 def test_the_least_lesion_is_the_median_of_the_largest_false_components():
@@ -179,7 +200,7 @@ def test_the_least_lesion_is_the_median_of_the_largest_false_components():
     for case, edge in zip(cases, (2, 3, 4), strict=True):
         case.maps.signed[2 : 2 + edge, 15 : 15 + edge, 15 : 15 + edge] = 40
     calibration = fitted(cases, ScorePlan(smoothing_mm=0.0))
-    least = {rate: calibration.least_lesion_mm3(rate) for rate in (0.001, 0.005, 0.05)}
+    least = {rate: calibration.usual_false_component_mm3(rate) for rate in (0.001, 0.005, 0.05)}
     # The blob of 3 x 3 x 3 voxels of 8 mm3, and what of the noise touches it.
     assert 27 * 8 <= least[0.001] <= 30 * 8
     assert least[0.001] <= least[0.005] <= least[0.05]
@@ -189,7 +210,9 @@ def test_slices_that_are_no_neighbours_are_no_component():
     case = simulated("a", 0, slices=60)
     case.maps.signed[4:6, 15:19, 15:19] = 40
     apart = replace(case, indices=(*range(5), *range(20, 75)))
-    together, separate = (fitted([one], ScorePlan(smoothing_mm=0.0)).least_lesion_mm3(0.001) for one in (case, apart))
+    together, separate = (
+        fitted([one], ScorePlan(smoothing_mm=0.0)).usual_false_component_mm3(0.001) for one in (case, apart)
+    )
     assert 32 * 8 <= together <= 34 * 8
     assert 16 * 8 <= separate <= 18 * 8
 
@@ -246,25 +269,53 @@ def test_the_mask_of_a_healthy_case_lets_about_the_asked_share_through(model_fol
     calibration = calibrate_model(folder, preprocessed, device=CPU)
     predictor = Predictor.from_model_folder(folder, false_positive_rate=0.02, least_lesion_mm3=0)
     assert predictor.scoring.threshold == calibration.threshold(0.02)
-    assert predictor.scoring.source == "calibrated on healthy validation slices of 2 subject(s)"
+    assert predictor.scoring.source == "calibrated on healthy validation slices of 2 subjects"
     prediction = predictor.predict_volume(make_scan(0), "a")
     assert prediction.calibrated
     assert 0.002 < prediction.mask.sum() / prediction.brain.sum() < 0.06
     np.testing.assert_array_equal(prediction.mask, (prediction.anomaly > predictor.scoring.threshold) & prediction.brain)
-    assert prediction.healthy_percentile in (0, 50, 100)
+    assert prediction.healthy_percentile is None
 
 
-def test_small_components_leave_the_mask(model_folder, quick_plan, preprocessed, make_scan):
+def test_small_components_leave_the_mask_and_are_candidates(model_folder, quick_plan, preprocessed, make_scan):
     folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
     everything = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=0)
     nothing = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
     default = Predictor.from_model_folder(folder, false_positive_rate=0.05)
-    masks = [one.predict_volume(make_scan(0), "a").mask for one in (everything, default, nothing)]
-    assert masks[0].any()
-    assert not masks[2].any()
-    assert (masks[1] <= masks[0]).all()
-    assert default.scoring.least_lesion_mm3 > 0
+    found = [one.predict_volume(make_scan(0), "a") for one in (everything, default, nothing)]
+    assert found[0].mask.any()
+    assert not found[0].candidates.any()
+    for one in found:
+        np.testing.assert_array_equal(one.mask + one.candidates, found[0].mask)
+    assert not found[2].mask.any()
+    assert found[2].findings.kind == "candidates only"
+    assert 0 < default.scoring.least_lesion_mm3 <= 100
+
+
+def test_a_case_of_candidates_alone_does_not_look_empty(model_folder, quick_plan, preprocessed, scans, tmp_path, caplog):
+    """On the screen, in summary.csv, in CASE.json, and in files of their own."""
+    folder = model_folder(plan=quick_plan)
+    calibrate_model(folder, preprocessed, device=CPU)
+    assert any("too few healthy people (2)" in text for text in load_json(folder / "fold_0" / "calibration.json")["limits"])
+    predictor = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
+    with caplog.at_level(logging.WARNING):
+        (row,) = predictor.predict_folder(scans("p.nii.gz"), tmp_path / "out").rows
+    assert any("p: no lesion, but" in text and "p_candidates.nii.gz" in text for text in caplog.messages)
+    table = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert table.loc[0, ["finding", "lesions", "anomalous_ml"]].tolist() == ["candidates only", 0, 0.0]
+    assert table.loc[0, "candidates"] == row.candidates > 0
+    assert pd.isna(table.loc[0, "healthy_percentile"])
+    written = read_volume(tmp_path / "out" / "p_candidates.nii.gz", dtype=None)
+    assert not read_volume(tmp_path / "out" / "p_mask.nii.gz").array.any()
+    assert written.array.dtype == np.uint8
+    volume = np.count_nonzero(written.array) * written.geometry.voxel_volume / 1000
+    assert table.loc[0, "candidates_ml"] == pytest.approx(volume, abs=1e-3)
+    record = load_json(tmp_path / "out" / "p.json")
+    assert (record["finding"], record["least_lesion_source"]) == ("candidates only", "given by the user")
+    assert record["finding_in_words"].startswith("no lesion, but")
+    assert (record["healthy_people"], record["healthy_percentile"]) == (2, None)
+    assert record["healthy_percentile_note"] == "too few healthy people (2) to tell"
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -294,7 +345,7 @@ def test_without_unseen_slices_training_slices_are_taken(model_folder, quick_pla
 def test_few_subjects_are_said(model_folder, quick_plan, preprocessed, caplog):
     with caplog.at_level(logging.WARNING):
         calibrate_model(model_folder(plan=quick_plan), preprocessed, device=CPU, max_slices=6)
-    assert any("only 2 healthy subject(s)" in text for text in caplog.messages)
+    assert any("only 2 healthy subjects" in text for text in caplog.messages)
 
 
 def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, quick_plan, preprocessed):

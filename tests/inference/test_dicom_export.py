@@ -393,6 +393,29 @@ def test_score_of_zero(axial: tuple[list[Path], Geometry], tmp_path: Path) -> No
     assert not highdicom.imread(tmp_path / "score.dcm").get_volume().array.any()
 
 
+def test_candidates_are_a_segment_of_their_own(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
+    files, geometry = axial
+
+    def small(places: np.ndarray) -> np.ndarray:
+        return (np.linalg.norm(places - CENTRE - (9, -12, -6), axis=-1) < 3) & ~inside(places)
+
+    def nothing(places: np.ndarray) -> np.ndarray:
+        return np.zeros(places.shape[:-1], dtype=bool)
+
+    for candidates, voxels in ((small, True), (nothing, False)):
+        path = tmp_path / "mask.dcm"
+        write_segmentation(on(geometry, inside), files, path, CASE, MODEL, MEANING, on(geometry, candidates))
+        read = highdicom.seg.segread(path)
+        labels = [segment.SegmentLabel for segment in read.SegmentSequence]
+        assert labels == ["Abnormal tissue", "Candidate below the least lesion volume"]
+        assert len({tuple(segment.RecommendedDisplayCIELabValue) for segment in read.SegmentSequence}) == 2
+        for number, expected in ((1, inside), (2, candidates)):
+            volume = read.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+            places = volume.map_indices_to_reference(np.argwhere(volume.array >= 0))
+            assert np.array_equal(volume.array.ravel().astype(bool), expected(places))
+        assert volume.array.any() == voxels
+
+
 def test_what_the_objects_say(axial: tuple[list[Path], Geometry], tmp_path: Path) -> None:
     files, geometry = axial
     write_segmentation(on(geometry, inside), files, tmp_path / "mask.dcm", CASE, MODEL, MEANING)

@@ -159,7 +159,7 @@ def test_the_files_of_a_case(model_folder, scans, tmp_path):
     output = tmp_path / "out"
     summary = predictor.predict_folder(folder, output, save_cycle=True)
     assert summary.failed == []
-    endings = ("_anomaly.nii.gz", "_mask.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", ".png", ".json")
+    endings = ("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", ".png", ".json")
     assert {path.name for path in output.iterdir()} == {f"p1{ending}" for ending in endings} | {"summary.csv"}
     anomaly, mask, cycle = (read_volume(output / f"p1_{name}.nii.gz", dtype=None) for name in ("anomaly", "mask", "cycle"))
     assert (anomaly.array.dtype, mask.array.dtype, cycle.array.dtype) == (np.float32, np.uint8, np.float32)

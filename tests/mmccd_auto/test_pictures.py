@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 
 from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.reporting.pictures import case_picture, choose_slices, colour_limit
+from mmccd_auto.reporting.pictures import CANDIDATE_OUTLINE, OUTLINE, case_picture, choose_slices, colour_limit
 
 GEOMETRY = Geometry((24, 30, 16), (2.0, 1.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
@@ -84,3 +84,52 @@ def test_a_thick_slice_scan_and_an_empty_brain_have_slices_to_show():
     brain = np.ones((3, 4, 4), dtype=bool)
     assert choose_slices(np.zeros((3, 4, 4)), brain, slice_distance=10.0) == [0, 1, 2]
     assert choose_slices(np.zeros((3, 4, 4)), np.zeros((3, 4, 4), dtype=bool), 5.0) == [1]
+
+
+def test_a_slice_of_a_few_brain_voxels_is_not_shown_where_few_slices_are_above_the_threshold():
+    """The brain ends in slices of one voxel; one slice is above the threshold, and so is another such voxel at the end."""
+    brain = np.zeros((40, 12, 12), dtype=bool)
+    brain[8:32, 2:10, 2:10] = True
+    brain[4:36, 5, 5] = True
+    score = np.where(brain, 0.1, 0.0)
+    score[20, 4, 4] = 6.0
+    areas = brain.sum(axis=(1, 2))
+    chosen = choose_slices(score, brain, slice_distance=2.0, threshold=1.0)
+    assert 20 in chosen
+    assert len(chosen) >= 4
+    assert all(areas[index] > 1 for index in chosen)
+    score[35, 5, 5] = 3.0
+    assert 35 in choose_slices(score, brain, slice_distance=2.0, threshold=1.0)
+
+
+def coloured(picture: np.ndarray, colour: str) -> int:
+    """How many pixels of the right column have about this colour."""
+    wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    right = picture[:, picture.shape[1] * 3 // 5 : picture.shape[1] * 6 // 7, :3]
+    return np.count_nonzero(np.abs(right - wanted).max(axis=-1) < 0.12)
+
+
+def test_candidates_are_outlined_in_another_colour_and_do_not_look_like_an_empty_case(tmp_path):
+    scan, score, brain = scan_and_maps()
+    nothing = np.zeros_like(brain)
+    options = {"threshold": 1.0}
+    case_picture(tmp_path / "a.png", "case", scan, score, brain, GEOMETRY, score > 1, candidates=nothing, **options)
+    case_picture(tmp_path / "b.png", "case", scan, score, brain, GEOMETRY, nothing, candidates=score > 1, **options)
+    case_picture(tmp_path / "c.png", "case", scan, score, brain, GEOMETRY, nothing, candidates=nothing, **options)
+    lesion, candidate, empty = (imread(tmp_path / f"{name}.png") for name in "abc")
+    assert coloured(lesion, OUTLINE) > 20 > coloured(lesion, CANDIDATE_OUTLINE)
+    assert coloured(candidate, CANDIDATE_OUTLINE) > 20 > coloured(candidate, OUTLINE)
+    assert coloured(empty, OUTLINE) == coloured(empty, CANDIDATE_OUTLINE) == 0
+
+
+def test_long_warnings_stay_inside_the_picture(tmp_path):
+    """They get lines of their own; nothing is written beyond the last 20 pixels, and the maps keep their size."""
+    long = (
+        "the brain takes 820 ml, in training it took 1100 to 1500 ml: look whether the brain was found rightly and is whole "
+        * 2
+    )
+    plain = draw(tmp_path / "plain.png", finding="nothing above the threshold")
+    warned = draw(tmp_path / "warned.png", finding="nothing above the threshold", warnings=[long, "short"])
+    assert 3 <= (warned.shape[0] - plain.shape[0]) / 17 <= 5
+    assert warned[:80, -20:, :3].std(axis=(0, 1)).max() < 0.01
+    np.testing.assert_allclose(warned[-200:, :-150], plain[-200:, :-150], atol=0.1)
