@@ -27,7 +27,7 @@ _swept: set[str] = set()
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, private: bool = False) -> Iterator[Path]:
     """Give a temporary file beside ``path`` that takes its name once the block has written to it without an error.
 
     The temporary file is there already, empty and locked, which is how other processes know that its writer lives. It keeps
@@ -36,13 +36,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     folder for the first time, it removes what killed ones left there. Several processes may write one file, the last one
     wins.
 
+    Parameters
+    ----------
+    path : of the file
+    private : only the owner may read the file, from its first byte on
+
     Raises
     ------
     MMCCDError
         If nothing was written, the disk is full, or the folder can't be made or written to.
     """
     path = Path(path)
-    with _temporary_for(path) as temporary:
+    with _temporary_for(path, 0o600 if private else 0o666) as temporary:
         yield temporary
         if temporary.stat().st_size == 0:
             raise OSError(errno.EIO, "nothing was written")
@@ -101,7 +106,7 @@ def load_json(path: str | Path) -> Any:
 
 
 @contextmanager
-def _temporary_for(path: Path) -> Iterator[Path]:
+def _temporary_for(path: Path, mode: int = 0o666) -> Iterator[Path]:
     """Give an empty, locked file beside ``path`` that is removed at the end, unless it was renamed.
 
     Raises
@@ -114,7 +119,7 @@ def _temporary_for(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale_once(path.parent)
-        descriptor = _create_locked(temporary)
+        descriptor = _create_locked(temporary, mode)
         yield temporary
     except OSError as error:
         raise MMCCDError(_why_not_written(path, temporary, error)) from error
@@ -125,13 +130,13 @@ def _temporary_for(path: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def _create_locked(path: Path) -> int | None:
+def _create_locked(path: Path, mode: int) -> int | None:
     """Make a file and lock it as long as the descriptor that is returned is open; None on Windows.
 
     A lock of Windows would keep the libraries from writing.
     """
     while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
         if os.name == "nt":
             os.close(descriptor)
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import numbers
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from mmccd_auto.files import atomic_path
 _FORMULA_STARTS = "=+-@＝＋－＠"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_READABLE_BY_ALL, _READABLE_BY_OWNER = 0o666, 0o600
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, private: bool = False) -> None:
@@ -39,17 +37,13 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     ValueError
         If a row has another number of cells than the header.
     """
-    mode = _READABLE_BY_OWNER if private else _READABLE_BY_ALL
-    with atomic_path(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([as_cell(name) for name in header])
-            for row in rows:
-                if len(row) != len(header):
-                    raise ValueError(f"a row of {len(row)} cells in a table of {len(header)} columns")
-                writer.writerow([as_cell(value) for value in row])
+    with atomic_path(path, private) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([as_cell(name) for name in header])
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(header)} columns")
+            writer.writerow([as_cell(value) for value in row])
 
 
 def as_cell(value: Any) -> str:
