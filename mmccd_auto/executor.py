@@ -18,13 +18,13 @@ from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
+from mmccd_auto.core.failures import Defect, failure_of, sentence_of
+from mmccd_auto.core.workers import HEARD, start_worker, work_on
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.large_blocks import keep_large_blocks
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 # Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it. None of
 # this package: the server doesn't know where the script that started this process has found it.
 _LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "blosc2")
@@ -79,6 +79,13 @@ class _Pool(ProcessPoolExecutor):
             _server.give_up(error)
             raise BrokenProcessPool("a worker process could not be started") from error
 
+    def interrupt(self) -> None:
+        """Cut off the cases in work, as Ctrl-C does in a terminal, where the workers hear it themselves."""
+        for process in list((self._processes or {}).values()):
+            with suppress(OSError):
+                if os.name != "nt" and process.is_alive():
+                    os.kill(process.pid, signal.SIGINT)
+
 
 def make_executor(processes: int) -> Executor:
     """A process pool of ``processes`` workers, or sequential work for 0.
@@ -101,7 +108,7 @@ def make_executor(processes: int) -> Executor:
     if processes == 0:
         return SequentialExecutor()
     threads = max(1, (os.cpu_count() or 1) // processes)
-    return _Pool(processes, mp_context=_context(), initializer=_start_worker, initargs=(threads, dict(os.environ)))
+    return _Pool(processes, mp_context=_context(), initializer=start_worker, initargs=(threads, dict(os.environ)))
 
 
 def load_libraries_early() -> None:
@@ -164,13 +171,14 @@ def _start_tracker() -> None:
 
 @contextmanager
 def _starting_processes() -> Iterator[None]:
-    """Processes of Python's that are started meanwhile look for no module in the current folder, and bear Ctrl-C.
+    """Processes of Python's that are started meanwhile look for no module in the current folder, and bear
+    Ctrl-C and the signals that ask for an end.
 
-    They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. An
-    interrupt waits until :func:`_start_worker` sees to it, or for good in the server.
+    They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. A
+    signal waits until :func:`mmccd_auto.core.workers.start_worker` sees to it, or for good in the server.
     """
     before = os.environ.get("PYTHONSAFEPATH")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD) if hasattr(signal, "pthread_sigmask") else None
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         yield
@@ -191,10 +199,11 @@ def run_cases(
 ) -> list[Outcome[Result]]:
     """Call ``function(*args)`` for every ``(case, args)`` and return the outcomes in the given order.
 
-    At most two cases per worker are in flight, so memory doesn't grow with the number of cases. An :class:`MMCCDError`
-    ends its own case only; any other exception is a defect of ours and is raised. When a worker is killed (mostly for
-    memory) or memory runs out, the cases that were in flight are tried again one at a time: the case that fails even alone
-    is reported, the others go on. So ``function`` must bear being called again after it was cut off.
+    At most two cases per worker are in flight, so memory doesn't grow with the number of cases. An exception ends its own
+    case only; the sentence on one that is no :class:`MMCCDError` says that it is a defect, and where, and its traceback is
+    logged for ``--verbose``. When a worker is killed (mostly for memory) or memory runs out, the cases that were in flight
+    are tried again one at a time: the case that fails even alone is reported, the others go on. So ``function`` must bear
+    being called again after it was cut off.
 
     Parameters
     ----------
@@ -236,7 +245,9 @@ def _drain(
     running: dict[Future, _Call] = {}
     try:
         unfinished = _work(executor, function, queue, limit, running, outcomes, progress)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and isinstance(executor, _Pool):
+            executor.interrupt()
         executor.shutdown(wait=True, cancel_futures=True)
         raise
     executor.shutdown(wait=True)
@@ -258,7 +269,7 @@ def _work(
         while queue and len(running) < limit and not broken:
             call = queue.popleft()
             try:
-                running[executor.submit(_work_on, function, call.args)] = call
+                running[executor.submit(work_on, function, call.args)] = call
             except BrokenExecutor:
                 unfinished.append(call)
                 broken = True
@@ -281,16 +292,19 @@ def _outcome(future: Future, call: _Call) -> Outcome | None:
     """The finished call's outcome; None where the worker was killed or had too little memory."""
     try:
         return Outcome(call.case, future.result(), None)
-    except MMCCDError as error:
-        return Outcome(call.case, None, str(error))
     except (BrokenExecutor, MemoryError):
         return None
     except KeyboardInterrupt:
         # The worker noticed Ctrl-C before this process did; where it was cut off is of no use to anybody.
         raise KeyboardInterrupt from None
-    except Exception:
-        logger.error("Case %s met a defect.", call.case)
-        raise
+    except Exception as error:
+        # What isn't an MMCCDError by now came up on the way: a result that can't be sent, say.
+        failure = failure_of(error)
+        if isinstance(failure, MemoryError):
+            return None
+        if isinstance(failure, Defect):
+            logger.debug("%s: %s", call.case, failure.details)
+        return Outcome(call.case, None, sentence_of(call.case, failure))
 
 
 def _killed(call: _Call) -> Outcome:
@@ -304,56 +318,3 @@ def _killed(call: _Call) -> Outcome:
 
 def _names(calls: Sequence[_Call]) -> str:
     return ", ".join(call.case for call in calls)
-
-
-class _Interrupts:
-    """A worker's Ctrl-C: cuts off the case in work, whose temporary files are then removed, and refuses the next ones.
-
-    The worker itself lives on until the pool is closed: one that ends early would make the pool kill the others at once,
-    in the middle of their removing what they wrote.
-    """
-
-    def __init__(self) -> None:
-        self.working = False
-        self.interrupted = False
-
-    def handle(self, *_: object) -> None:
-        """The signal handler."""
-        cut_off = self.working and not self.interrupted
-        self.interrupted = True
-        if cut_off:
-            raise KeyboardInterrupt
-
-    def call(self, function: Callable[..., Result], args: tuple) -> Result:
-        """Call ``function`` so that an interrupt can cut it off."""
-        self.working = True
-        try:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            return function(*args)
-        finally:
-            self.working = False
-
-
-_interrupts = _Interrupts()
-
-
-def _work_on(function: Callable[..., Result], args: tuple) -> Result:
-    return _interrupts.call(function, args)
-
-
-def _start_worker(threads: int, environment: dict[str, str]) -> None:
-    """Give a worker its share of threads, an allocator that keeps the volumes' memory, and see to Ctrl-C."""
-    keep_large_blocks()
-    os.environ.clear()
-    os.environ.update(environment)
-    for name in _THREAD_VARIABLES:
-        os.environ.setdefault(name, str(threads))
-    # What is loaded by now has read the variables already.
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
-    if "SimpleITK" in sys.modules:
-        sys.modules["SimpleITK"].ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    signal.signal(signal.SIGINT, _interrupts.handle)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

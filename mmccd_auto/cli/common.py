@@ -7,11 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mmccd_auto import __version__
+from mmccd_auto.core.failures import Defect
+from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.paths import Folders
 
@@ -22,7 +25,18 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--version", action="version", version=f"mmccd_auto {__version__}")
+    parser.add_argument("--verbose", action=_Verbose, help="also show details for developers, such as tracebacks of defects")
     return parser
+
+
+class _Verbose(argparse.Action):
+    """Log details from the moment on that the option is read."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more)
+
+    def __call__(self, *_: Any) -> None:
+        logger.setLevel(logging.DEBUG)
 
 
 def add_folder_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -102,21 +116,24 @@ def choose_device(name: str) -> torch.device:
 def run_command(command: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run a command's function; give its exit status.
 
-    An :class:`MMCCDError` is printed as one sentence (status 1), an interruption ends with status 130. Anything else is
-    a defect of the software and keeps its traceback.
+    An :class:`MMCCDError` is printed as one sentence (status 1). An interruption ends with status 130, and so do, with 143
+    and 129, the signals that schedulers (SIGTERM) and closed terminals (SIGHUP) send. Anything else is a defect of the
+    software and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # They tell of every attribute that they copy, unique numbers of patients' scans among them.
     for name in ("highdicom", "pydicom"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with logging_redirect_tqdm():
+        with endings_as_interrupts(), logging_redirect_tqdm():
             return command(arguments) or 0
+    except Defect as error:
+        logger.debug("%s", error.details)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except MMCCDError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            "interrupted: run the same command again to go on (see --help for the option that continues).", file=sys.stderr
-        )
-        return 130
+    except KeyboardInterrupt as error:
+        print(describe_interrupt(error), file=sys.stderr)
+        return exit_status(error)

@@ -10,14 +10,13 @@ import sys
 from importlib import import_module
 from itertools import pairwise
 
+from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.executor import load_libraries_early
 
 
 def plan_and_preprocess() -> None:
     """mmccd_plan_and_preprocess."""
-    if _may_start_workers(sys.argv[1:]):
-        load_libraries_early()
-    _run("plan_and_preprocess")
+    _run("plan_and_preprocess", starts_workers=_may_start_workers(sys.argv[1:]))
 
 
 def import_export() -> None:
@@ -69,5 +68,13 @@ def _may_start_workers(arguments: list[str]) -> bool:
     return not processes or (processes[-1].isdigit() and int(processes[-1]) > 0)
 
 
-def _run(command: str) -> None:
-    import_module(f"mmccd_auto.cli.{command}").main()
+def _run(command: str, starts_workers: bool = False) -> None:
+    """Load a command and run it; an interrupt while its libraries are loaded is no reason for a traceback."""
+    try:
+        with endings_as_interrupts():
+            if starts_workers:
+                load_libraries_early()
+            import_module(f"mmccd_auto.cli.{command}").main()
+    except KeyboardInterrupt as error:
+        print(describe_interrupt(error), file=sys.stderr)
+        sys.exit(exit_status(error))
