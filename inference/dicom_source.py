@@ -13,6 +13,8 @@ import pydicom
 from highdicom.spatial import VOLUME_INDEX_CONVENTION, get_normal_vector
 from pydicom.dataset import Dataset
 
+from mmccd_auto.dicom.open_file import read_header_of
+from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.writing.identity import DicomIdentity, renumber
 from mmccd_auto.errors import MMCCDError
 
@@ -194,8 +196,8 @@ class _Place:
 
 def _read(path: Path, name: str, keywords: list[str]) -> Dataset:
     try:
-        with Path(path).open("rb") as file:
-            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=keywords)
+        with Path(path).open("rb") as file, quiet_pydicom():
+            return read_header_of(file, keywords)[0]
     except FileNotFoundError:
         # Not chained: the system's message names the file.
         raise MMCCDError(f"{name} of the scan does not exist any more: give the DICOM export again.") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
@@ -301,6 +301,7 @@ def _discover(predictor: ScanPredictor, source: Path, output: Path, options: Exp
     listing = dicom_cases(
         export, [modality], options.series, None if options.key_file is None else read_key(options.key_file)
     )
+    keep_series_only(workspace, [series for one in listing.cases for series in one.scans.values()])
     for note in listing.notes:
         logger.warning("%s", note)
     logger.info("%s", table_text(listing.table))

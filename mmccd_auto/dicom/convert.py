@@ -14,28 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
-from pydicom.uid import (
-    UID,
-    AllTransferSyntaxes,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
 
-from mmccd_auto.dicom.headers import quiet_pydicom
+from mmccd_auto.dicom.converter_files import UNCOMPRESSED, put_files, syntax_name
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
-# JPEG baseline, lossless (twice), JPEG-LS (twice) and JPEG 2000 (twice); not every build of dcm2niix reads the last four.
-_JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 57, 70, 80, 81, 90, 91))
-_UNCOMPRESSED = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian})
-_READ_BY_DCM2NIIX = _UNCOMPRESSED | {RLELossless, *_JPEG}
 # -m y: the headers were checked to be one stack, so that differing acquisition numbers are no reason to take it apart.
 # -x i: the slices stay as they were scanned. -g i: a settings file in the user's home must not change the result.
 _OPTIONS = (
@@ -93,7 +79,7 @@ def convert_series(series: Series, workspace: str | Path, time_limit: float = 30
             inputs, outputs = Path(folder, "in"), Path(folder, "out")
             inputs.mkdir()
             outputs.mkdir()
-            _gather(series, inputs)
+            put_files(series, inputs)
             message = _run([str(program), *_OPTIONS, "-o", str(outputs), str(inputs)], time_limit, series)
             path = _one_volume(outputs, message, series)
             volume = _read(path, series)
@@ -127,42 +113,6 @@ def find_dcm2niix() -> Path:
     if found is None:
         raise MMCCDError("dcm2niix, which reads DICOM, is not installed: run pip install dcm2niix.")
     return Path(found)
-
-
-def _gather(series: Series, folder: Path) -> None:
-    """Give dcm2niix the files of this series alone, under names that tell nothing and need no quoting."""
-    supported = series.facts.transfer_syntax in _READ_BY_DCM2NIIX
-    for number, path in enumerate(series.files, 1):
-        target = folder / f"{number:06d}.dcm"
-        if not supported:
-            _decompress(path, target, series)
-            continue
-        try:
-            target.symlink_to(path.resolve())
-        except OSError:
-            # Windows and some network disks know no links.
-            shutil.copyfile(path, target)
-
-
-def _decompress(path: Path, target: Path, series: Series) -> None:
-    """Write a file anew without the compression that dcm2niix can't read."""
-    try:
-        with quiet_pydicom():
-            dataset = pydicom.dcmread(path)
-            if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-                dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            else:
-                dataset.decompress()
-            dataset.save_as(target)
-    except OSError:
-        raise
-    except Exception as error:
-        # Every decoder has its own exceptions, and pydicom's may quote the header.
-        logger.debug("Decoding ended with %s.", type(error).__name__)
-        raise MMCCDError(
-            f"{sentence(series.label)} is compressed in a way that can't be read here ({_syntax(series)}): export it "
-            "without compression."
-        ) from None
 
 
 def _run(command: list[str], time_limit: float, series: Series) -> str:
@@ -214,16 +164,12 @@ def _one_volume(folder: Path, message: str, series: Series) -> Path:
 def _why_nothing(message: str, series: Series) -> str:
     """A sentence for what dcm2niix said."""
     label, low = sentence(series.label), message.lower()
-    compressed = series.facts.transfer_syntax not in _UNCOMPRESSED
+    compressed = series.facts.transfer_syntax not in UNCOMPRESSED
     if compressed and any(word in low for word in ("transfer syntax", "decode", "decompress", "jpeg", "compressed")):
-        return f"{label} is compressed in a way that can't be read here ({_syntax(series)}): export it without compression."
+        return (
+            f"{label} is compressed in a way that can't be read here ({syntax_name(series)}): export it without compression."
+        )
     return f"{label} can't be read by dcm2niix, its files may be damaged: export it again or choose another series."
-
-
-def _syntax(series: Series) -> str:
-    """The transfer syntax in words; what isn't one is not repeated."""
-    syntax = UID(series.facts.transfer_syntax)
-    return syntax.name if syntax in AllTransferSyntaxes else "an unknown transfer syntax"
 
 
 def _read(path: Path, series: Series) -> Volume:

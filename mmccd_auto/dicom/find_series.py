@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmccd_auto.dicom.gather_files import UNREADABLE_FILE, UNREADABLE_FOLDER, gather_files
-from mmccd_auto.dicom.headers import DAMAGED, EMPTY, MR_CLASSES, NO_PIXELS, Header, read_header
+from mmccd_auto.dicom.gather_files import UNREADABLE_FILE, UNREADABLE_FOLDER, gather_files, remove_files, unpacked_files
+from mmccd_auto.dicom.grouping import StudyGroup, group_images
+from mmccd_auto.dicom.headers import BOMBS, DAMAGED, EMPTY, MR_CLASSES, Header, read_header
 from mmccd_auto.dicom.privacy import patient_words, without_patient
 from mmccd_auto.dicom.records import Export, Patient, SequenceFacts, Series, SliceGrid, Study, sentence, series_label
 from mmccd_auto.dicom.slices import Image, fit_grid, orientation, sorted_images, split_parts
 
 COPIES = "copies of images that are there already"
+UNPACKS = "unpacks to more than it announces, which may be an attack"
 _LOSSES = (EMPTY, DAMAGED, UNREADABLE_FILE, UNREADABLE_FOLDER)
 
-__all__ = ["Export", "Patient", "SequenceFacts", "Series", "SliceGrid", "Study", "read_export"]
+__all__ = ["Export", "Patient", "SequenceFacts", "Series", "SliceGrid", "Study", "keep_series_only", "read_export"]
 
 
 def read_export(source: str | Path, workspace: str | Path) -> Export:
     """Find every study and series of an export; only headers are read.
 
-    Images belong together if patient, study and series agree: two patients under one study number are two studies. What
-    can't be used stays in the list with the sentence that says why.
+    What belongs together: :func:`~mmccd_auto.dicom.grouping.group_images`. What can't be used stays in the list with the
+    sentence that says why.
 
     Parameters
     ----------
     source : a folder of any shape, a DICOMDIR (which stands for its folder), or a zip archive
-    workspace : a folder for what archives hold; it must stay until the series are converted
+    workspace : a folder for what archives hold; it must stay until the series are converted (:func:`keep_series_only`)
 
     Raises
     ------
@@ -38,8 +40,9 @@ def read_export(source: str | Path, workspace: str | Path) -> Export:
     gathered = gather_files(Path(source), Path(workspace))
     ignored = Counter(gathered.ignored)
     headers: list[Header] = []
+    bombs: list[str] = []
     not_images = 0
-    for path in gathered.files:
+    for number, path in enumerate(gathered.files, 1):
         try:
             found = read_header(path)
         except OSError:
@@ -47,14 +50,34 @@ def read_export(source: str | Path, workspace: str | Path) -> Export:
             continue
         if isinstance(found, Header):
             headers.append(found)
-        else:
-            ignored[found.reason] += 1
-            not_images += found.is_dicom
+            continue
+        ignored[found.reason] += 1
+        not_images += found.is_dicom
+        if found.reason == BOMBS:
+            bombs.append(f"File {number} of {len(gathered.files)} (sorted by path) is DICOM that {UNPACKS}: it is left out.")
     unique = _without_copies(headers)
     ignored[COPIES] += len(headers) - len(unique)
-    problems = [*gathered.problems, *(_loss(reason, ignored[reason]) for reason in _LOSSES if ignored[reason])]
+    remove_files(unpacked_files(Path(workspace)), keep=[header.path for header in unique])
+    grouping = group_images(unique)
+    problems = [
+        *gathered.problems,
+        *bombs,
+        *grouping.notes,
+        *(_loss(reason, ignored[reason]) for reason in _LOSSES if ignored[reason]),
+    ]
     left_out = {reason: count for reason, count in sorted(ignored.items()) if count}
-    return Export(_studies(unique), left_out, tuple(problems), len(headers) + not_images)
+    return Export(_studies(grouping.studies), left_out, tuple(problems), len(headers) + not_images)
+
+
+def keep_series_only(workspace: str | Path, series: Sequence[Series]) -> None:
+    """Remove what was unpacked of archives and belongs to none of ``series``.
+
+    Parameters
+    ----------
+    workspace : that was given to :func:`read_export`
+    series : that are used
+    """
+    remove_files(unpacked_files(Path(workspace)), keep=[path for one in series for path in one.files])
 
 
 def _loss(reason: str, count: int) -> str:
@@ -64,48 +87,41 @@ def _loss(reason: str, count: int) -> str:
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
     """Each image once.
 
-    Some tools that take names out give several images one number, so that position and echo must agree as well; and of
-    several copies a complete one is kept.
+    Some tools that take names out give several images one number, so that series, timing and position must agree as well;
+    and of several copies a complete one is kept.
     """
     kept: dict[tuple, Header] = {}
     for header in headers:
         frame = header.frames[0]
         places = (frame.position, frame.orientation, frame.echo_time, frame.image_type)
-        key = (header.patient, header.study_uid, header.series_uid, header.instance_uid or header.path, places)
+        names = (header.series_number, header.values["description"], header.values["repetition_time"])
+        key = (header.patient, header.study_uid, header.series_uid, header.instance_uid or header.path, *names, *places)
         if key not in kept or (kept[key].fault and not header.fault):
             kept[key] = header
     return list(kept.values())
 
 
-def _studies(headers: Sequence[Header]) -> tuple[Study, ...]:
-    groups: dict[tuple, list[Header]] = defaultdict(list)
-    for header in headers:
-        groups[(_identity(header.patient), header.study_uid)].append(header)
+def _studies(groups: Sequence[StudyGroup]) -> tuple[Study, ...]:
+    everybody = _words([header for group in groups for header in group.headers])
     studies = []
-    for members in groups.values():
-        words = tuple({word: None for header in members for word in patient_words(header.patient)})
-        series = [part for group in _series_groups(members) for part in _build_series(group, words)]
+    for group in groups:
+        headers = group.headers
+        # A damaged header may lack its patient, and hold the name in another place.
+        is_known = all(header.patient.name and header.patient.identifier for header in headers)
+        words = _words(headers) if is_known else everybody
+        series = [part for members in group.series for part in _build_series(members, words)]
         series.sort(key=lambda item: (item.number is None, item.number or 0, item.uid))
-        first = members[0]
-        studies.append(Study(first.patient, first.study_uid, first.study_date, tuple(series)))
+        first = headers[0]
+        studies.append(Study(first.patient, group.uid, first.study_date, tuple(series)))
     return tuple(sorted(studies, key=lambda study: (study.date, study.uid, study.patient.identifier, study.patient.name)))
 
 
-def _identity(patient: Patient) -> tuple[str, ...]:
-    """What must agree for two files to be of one patient: spelling by capitals and padding doesn't count."""
-    return tuple(text.strip(" ^").casefold() for text in (patient.name, patient.identifier, patient.birth_date))
+def _words(headers: Sequence[Header]) -> tuple[str, ...]:
+    patients = dict.fromkeys(header.patient for header in headers)
+    return tuple({word: None for patient in patients for word in patient_words(patient)})
 
 
-def _series_groups(headers: Sequence[Header]) -> list[list[Header]]:
-    """The headers of each series; where the series' unique number is missing, its number and name stand for it."""
-    groups: dict[tuple, list[Header]] = defaultdict(list)
-    for header in headers:
-        fallback = () if header.series_uid else (header.series_number, header.values["description"])
-        groups[(header.series_uid, *fallback)].append(header)
-    return list(groups.values())
-
-
-def _build_series(headers: list[Header], words: tuple[str, ...]) -> list[Series]:
+def _build_series(headers: Sequence[Header], words: tuple[str, ...]) -> list[Series]:
     images = [(header, frame) for header in headers for frame in header.frames]
     return [_build_part(part, name, words) for name, part in split_parts(images)]
 
@@ -140,16 +156,29 @@ def _build_part(images: list[Image], name: str, words: tuple[str, ...]) -> Serie
         problem=f"{sentence(label)} {problem}." if problem else None,
         part=name,
         grid=grid if isinstance(grid, SliceGrid) and not problem else None,
+        renumber=_numbers_are_useless([item for item, _ in images]),
     )
+
+
+def _numbers_are_useless(headers: Sequence[Header]) -> bool:
+    """Whether a converter would take the images of one stack for copies of each other or for several stacks."""
+    headers = list({header.path: header for header in headers}.values())
+    if any(header.lacks_preamble for header in headers):
+        return True
+    if len(headers) == 1:
+        return False
+    own = [{header.instance_uid for header in headers}, {header.instance_number for header in headers}]
+    shared = [{header.study_uid for header in headers}, {header.series_uid for header in headers}]
+    return any(len(numbers) < len(headers) for numbers in own) or any(len(numbers) > 1 for numbers in shared)
 
 
 def _problem(images: list[Image], facts: SequenceFacts, grid: SliceGrid | str) -> str | None:
     """Why no volume can be made of the images, as the second half of a sentence; the gravest reason comes first."""
-    if facts.modality != "MR" or facts.sop_class not in MR_CLASSES:
+    if facts.modality != "MR" or facts.sop_class not in ("", *MR_CLASSES):
         return "is no MR image: choose another series"
     headers = {header.path: header for header, _ in images}
     faults = [header.fault for header in headers.values() if header.fault]
     if faults:
-        what = "hold no pixels" if set(faults) == {NO_PIXELS} else "are truncated"
-        return f"has {len(faults)} of {len(headers)} files that {what}: export it again"
+        most = Counter(faults).most_common(1)[0][0]
+        return f"has {len(faults)} of {len(headers)} files that {most}: export it again"
     return grid if isinstance(grid, str) else None

@@ -8,7 +8,8 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LARGEST_RATIO = 200
 SMALLEST_BOMB = 2**30
 MOST_ENTRIES = 1_000_000
 _BLOCK = 2**20
+_ARCHIVE = "archive_"
 
 
 @dataclass
@@ -71,13 +73,27 @@ def gather_files(source: Path, workspace: Path) -> Gathered:
     gathered.files = [path for path in found if path not in set(archives)]
     for number, archive in enumerate(archives, 1):
         name = "The zip archive" if len(archives) == 1 else f"Zip archive {number} of {len(archives)} (sorted by name)"
-        folder = workspace / f"archive_{number:04d}"
+        folder = workspace / f"{_ARCHIVE}{number:04d}"
         try:
             gathered.files += _unpack(archive, folder, gathered.ignored)
         except _Refused as reason:
             gathered.problems.append(f"{name} {reason}.")
             shutil.rmtree(folder, ignore_errors=True)
     return gathered
+
+
+def unpacked_files(workspace: Path) -> list[Path]:
+    """What :func:`gather_files` has unpacked into a workspace."""
+    return [path for path in workspace.glob(f"{_ARCHIVE}*/*") if path.is_file()]
+
+
+def remove_files(files: Sequence[Path], keep: Iterable[Path]) -> None:
+    """Remove files but for some; one that can't be removed stays until its folder goes."""
+    kept = set(keep)
+    for path in files:
+        if path not in kept:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _walk(folder: Path, workspace: Path, ignored: Counter[str]) -> Iterator[Path]:
@@ -150,16 +166,22 @@ def _check(entries: list[zipfile.ZipInfo], packed: int, folder: Path) -> None:
     """Refuse what is dangerous before anything is written."""
     total = sum(entry.file_size for entry in entries)
     if any(_leaves_folder(entry) for entry in entries):
-        raise _Refused("holds entries that lead out of its own folder, which may be an attack: pack it anew")
+        raise _Refused("holds entries that lead out of its own folder, which may be an attack: pack it again")
     if any(entry.flag_bits & 0x1 for entry in entries):
         raise _Refused("is encrypted: unpack it with its password and give the folder")
     if len(entries) > MOST_ENTRIES or total > LARGEST_UNPACKED:
         raise _Refused(f"unpacks to more than {LARGEST_UNPACKED // 2**30} GiB or {MOST_ENTRIES} files: give its folder")
-    if total > SMALLEST_BOMB and total > LARGEST_RATIO * packed:
+    if any(_swells(entry.file_size, entry.compress_size) for entry in entries) or _swells(total, packed):
         raise _Refused(f"is more than {LARGEST_RATIO} times larger unpacked, which may be an attack: give its folder")
+    if sum(entry.compress_size for entry in entries) > packed:
+        raise _Refused("holds entries that share their bytes, which may be an attack: pack it again")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if total > shutil.disk_usage(existing).free:
         raise _Refused(f"needs {total / 2**30:.1f} GiB of disk space to unpack: free some or unpack it on another disk")
+
+
+def _swells(unpacked: int, packed: int) -> bool:
+    return unpacked > SMALLEST_BOMB and unpacked > LARGEST_RATIO * packed
 
 
 def _leaves_folder(entry: zipfile.ZipInfo) -> bool:
@@ -180,6 +202,6 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
         while block := packed.read(_BLOCK):
             left -= len(block)
             if left < 0:
-                raise _Refused("holds more than it declares, which may be an attack: pack it anew")
+                raise _Refused("holds more than it declares, which may be an attack: pack it again")
             file.write(block)
     return target

@@ -113,6 +113,7 @@ class Series:
     problem : the sentence that says why no volume can be made of it; None if one can
     part : which part of the series, such as "echo time 30 ms"; empty for a whole series
     grid : None where there is a problem
+    renumber : whether the numbers of its images (UIDs, InstanceNumber) are useless, so that a converter can't trust them
     """
 
     uid: str
@@ -122,6 +123,7 @@ class Series:
     problem: str | None = None
     part: str = ""
     grid: SliceGrid | None = None
+    renumber: bool = False
 
     @property
     def label(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,7 +154,12 @@ def _echo(frame: Frame) -> float:
     return round(frame.echo_time or 0.0, 1)
 
 
+def _words_of_type(frame: Frame) -> str:
+    """The words that tell kinds of image apart; a damaged header may hold anything in their place, and is not repeated."""
+    return " ".join(word for word in frame.image_type[2:4] if re.fullmatch(r"[A-Z0-9_ ]{1,16}", word))
+
+
 _KEYS: tuple[tuple[Callable[[Frame], str], Callable[[Frame], Any]], ...] = (
     (lambda frame: f"echo time {_echo(frame):g} ms", _echo),
-    (lambda frame: f"image type {' '.join(frame.image_type[2:4])}".strip(), lambda frame: frame.image_type),
+    (lambda frame: f"image type {_words_of_type(frame)}".strip(), lambda frame: frame.image_type),
 )

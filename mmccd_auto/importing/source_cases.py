@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.records import Export, Series, Study
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume
@@ -81,7 +81,9 @@ def list_source_cases(
     """
     export = read_export(source, workspace)
     if export.is_dicom:
-        return dicom_cases(export, wanted, overrides or {}, key)
+        listing = dicom_cases(export, wanted, overrides or {}, key)
+        keep_series_only(workspace, [series for case in listing.cases for series in case.scans.values()])
+        return listing
     volumes = [] if not Path(source).is_dir() else [path for path in walk(Path(source)) if volume_ending(path.name)]
     if not volumes:
         raise MMCCDError(nothing_found(export))

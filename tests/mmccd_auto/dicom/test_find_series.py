@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from dicom_writing import CLEAN, FLAIR, MPRAGE, T1, make_enhanced, make_images, 
 
 from mmccd_auto.dicom import gather_files, headers
 from mmccd_auto.dicom.choose_series import choose_series
-from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.privacy import patient_words, without_patient
 from mmccd_auto.dicom.records import Patient, SequenceFacts
 from mmccd_auto.errors import MMCCDError
@@ -152,6 +153,41 @@ def test_an_archive_that_swells_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(gather_files, "SMALLEST_BOMB", 2**20)
     export = read_export(archive_with(tmp_path / "a.zip", "zeros", bytes(2**22)), tmp_path / "work")
     assert "200 times larger" in export.problems[0]
+
+
+def test_an_entry_that_swells_among_others_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(gather_files, "SMALLEST_BOMB", 2**20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("noise", np.random.default_rng(0).bytes(2**18), zipfile.ZIP_STORED)
+        archive.writestr("zeros", bytes(2**22), zipfile.ZIP_DEFLATED)
+    export = read_export(tmp_path / "a.zip", tmp_path / "work")
+    assert "200 times larger" in export.problems[0]
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", np.random.default_rng(0).bytes(2**12))
+        entry = archive.infolist()[0]
+        for name in ("y1", "y2"):
+            double = copy.copy(entry)
+            double.filename = name
+            archive.filelist.append(double)
+        archive._didModify = True
+    export = read_export(tmp_path / "a.zip", tmp_path / "work")
+    assert "share their bytes" in export.problems[0]
+
+
+def test_only_what_is_used_of_an_archive_stays_unpacked(tmp_path: Path) -> None:
+    write_scans(tmp_path / "raw", CLEAN)
+    (tmp_path / "raw" / "notes.txt").write_text("ZZNAME")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted((tmp_path / "raw").rglob("*.*")):
+            archive.write(path, path.relative_to(tmp_path / "raw"))
+    (study,) = read_export(tmp_path / "a.zip", tmp_path / "work").studies
+    assert len(gather_files.unpacked_files(tmp_path / "work")) == 42
+    flair = [series for series in study.series if series.number == 401]
+    keep_series_only(tmp_path / "work", flair)
+    assert sorted(gather_files.unpacked_files(tmp_path / "work")) == sorted(flair[0].files)
 
 
 def test_an_archive_that_is_too_large_is_refused(tmp_path: Path, monkeypatch) -> None:
