@@ -17,11 +17,11 @@ from mmccd_auto.files import save_json
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.paths import Folders
-from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed
+from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed, usual_device_speed
 from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.plans.report import describe_plan
+from mmccd_auto.plans.report import advise_on_training, describe_plan
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 
@@ -58,7 +58,7 @@ def plan_and_preprocess(
     folders : raw and preprocessed are used
     datasets : numbers or names; None takes every dataset of the raw folder
     planning : the user's wishes
-    device : that will train and predict; it is timed, so that the plan fits it
+    device : that will train and predict; the plan fits a usual device of its kind and its memory
     processes : workers; 0 works in this process
     verify : check every file first
     preprocess : write slices, too
@@ -88,11 +88,12 @@ def plan_and_preprocess(
         with folder_lock(folders.preprocessed / dataset.name, "plans and slices"):
             plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
             failed += unusable
-            logger.info("%s", describe_plan(plan))
+            _tell(plan, device)
             if preprocess:
                 output = folders.preprocessed / dataset.name / plan.plans_name
                 outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
                 failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+            _check_still_there(folders.preprocessed / dataset.name, plan.plans_name)
     return list(dict.fromkeys(failed))
 
 
@@ -110,9 +111,6 @@ def make_plan(
     -------
     the plan, and one sentence for each case that could not be measured
     """
-    if device.type == "cpu":
-        # As it will be at training and prediction: the planner times the network.
-        keep_large_blocks()
     home = folders.preprocessed / dataset.name
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
@@ -121,7 +119,7 @@ def make_plan(
         dataset.name,
         dataset.modalities,
         memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
-        device_speed=partial(measure_device_speed, device=device),
+        device_speed=partial(usual_device_speed, device=device),
         resolution=planning.resolution,
         target_spacing=planning.target_spacing,
         time_budget_minutes=planning.time_budget_minutes,
@@ -137,6 +135,25 @@ def make_plan(
     save_json(dataset.content, home / DATASET_FILE)
     write_or_load_splits(home / SPLITS_FILE, _subjects(dataset))
     return plan, failed
+
+
+def _check_still_there(home: Path, plans_name: str) -> None:
+    """Raise :class:`MMCCDError` where what training needs beside the slices was removed while this ran."""
+    for path in (home / plans_name / PLANS_FILE, home / SPLITS_FILE, home / DATASET_FILE, home / FINGERPRINT_FILE):
+        if not path.is_file():
+            raise MMCCDError(f"{path} was removed while this ran: run the same command again.")
+
+
+def _tell(plan: Plan, device: torch.device) -> None:
+    """Tell what the plan is, and what it costs on this device: timed now, which the plan itself must not depend on."""
+    if device.type == "cpu":
+        # As it will be at training and prediction.
+        keep_large_blocks()
+    speed = measure_device_speed(plan.network, plan.patch_size, device)
+    logger.info("%s", describe_plan(plan, speed))
+    advice = advise_on_training(plan, speed, device.type == "cpu")
+    if advice:
+        logger.warning("%s", advice)
 
 
 def _verify(dataset: Dataset, processes: int) -> None:

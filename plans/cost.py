@@ -1,4 +1,5 @@
-"""What a planned network costs: multiply-accumulates, memory and network evaluations, by formula; speed, by timing."""
+"""What a planned network costs: multiply-accumulates, memory and network evaluations, by formula; speed, by formula for a
+usual device of a kind and by timing for this one."""
 
 from __future__ import annotations
 
@@ -22,6 +23,12 @@ NETWORKS_PER_CYCLE = 2
 TIMED_BATCHES = {"cpu": 4}
 TIMED_BATCH = 8
 TIMED_SECONDS = 0.3
+TIMED_LEAST = 3
+# Of what two threads save, ten don't save five times as much.
+SHARE_OF_FURTHER_THREADS = 0.7
+TRAVELS_OF_ACTIVATIONS = 2
+# A forward and a backward pass, which takes two forward ones, of two networks.
+EVALUATIONS_PER_SAMPLE = 6
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,38 @@ class DeviceSpeed:
     Attributes
     ----------
     device : name
-    slices_per_second : forward passes of one slice
+    evaluations_per_second : network evaluations: forward passes of one slice through one network
     """
 
     device: str
-    slices_per_second: float
+    evaluations_per_second: float
+
+    def training_seconds(self, samples: int) -> float:
+        """How long both networks of a cycle take to train on so many slices, estimated by their forward passes."""
+        return EVALUATIONS_PER_SAMPLE * samples / self.evaluations_per_second
+
+
+@dataclass(frozen=True)
+class UsualDevice:
+    """What plans take a kind of device for, so that a plan doesn't depend on what a machine did when it was made.
+
+    Attributes
+    ----------
+    name : in words
+    multiply_accumulates : per second, of convolutions
+    bytes : per second, to and from its memory
+    """
+
+    name: str
+    multiply_accumulates: float
+    bytes: float
+
+
+USUAL_DEVICES = {
+    "cpu": UsualDevice("a usual CPU of 8 cores", 1.5e11, 2e10),
+    "cuda": UsualDevice("a usual GPU", 5e12, 4e11),
+    "mps": UsualDevice("a usual Apple GPU", 1.5e12, 1.5e11),
+}
 
 
 @dataclass(frozen=True)
@@ -117,34 +151,50 @@ def network_evaluations(slices: int, strips: float, steps: int) -> int:
     return round(slices * strips * (steps + 1))
 
 
+def usual_device_speed(network: NetworkPlan, patch_size: tuple[int, int], device: str | torch.device = "cpu") -> DeviceSpeed:
+    """How fast a usual device of this kind runs the forward model, by formula: the arithmetic, and the activations on their
+    way to memory and back. Always the same, whatever the machine and its load."""
+    usual = USUAL_DEVICES.get(torch.device(device).type, USUAL_DEVICES["cpu"])
+    moved = TRAVELS_OF_ACTIVATIONS * BYTES_PER_VALUE * saved_activations(network, patch_size)
+    seconds = multiply_accumulates(network, patch_size) / usual.multiply_accumulates + moved / usual.bytes
+    return DeviceSpeed(usual.name, 1 / seconds)
+
+
 def measure_device_speed(
     network: NetworkPlan, patch_size: tuple[int, int], device: str | torch.device = "cpu"
 ) -> DeviceSpeed:
     """Time the forward model on a device: batches of 8 (4 on a CPU) in channels_last and single precision, for a third
-    of a second, two at least.
+    of a second, three at least.
 
-    The quickest batch counts, since the others tell of what else the machine is doing.
+    The quickest batch counts, since the others tell of what else the machine is doing. On a CPU it is the processor time of
+    one thread that is taken, which neighbours don't lengthen, and the other threads are reckoned in.
 
     Raises
     ------
     MMCCDError
         If the device doesn't exist or has not even the memory for this.
     """
+    threads = torch.get_num_threads()
     try:
         device = torch.device(device)
         batch = TIMED_BATCHES.get(device.type, TIMED_BATCH)
         model = UNet(network, patch_size, 2).to(device, memory_format=torch.channels_last).eval()
         images = torch.randn(batch, 2, *patch_size, device=device).contiguous(memory_format=torch.channels_last)
         times = torch.full((batch,), 500, device=device)
+        if device.type == "cpu":
+            torch.set_num_threads(1)
         with torch.inference_mode():
             _timed(model, images, times, device)
-            seconds = [_timed(model, images, times, device) for _ in range(2)]
+            seconds = [_timed(model, images, times, device) for _ in range(TIMED_LEAST)]
             while sum(seconds) < TIMED_SECONDS:
                 seconds.append(_timed(model, images, times, device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise MMCCDError(f"the device {device} can't run the planned network ({reason}): choose another -device.") from error
-    return DeviceSpeed(_device_name(device), batch / min(seconds))
+    finally:
+        torch.set_num_threads(threads)
+    together = 1 + SHARE_OF_FURTHER_THREADS * (threads - 1) if device.type == "cpu" else 1
+    return DeviceSpeed(_device_name(device), together * batch / min(seconds))
 
 
 def device_memory_gb(device: str | torch.device) -> float | None:
@@ -156,19 +206,22 @@ def device_memory_gb(device: str | torch.device) -> float | None:
 
 
 def _timed(model: UNet, images: torch.Tensor, times: torch.Tensor, device: torch.device) -> float:
-    start = time.perf_counter()
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    start = clock()
     model(images, times)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-    return time.perf_counter() - start
+    # A clock that ticks slowly must not give an infinite speed.
+    return max(clock() - start, 1e-6)
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'})" if device.type == "cpu" else device.type
 
 
 def _block_weights(part: _Part) -> int:

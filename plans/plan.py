@@ -123,8 +123,8 @@ class CostPlan:
     slices : with brain in them, of a typical case
     strips_per_slice : hidden strips that touch brain, both directions, mean over the slices
     network_evaluations_per_case : forward and backward network together
-    seconds_per_case : on ``device``; None where the device was not timed
-    device : what was timed
+    seconds_per_case : on ``device``; None where its speed isn't known
+    device : in words
     """
 
     slices: int

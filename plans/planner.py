@@ -40,8 +40,9 @@ class MMCCDPlanner:
     dataset_name : DatasetXXX_Name
     modalities : channel names in channel order
     memory_budget_gb : GiB for training; None: 8
-    device_speed : of the planned network on the device that will predict, or a function that measures it (see
-        :func:`cost.measure_device_speed`); None: unknown, then time limits nothing
+    device_speed : of the planned network on the kind of device that will predict, or a function that gives it (see
+        :func:`cost.usual_device_speed`); None: unknown, then time limits nothing. It should not be timed: a plan must not
+        depend on what else a machine does
     resolution : "standard", "lowres" or "fullres"
     target_spacing : mm; None: planned
     time_budget_minutes : that a typical case may take at prediction
@@ -236,8 +237,8 @@ class MMCCDPlanner:
             "slices for each network; AdamW, learning rate and mean of the weights are the paper's"
         )
         if speed is not None:
-            hours = 6 * self.samples_seen / speed.slices_per_second / 3600
-            why += f"; roughly {rules.in_words(3600 * hours)} on {speed.device} (--num_epochs shortens it)"
+            seconds = speed.training_seconds(epochs * self.iterations_per_epoch * batch_size)
+            why += f"; roughly {rules.in_words(seconds)} on {speed.device} (--num_epochs shortens it)"
         return TrainingPlan(batch_size, self.iterations_per_epoch, epochs), why
 
     def decide_diffusion(self) -> tuple[DiffusionPlan, str]:
@@ -251,7 +252,8 @@ class MMCCDPlanner:
             return "bias_corrected", "no case has this modality"
         low, high = (self.evidence.percentile(modality, key) for key in ("2", "75"))
         return "bias_corrected", (
-            f"divided by the bias field (N4), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
+            "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json tell its range, "
+            "1 to 1 where there is none), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
             f"{len(found)} cases before that: {low:.4g} and {high:.4g}): scales differ between scanners, and big lesions "
             "don't move these percentiles"
         )
@@ -325,16 +327,17 @@ class MMCCDPlanner:
             return rungs[
                 0
             ], f"hidden about {rungs[0].times_hidden} x per direction; the device's speed isn't known, so time sets no limit"
-        seconds = [self._nominal_evaluations(grid, rung) / speed.slices_per_second for rung in rungs]
+        seconds = [self._nominal_evaluations(grid, rung) / speed.evaluations_per_second for rung in rungs]
         budget = 60 * self.time_budget_minutes
         chosen = next((index for index, one in enumerate(seconds) if one <= budget), len(rungs) - 1)
         rung = rungs[chosen]
         quickest = "the quickest" + ("" if self.resolution == "lowres" else " (resolution lowres is quicker still)")
         found = "the best" if seconds[chosen] <= budget else quickest
         return rung, (
-            f"hidden about {rung.times_hidden} x per direction with {rung.steps} sampling step(s): {found} of "
+            f"hidden about {rung.times_hidden} x per direction with {rung.steps} sampling "
+            f"step{'' if rung.steps == 1 else 's'}: {found} of "
             f"{len(LADDER)} rungs for {self.time_budget_minutes:g} minutes per typical case on {speed.device} ("
-            f"{speed.slices_per_second:.3g} slices/s, {rules.in_words(seconds[chosen])})"
+            f"{speed.evaluations_per_second:.3g} network evaluations/s, {rules.in_words(seconds[chosen])})"
         )
 
     def estimate_cost(
@@ -345,11 +348,15 @@ class MMCCDPlanner:
         strips = cost.strips_per_slice(tuple(edge / grid.spacing for edge in section), width, configuration.strip_stride)
         tiles = self._tiles(grid)
         evaluations = cost.network_evaluations(slices * tiles, strips, configuration.sampling_steps)
-        seconds = None if speed is None else evaluations / speed.slices_per_second
+        seconds = None if speed is None else evaluations / speed.evaluations_per_second
         plan = CostPlan(slices, round(strips, 2), evaluations, seconds, speed.device if speed else "not timed")
         return plan, (
             f"{slices} slices x {tiles} tiles x {strips:.1f} strips x ({configuration.sampling_steps} + 1) evaluations"
-            + ("" if seconds is None else f" at {speed.slices_per_second:.3g} slices/s: about {rules.in_words(seconds)}")
+            + (
+                ""
+                if seconds is None
+                else f" at {speed.evaluations_per_second:.3g} a second: about {rules.in_words(seconds)}"
+            )
         )
 
     def _fit_into_memory(self, slice_axis: str, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:

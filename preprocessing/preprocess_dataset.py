@@ -35,7 +35,8 @@ def preprocess_dataset(
     """
     output = Path(output)
     arguments = [(case, (dataset, plan, case, output, overwrite)) for case in dataset.cases("Tr")]
-    return run_cases(preprocess_one, arguments, processes, "preprocessing")
+    outcomes = run_cases(preprocess_one, arguments, processes, "preprocessing")
+    return [_still_there(outcome, output) for outcome in outcomes]
 
 
 def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False) -> CaseRecord:
@@ -76,6 +77,18 @@ def preprocessing_settings(plan: Plan) -> dict[str, Any]:
         "divisor": plan.network.divisor,
         "normalisation": dict(plan.normalisation),
     }
+
+
+def _still_there(outcome: Outcome[CaseRecord], output: Path) -> Outcome[CaseRecord]:
+    """The outcome of a case; a failure where what was written has been removed since."""
+    if outcome.error is not None or _existing(output, outcome.case) is not None:
+        return outcome
+    return Outcome(
+        outcome.case,
+        None,
+        f"{outcome.case}: {case_record_path(output, outcome.case)} or its slices were removed while other cases were "
+        "preprocessed: run the same command again.",
+    )
 
 
 def _raw_files(dataset: Dataset, plan: Plan, case: str) -> dict[str, Path | None]:

@@ -22,6 +22,12 @@ NETWORKS = [
     (NetworkPlan(base_channels=16, channel_multipliers=(1, 1, 2, 2, 4, 4)), (160, 128), False),
 ]
 
+SMALLER = [
+    NetworkPlan(channel_multipliers=(1, 2, 3, 4)),
+    NetworkPlan(channel_multipliers=(1, 2, 3, 4), residual_blocks=1),
+    NetworkPlan(base_channels=8, channel_multipliers=(1, 2), norm_groups=4, attention_edges=(8,)),
+]
+
 
 @pytest.mark.parametrize(("network", "patch", "time"), NETWORKS)
 def test_multiply_accumulates_and_parameters_are_those_of_the_network(network, patch, time):
@@ -88,8 +94,30 @@ def test_device_speed_is_measured_and_named(monkeypatch):
     monkeypatch.setattr(cost, "TIMED_SECONDS", 0.05)
     network = NetworkPlan(base_channels=8, channel_multipliers=(1, 2), norm_groups=4, attention_edges=(8,))
     speed = cost.measure_device_speed(network, (16, 16), "cpu")
-    assert speed.slices_per_second > 0
+    assert speed.evaluations_per_second > 0
     assert "cpu" in speed.device
+
+
+def test_a_usual_device_is_quicker_with_less_work():
+    for device in ("cpu", "cuda", "mps"):
+        speeds = [cost.usual_device_speed(network, (64, 64), device).evaluations_per_second for network in SMALLER]
+        assert speeds == sorted(speeds)
+    assert cost.usual_device_speed(SMALLER[0], (64, 64), "cuda:1") == cost.usual_device_speed(SMALLER[0], (64, 64), "cuda")
+
+
+def test_a_sample_of_training_is_six_evaluations():
+    assert cost.DeviceSpeed("any", 12.0).training_seconds(samples=100) == 50.0
+
+
+def test_the_threads_of_a_process_stay_as_they_are_when_it_is_timed(monkeypatch):
+    monkeypatch.setattr(cost, "TIMED_SECONDS", 0.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert "2 threads" in cost.measure_device_speed(SMALLER[-1], (16, 16), "cpu").device
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_device_that_does_not_exist_is_said():

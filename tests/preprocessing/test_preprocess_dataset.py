@@ -16,7 +16,7 @@ import pytest
 from mmccd_auto.datasets import Dataset, load_dataset
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
+from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset, preprocess_one
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records
 
 GEOMETRY = Geometry((36, 40, 24), (3.0, 3.0, 5.0), (0.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
@@ -24,7 +24,7 @@ RUN = """
 import sys
 from mmccd_auto.datasets import load_dataset
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
+from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset, preprocess_one
 preprocess_dataset(load_dataset(sys.argv[1]), Plan.load(sys.argv[2]), sys.argv[3], 0)
 """
 
@@ -156,6 +156,23 @@ def test_a_bad_case_does_not_stop_the_others(dataset: Dataset, tiny_plan: Plan, 
     assert "b: FLAIR still has the skull" in outcomes[1].error
     assert list(load_case_records(output)) == ["a_0000", "c"]
     assert not list(output.glob("b*"))
+
+
+def test_what_is_removed_while_others_are_preprocessed_is_a_failure(
+    dataset: Dataset, tiny_plan: Plan, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(dataset: Dataset, plan: Plan, case: str, *rest: bool) -> CaseRecord:
+        if case == "b":
+            (output / "a_0000" / "slice_0010.npz").unlink()
+        if case == "c":
+            (output / "b.json").unlink()
+        return real(dataset, plan, case, *rest)
+
+    real = preprocess_one
+    monkeypatch.setattr("mmccd_auto.preprocessing.preprocess_dataset.preprocess_one", one)
+    outcomes = preprocess_dataset(dataset, tiny_plan, output, 0)
+    assert [item.error is None for item in outcomes] == [False, False, True]
+    assert "a_0000.json or its slices were removed while" in outcomes[0].error
 
 
 def test_a_case_that_has_become_bad_leaves_nothing_of_the_former_plan(
