@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.dataset_subjects import complete_subjects
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 
@@ -91,8 +93,13 @@ class Dataset:
         return _if_file(self.brain_masks_folder(split) / f"{case}{self.file_ending}")
 
     def subject(self, case: str) -> str:
-        """The person the case is of; where dataset.json doesn't tell, every case is a person of its own."""
-        return self.subjects.get(case, case)
+        """Tell the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
+        return self.people.get(case) or self.subjects.get(case, case)
+
+    @cached_property
+    def people(self) -> dict[str, str]:
+        """The person of every case that has images, see :func:`mmccd_auto.dataset_subjects.complete_subjects`."""
+        return complete_subjects([*self.cases("Tr"), *self.cases("Ts")], self.subjects)
 
     def _folder(self, kind: str, split: str) -> Path:
         if split not in SPLITS:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.dataset_names import naming_problems
+from mmccd_auto.dataset_subjects import split_people
 from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
@@ -17,6 +18,7 @@ from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.nifti_checks import count_non_finite
 
 MISSING_CHANNELS_KEY = "missing_channels"
+CONFIRMED_KEY = "subjects_confirmed"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def description_problems(dataset: Dataset) -> list[str]:
         f"{file} names a subject for case {case}, which has no images: correct the case's name or remove the entry."
         for case in sorted(set(dataset.subjects) - known)
     ]
+    problems += _people_problems(dataset)
     in_test = {dataset.subject(case): case for case in cases["Ts"] if case not in cases["Tr"]}
     for case in cases["Tr"]:
         if dataset.subject(case) in in_test:
@@ -95,6 +98,17 @@ def description_problems(dataset: Dataset) -> list[str]:
                 f"{dataset.subject(case)}: move all cases of one person to one side."
             )
     return problems + _declaration_problems(dataset, known)
+
+
+def _people_problems(dataset: Dataset) -> list[str]:
+    """Sessions of one person, by the names of the cases, that dataset.json gives to several people: the folds would leak."""
+    if dataset.content.get(CONFIRMED_KEY) is True:
+        return []
+    return [
+        f"{dataset.folder / DATASET_FILE} counts {', '.join(cases)} as several people, though by their names they are "
+        f'sessions of one ({person}): name one subject for them, or add "{CONFIRMED_KEY}": true if they are several.'
+        for person, cases in split_people(dataset.people).items()
+    ]
 
 
 def verify_case(dataset: Dataset, case: str, split: str) -> CaseReport:

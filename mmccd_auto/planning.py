@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
@@ -179,4 +180,8 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
 
 
 def _subjects(dataset: Dataset) -> dict[str, str]:
-    return {case: dataset.subject(case) for case in dataset.cases("Tr")}
+    """The person of each training case; told where they were taken from the names of the cases."""
+    subjects = {case: dataset.subject(case) for case in dataset.cases("Tr")}
+    if any(case not in dataset.subjects and person != case for case, person in subjects.items()):
+        logger.info("%s; name subjects in %s if this is wrong", describe_people(subjects), dataset.folder / DATASET_FILE)
+    return subjects

@@ -62,7 +62,7 @@ def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> li
         if both:
             raise MMCCDError(
                 f"{source}, fold {fold}: {', '.join(sorted(both))} is in train and in val; all cases of one subject must be "
-                "on one side."
+                "on one side: delete the file to have it made again, or correct subjects in dataset.json."
             )
     return splits
 
