@@ -19,25 +19,11 @@ from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.pictures import case_picture
+from mmccd_auto.sources.file_names import PREDICTION_ENDINGS
 from mmccd_auto.training.checkpoint import software_versions
 
 SUMMARY_FILE = "summary.csv"
-ENDINGS = (
-    "_anomaly.nii.gz",
-    "_mask.nii.gz",
-    "_candidates.nii.gz",
-    "_scan.nii.gz",
-    "_brain.nii.gz",
-    "_brighter.nii.gz",
-    "_darker.nii.gz",
-    "_signed.nii.gz",
-    "_cycle.nii.gz",
-    "_seg.dcm",
-    "_score.dcm",
-    ".png",
-    ".json",
-)
-DONE, KEPT, FAILED, SKIPPED = "done", "kept", "failed", "skipped"
+DONE, KEPT, FAILED, SKIPPED, LEFT_OUT = "done", "kept", "failed", "skipped", "left out"
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,8 @@ class SummaryRow:
     Attributes
     ----------
     case : its name
-    status : "done", "kept" (was finished before), "failed", or "skipped" (there is no scan of the modality)
+    status : "done", "kept" (was finished before), "failed", "skipped" (there is no scan of the modality), or
+        "left out" (a file that is no scan of any case; it has no case)
     reason : of a failure, or why there is no mask; else empty
     warnings : how the scan differs from what the model has seen
     input_file : the scan, relative to the input folder; empty for DICOM
@@ -192,7 +179,7 @@ def remove_case_files(output: Path, case: str) -> None:
     MMCCDError
         If a file can't be removed.
     """
-    for ending in reversed(ENDINGS):
+    for ending in reversed(PREDICTION_ENDINGS):
         path = output / f"{case}{ending}"
         try:
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import keep_series_only, read_export
+from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
@@ -20,12 +20,12 @@ from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
-from mmccd_auto.importing.source_cases import dicom_cases
 from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.inference.dicom_source import read_source
 from mmccd_auto.inference.export import (
     DONE,
     KEPT,
+    LEFT_OUT,
     SummaryRow,
     describe_request,
     finished_record,
@@ -39,7 +39,9 @@ from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
-from mmccd_auto.volume_names import volume_ending, walk
+from mmccd_auto.sources.cases import SourceCase, list_source_cases
+from mmccd_auto.sources.file_names import volume_ending
+from mmccd_auto.sources.nifti_cases import relative_name
 
 if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor
@@ -142,8 +144,6 @@ def predict_folder(
         check_link_place(export.link_file, output)
     with tempfile.TemporaryDirectory(prefix="mmccd-predict-") as workspace:
         listing = _discover(predictor, source, output, export, Path(workspace))
-        if listing.ignored:
-            logger.info("%d other volumes are left out, such as: %s", len(listing.ignored), listing.ignored[0][1])
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -158,7 +158,7 @@ def predict_folder(
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
-            return run_over_cases(listing.cases, rows, output)
+            return run_over_cases(listing.cases, rows, output, _left_out_rows(listing, root))
 
 
 @dataclass(frozen=True)
@@ -290,30 +290,33 @@ class _Run:
 
 
 def _discover(predictor: ScanPredictor, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
-    """The cases of NIfTI files, and those of DICOM files beside them."""
+    """The cases of volume files, and those of DICOM files beside them."""
     modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
-        return discover_cases(source, modality, modalities)
-    export = read_export(source, workspace)
-    volumes = source.is_dir() and any(volume_ending(path.name) for path in walk(source, output))
-    if not export.studies and (volumes or not (export.is_dicom or export.problems)):
         return discover_cases(source, modality, modalities, exclude=output)
-    listing = dicom_cases(
-        export, [modality], options.series, None if options.key_file is None else read_key(options.key_file)
+    key = None if options.key_file is None else read_key(options.key_file)
+    listing = list_source_cases(
+        source, [modality], workspace, options.series, key, output=output, channels=modalities, alone=True
     )
-    keep_series_only(workspace, [series for one in listing.cases for series in one.scans.values()])
     for note in listing.notes:
         logger.warning("%s", note)
-    logger.info("%s", table_text(listing.table))
-    write_table(listing.table, output / SERIES_FILE)
-    cases = [
-        InputCase(one.case, None, one.error, one.scans.get(modality), skipped=not one.scans and not options.series)
-        for one in listing.cases
-    ]
-    if not volumes:
-        return InputListing(tuple(cases), (), listing.studies, listing.names)
-    beside = discover_cases(source, modality, modalities, exclude=output)
-    return InputListing((*cases, *beside.cases), beside.ignored, listing.studies, listing.names)
+    if listing.series:
+        logger.info("%s", table_text(listing.series))
+        write_table(listing.series, output / SERIES_FILE)
+    ignored = tuple((item.path, item.reason) for item in listing.left_out)
+    return InputListing(tuple(_input_case(one, modality) for one in listing.cases), ignored, listing.studies, listing.names)
+
+
+def _input_case(one: SourceCase, modality: str) -> InputCase:
+    scan = one.scans.get(modality)
+    if isinstance(scan, Series):
+        return InputCase(one.case, None, one.error, scan, one.skipped)
+    return InputCase(one.case, scan, one.error, skipped=one.skipped)
+
+
+def _left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
+    """The lines of summary.csv on files that are no scan of any case."""
+    return [SummaryRow("", LEFT_OUT, reason, input_file=relative_name(path, root)) for path, reason in listing.ignored]
 
 
 def _announce(predictor: ScanPredictor, listing: InputListing) -> None:

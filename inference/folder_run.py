@@ -31,7 +31,12 @@ class RunSummary:
     failed: list[str]
 
 
-def run_over_cases(cases: Sequence[InputCase], rows_of: Iterable[SummaryRow | Settled], output: Path) -> RunSummary:
+def run_over_cases(
+    cases: Sequence[InputCase],
+    rows_of: Iterable[SummaryRow | Settled],
+    output: Path,
+    left_out: Sequence[SummaryRow] = (),
+) -> RunSummary:
     """Take what becomes of every case, telling the time left, and write summary.csv (also when interrupted).
 
     Parameters
@@ -39,6 +44,7 @@ def run_over_cases(cases: Sequence[InputCase], rows_of: Iterable[SummaryRow | Se
     cases : that are worked on
     rows_of : their rows, in the same order; Settled with a row or with the error that ended the case
     output : folder of summary.csv
+    left_out : rows of files that belong to no case, for summary.csv
     """
     rows: list[SummaryRow] = []
     failed: list[str] = []
@@ -55,7 +61,7 @@ def run_over_cases(cases: Sequence[InputCase], rows_of: Iterable[SummaryRow | Se
                 minutes = row.seconds * (len(cases) - number) / 60
                 logger.info("%s took %.0f s; about %.1f minutes for the others", row.case, row.seconds, minutes)
     finally:
-        write_summary(rows, output)
+        write_summary([*rows, *left_out], output)
     if rows and all(row.status == SKIPPED for row in rows):
         failed = [row.reason for row in rows]
     return RunSummary(tuple(rows), failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -120,6 +121,10 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
     and 129, the signals that schedulers (SIGTERM) and closed terminals (SIGHUP) send. Anything else is a defect of the
     software and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold bytes that are no text, which would end the run when they are printed.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # They tell of every attribute that they copy, unique numbers of patients' scans among them.
     for name in ("highdicom", "pydicom"):

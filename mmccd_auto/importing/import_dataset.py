@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.errors import MMCCDError
@@ -20,11 +21,11 @@ from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import write_volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
-from mmccd_auto.importing.source_cases import SourceCase, SourceListing, list_source_cases, load_scan
 from mmccd_auto.integrity import MISSING_CHANNELS_KEY
 from mmccd_auto.modalities import contrast
 from mmccd_auto.preprocessing.prepare_case import PreparedCase, brain_only, prepare_case
 from mmccd_auto.reporting.alignment import alignment_picture
+from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases, load_scan
 
 RECORDS_FOLDER = "import"
 SERIES_FILE = "series.csv"
@@ -99,13 +100,15 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
     with tempfile.TemporaryDirectory(prefix="mmccd-import-") as workspace:
-        listing = list_source_cases(source, options.modalities, workspace, options.series, key)
+        listing = list_source_cases(source, options.modalities, workspace, options.series, key, output=dataset)
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:
             write_link(options.link_file, listing.studies, listing.names, _source_files(listing, Path(source)))
         channels = _channels(listing, options.modalities)
         usable = [case for case in listing.cases if case.error is None]
+        subjects = _subjects(dataset, {case.case: case.subject for case in usable})
+        logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
         arguments = [
             (case.case, (case, channels, reference, options, dataset, Path(workspace) / f"work-{index}"))
             for index, case in enumerate(usable)
@@ -116,7 +119,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
     left_out = [sentence for record in records.values() for sentence in record["left_out"].values()]
     if records:
-        _describe(dataset, channels, records, {case.case: case.subject for case in usable})
+        _describe(dataset, channels, records, subjects)
     return ImportSummary(dataset, tuple(records), failed, [*listing.notes, *left_out])
 
 
@@ -222,6 +225,13 @@ def _describe(dataset: Path, channels: Sequence[str], records: dict[str, dict], 
         MISSING_CHANNELS_KEY: {case: names for case, names in missing.items() if names},
     }
     save_json(content, dataset / DATASET_FILE)
+
+
+def _subjects(dataset: Path, derived: dict[str, str]) -> dict[str, str]:
+    """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
+    written = load_json(dataset / DATASET_FILE) if (dataset / DATASET_FILE).is_file() else {}
+    corrected = written.get("subjects", {}) if isinstance(written, dict) else {}
+    return {case: corrected.get(case, subject) for case, subject in derived.items()}
 
 
 def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:

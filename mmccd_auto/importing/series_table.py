@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.dicom.choose_series import SeriesChoice
-from mmccd_auto.volume_names import NamedFile
+from mmccd_auto.sources.file_names import shown
+from mmccd_auto.sources.named_files import NamedFile
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def file_row(case: str, file: NamedFile, used_as: str | None) -> SeriesRow:
     """The row of a NIfTI file."""
     return SeriesRow(
         case=case,
-        series=file.path.name,
+        series=shown(file.path.name),
         description="",
         kind=file.modality or "not told",
         confidence=None,
@@ -73,6 +74,23 @@ def file_row(case: str, file: NamedFile, used_as: str | None) -> SeriesRow:
         spacing="",
         used_as=used_as or "",
         why="named so" if used_as else "not needed",
+    )
+
+
+def left_out_row(name: str, reason: str) -> SeriesRow:
+    """The row of a file that belongs to no case."""
+    return SeriesRow(
+        case="",
+        series=name,
+        description="",
+        kind="left out",
+        confidence=None,
+        reason="by its name",
+        images=None,
+        orientation="",
+        spacing="",
+        used_as="",
+        why=reason,
     )
 
 

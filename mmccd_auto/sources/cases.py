@@ -1,0 +1,267 @@
+"""The cases of an input, DICOM series and volume files beside each other: who is who, and what is left out.
+
+Import and prediction both take their cases from here, so that a scan has one name and one person in both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+from mmccd_auto.dataset_subjects import folded
+from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
+from mmccd_auto.dicom.convert import convert_series
+from mmccd_auto.dicom.find_series import keep_series_only, read_export
+from mmccd_auto.dicom.gather_files import HIDDEN
+from mmccd_auto.dicom.headers import NOT_DICOM
+from mmccd_auto.dicom.records import Export, Series, Study
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.importing.pseudonyms import Pseudonym, pseudonyms
+from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row
+from mmccd_auto.sources.file_names import shortened, shown, too_long
+from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One visit of one person.
+
+    Attributes
+    ----------
+    case, subject : pseudonyms, or what the names of files tell
+    scans : by wanted modality the file or series that stands for it
+    error : why nothing can be made of the case; None if something can
+    skipped : it holds nothing that is wanted, which is no failure
+    """
+
+    case: str
+    subject: str
+    scans: dict[str, Path | Series] = field(repr=False)
+    error: str | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class SourceListing:
+    """What an input holds.
+
+    Attributes
+    ----------
+    cases : sorted by name; no two have one name, whatever the sources, letter case or form of Unicode
+    series, files : a row for each DICOM series and for each volume file that was found
+    notes : sentences on what could not be read, what was renamed, and numbers of files left out
+    studies, names : of the DICOM part, for the table that leads back to people; else empty
+    left_out : volume files that are no scan of any case, and why
+    """
+
+    cases: tuple[SourceCase, ...]
+    series: tuple[SeriesRow, ...]
+    files: tuple[SeriesRow, ...]
+    notes: tuple[str, ...]
+    studies: tuple[Study, ...] = field(default=(), repr=False)
+    names: tuple[Pseudonym, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def table(self) -> tuple[SeriesRow, ...]:
+        """All rows."""
+        return (*self.series, *self.files)
+
+
+def list_source_cases(
+    source: str | Path,
+    wanted: Sequence[str],
+    workspace: str | Path,
+    overrides: Mapping[str, str] | None = None,
+    key: bytes | None = None,
+    *,
+    output: str | Path | None = None,
+    channels: Sequence[str] = (),
+    alone: bool = False,
+) -> SourceListing:
+    """Find the cases of an input and what stands for each wanted modality.
+
+    Parameters
+    ----------
+    source : folder, zip archive or DICOMDIR; volume files may lie beside DICOM
+    wanted : modalities
+    workspace : folder for what has to be unpacked
+    overrides : pattern by modality (``--series``), for DICOM
+    key : of the pseudonyms, see :func:`pseudonyms`
+    output : folder of the results: it is not searched, and its file system limits the length of names
+    channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+
+    Raises
+    ------
+    MMCCDError
+        If there is nothing at ``source``, or nothing in it that can be used.
+    """
+    source = Path(source)
+    export = read_export(source, workspace)
+    nifti = NiftiListing((), ())
+    if source.is_dir():
+        nifti = list_nifti_cases(source, wanted, channels, output, alone)
+        export = _without_volumes(export, nifti)
+    taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
+    dicom = dicom_cases(export, wanted, overrides or {}, key, taken)
+    keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
+    if not dicom.cases and not nifti.cases:
+        raise MMCCDError(nothing_found(export, nifti.left_out, source))
+    notes = [*dicom.notes, *_stray_notes(export, nifti)]
+    notes += [f"Left out: {line}." for line in summarise_left_out(nifti.left_out, source)]
+    cases = _beside_each_other(dicom.cases, _nifti_part(nifti))
+    if output is not None:
+        cases = [_fitting(case, Path(output)) for case in cases]
+    if not alone and any(case.scans for case in cases):
+        notes += [case.error for case in cases if case.skipped and case.error]
+        cases = [case for case in cases if not case.skipped]
+    return SourceListing(
+        tuple(sorted(cases, key=lambda one: one.case)),
+        dicom.series,
+        _file_rows(nifti, source),
+        tuple(notes),
+        dicom.studies,
+        dicom.names,
+        nifti.left_out,
+    )
+
+
+def dicom_cases(
+    export: Export,
+    wanted: Sequence[str],
+    overrides: Mapping[str, str],
+    key: bytes | None = None,
+    taken: Collection[str] = (),
+) -> SourceListing:
+    """The cases of the DICOM files: one for each study of each patient.
+
+    Parameters
+    ----------
+    taken : folded names of other cases and people, which numbered pseudonyms pass over
+    """
+    names = pseudonyms(export.studies, key)
+    notes = []
+    if key is None:
+        numbered, names = names, _passing_over(names, taken)
+        notes = [
+            f"The DICOM study that would be {before.case} is called {name.case}, because a file has that name."
+            for before, name in zip(numbered, names, strict=True)
+            if folded(before.case) in taken
+        ]
+    cases: list[SourceCase] = []
+    table: list[SeriesRow] = []
+    for study, name in zip(export.studies, names, strict=True):
+        try:
+            choices = choose_series(study.series, wanted, overrides)
+        except MMCCDError as error:
+            # A pattern may fit one patient's series and not another's.
+            choices = choose_series(study.series, wanted, {})
+            cases.append(SourceCase(name.case, name.subject, {}, f"{name.case}: {error}"))
+            table += dicom_rows(name.case, choices, used=False)
+            continue
+        scans = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        error = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
+        cases.append(SourceCase(name.case, name.subject, scans, error, skipped=not scans and not overrides))
+        table += dicom_rows(name.case, choices)
+    notes += _notes(export) if cases else []
+    return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))
+
+
+def load_scan(scan: Path | Series, workspace: Path) -> Volume:
+    """The volume of a file or of a series (which is converted in ``workspace``)."""
+    return read_volume(scan) if isinstance(scan, Path) else convert_series(scan, workspace).volume
+
+
+def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path | None = None) -> str:
+    """Why an input gives no case, in one sentence."""
+    reasons = [problem.rstrip(".") for problem in export.problems]
+    reasons += [f"{count} x {reason}" for reason, count in sorted(export.ignored.items())]
+    reasons += summarise_left_out(left_out, root or Path())
+    found = f" ({'; '.join(reasons)})" if reasons else ", it is empty"
+    return f"The input holds no scan that can be used{found}: give DICOM images or NIfTI volumes of the head."
+
+
+def _passing_over(names: Sequence[Pseudonym], taken: Collection[str]) -> list[Pseudonym]:
+    """Numbered pseudonyms with free numbers instead of those that are taken."""
+    given = dict.fromkeys(part for name in names for part in (name.case, name.subject))
+    new: dict[str, str] = {}
+    for part in given:
+        new[part] = _free(part, {*taken, *given, *new.values()}) if folded(part) in taken else part
+    return [Pseudonym(new[name.case], new[name.subject]) for name in names]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The next numbered name after all that are taken."""
+    word = name.rsplit("_", 1)[0]
+    numbers = [
+        int(match[1]) for other in {*taken, name} if (match := re.fullmatch(rf"{re.escape(word)}_(\d{{1,9}})", other))
+    ]
+    return next(free for number in count(max(numbers) + 1) if (free := f"{word}_{number:04d}") not in taken)
+
+
+def _nifti_part(nifti: NiftiListing) -> list[SourceCase]:
+    return [
+        SourceCase(
+            case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, skipped=case.skipped
+        )
+        for case in nifti.cases
+    ]
+
+
+def _beside_each_other(dicom: Sequence[SourceCase], nifti: Sequence[SourceCase]) -> list[SourceCase]:
+    """All cases; a file's case that has a study's name all the same (keyed pseudonyms) is refused."""
+    studies = {folded(case.case) for case in dicom}
+    files = []
+    for number, case in enumerate(nifti, 1):
+        if folded(case.case) in studies:
+            error = f"{case.case} is the name of a file and of a DICOM study: give the file another name."
+            case = replace(case, case=f"{case.case}_file_{number}", scans={}, error=error, skipped=False)
+        files.append(case)
+    return [*dicom, *files]
+
+
+def _fitting(case: SourceCase, output: Path) -> SourceCase:
+    reason = too_long(case.case, output)
+    if reason is None:
+        return case
+    return replace(case, case=shortened(case.case), scans={}, error=reason, skipped=False)
+
+
+def _file_rows(nifti: NiftiListing, root: Path) -> tuple[SeriesRow, ...]:
+    dropped = {item.path for item in nifti.left_out}
+    rows = []
+    for case in nifti.cases:
+        used = {file.path: modality for modality, file in case.scans.items()}
+        for file in case.files:
+            if file.path not in dropped and (file.path in used or not case.scans):
+                rows.append(file_row(shown(case.name), file, used.get(file.path)))
+    rows += [left_out_row(shown(item.path.name), item.reason) for item in nifti.left_out]
+    return tuple(rows)
+
+
+def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
+    """The export without the volume files among those that are not DICOM: they are told of by name."""
+    volumes = len(nifti.left_out) + sum(len(case.files) for case in nifti.cases)
+    left = export.ignored.get(NOT_DICOM, 0) - volumes
+    ignored = {reason: number for reason, number in export.ignored.items() if reason != NOT_DICOM}
+    return replace(export, ignored=ignored | ({NOT_DICOM: left} if left > 0 else {}))
+
+
+def _stray_notes(export: Export, nifti: NiftiListing) -> list[str]:
+    """What lies beside volume files, where no study of DICOM says it already."""
+    if export.studies or not nifti.cases:
+        return []
+    return list(_notes(replace(export, ignored={k: v for k, v in export.ignored.items() if k not in (NOT_DICOM, HIDDEN)})))
+
+
+def _notes(export: Export) -> tuple[str, ...]:
+    left_out = [f"{number} files were left out: {reason}." for reason, number in sorted(export.ignored.items())]
+    return (*export.problems, *left_out)
+
+
+def _found(choices: Sequence[SeriesChoice]) -> str:
+    return "; ".join(f"series {choice.number} is {choice.kind}, {choice.why}" for choice in choices) or "it has no series"
