@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.temporary_space import check_room, describe_full, is_full
 from mmccd_auto.dicom.converter_files import UNCOMPRESSED, put_files, syntax_name
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
 from mmccd_auto.errors import MMCCDError
@@ -73,25 +75,42 @@ def convert_series(series: Series, workspace: str | Path, time_limit: float = 30
     if series.problem is not None or series.grid is None:
         raise MMCCDError(series.problem or f"{sentence(series.label)} forms no regular grid: choose another series.")
     program = find_dcm2niix()
+    label, needed = sentence(series.label), _least_bytes(series.grid)
+    check_room(workspace, needed, label)
     try:
-        Path(workspace).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="dicom-", dir=workspace) as folder:
-            inputs, outputs = Path(folder, "in"), Path(folder, "out")
-            inputs.mkdir()
-            outputs.mkdir()
-            put_files(series, inputs)
-            message = _run([str(program), *_OPTIONS, "-o", str(outputs), str(inputs)], time_limit, series)
-            path = _one_volume(outputs, message, series)
-            volume = _read(path, series)
-            facts = _completed(series.facts, path.with_suffix(".json"))
+        volume, facts = _convert(program, series, Path(workspace), time_limit)
     except OSError as error:
+        if is_full(workspace, error):
+            raise MMCCDError(describe_full(label)) from None
         # Its own text holds a path, which may name the patient.
         reason = error.strerror or "input/output error"
         raise MMCCDError(
-            f"{sentence(series.label)} could not be copied to be converted ({reason}): check the disk and the permissions."
+            f"{label} could not be copied to be converted ({reason}): check the disk and the permissions."
         ) from None
+    except MMCCDError:
+        if is_full(workspace, needed=needed):
+            raise MMCCDError(describe_full(label)) from None
+        raise
     _check(volume.geometry, series.grid, series)
     return ConvertedSeries(volume, facts, series.files)
+
+
+def _convert(program: Path, series: Series, workspace: Path, time_limit: float) -> tuple[Volume, SequenceFacts]:
+    """Let dcm2niix make the volume in a folder of its own below ``workspace``, which is removed at once."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dicom-", dir=workspace) as folder:
+        inputs, outputs = Path(folder, "in"), Path(folder, "out")
+        inputs.mkdir()
+        outputs.mkdir()
+        put_files(series, inputs)
+        message = _run([str(program), *_OPTIONS, "-o", str(outputs), str(inputs)], time_limit, series)
+        path = _one_volume(outputs, message, series)
+        return _read(path, series), _completed(series.facts, path.with_suffix(".json"))
+
+
+def _least_bytes(grid: SliceGrid) -> int:
+    """What the converted volume takes at least, with 16 bits a voxel."""
+    return 2 * math.prod(grid.size)
 
 
 def find_dcm2niix() -> Path:

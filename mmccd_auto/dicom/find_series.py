@@ -51,9 +51,10 @@ def read_export(source: str | Path, workspace: str | Path) -> Export:
         if isinstance(found, Header):
             headers.append(found)
             continue
-        ignored[found.reason] += 1
         not_images += found.is_dicom
-        if found.reason == BOMBS:
+        if found.reason != BOMBS:
+            ignored[found.reason] += 1
+        else:
             bombs.append(f"File {number} of {len(gathered.files)} (sorted by path) is DICOM that {UNPACKS}: it is left out.")
     unique = _without_copies(headers)
     ignored[COPIES] += len(headers) - len(unique)
@@ -94,7 +95,8 @@ def _without_copies(headers: Sequence[Header]) -> list[Header]:
     for header in headers:
         frame = header.frames[0]
         places = (frame.position, frame.orientation, frame.echo_time, frame.image_type)
-        names = (header.series_number, header.values["description"], header.values["repetition_time"])
+        name = header.values["description"] if header.series_number is None else ""
+        names = (header.series_number, name, header.values["repetition_time"])
         key = (header.patient, header.study_uid, header.series_uid, header.instance_uid or header.path, *names, *places)
         if key not in kept or (kept[key].fault and not header.fault):
             kept[key] = header
@@ -176,6 +178,8 @@ def _problem(images: list[Image], facts: SequenceFacts, grid: SliceGrid | str) -
     """Why no volume can be made of the images, as the second half of a sentence; the gravest reason comes first."""
     if facts.modality != "MR" or facts.sop_class not in ("", *MR_CLASSES):
         return "is no MR image: choose another series"
+    if facts.samples_per_pixel != 1:
+        return "is in colour, as maps and screenshots are: choose another series"
     headers = {header.path: header for header, _ in images}
     faults = [header.fault for header in headers.values() if header.fault]
     if faults:

@@ -72,6 +72,7 @@ def sequence_values(dataset: Dataset) -> dict[str, Any]:
         "echo_number": whole_number(dataset, "EchoNumbers"),
         "rows": whole_number(dataset, "Rows"),
         "columns": whole_number(dataset, "Columns"),
+        "samples_per_pixel": whole_number(dataset, "SamplesPerPixel") or 1,
         "slice_thickness": _first_number(places, "SliceThickness"),
         "mr_acquisition_type": text(dataset, "MRAcquisitionType").upper(),
     }

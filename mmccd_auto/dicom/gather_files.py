@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.core.temporary_space import is_full
 from mmccd_auto.errors import MMCCDError
 
 HIDDEN = "hidden files"
@@ -159,6 +160,10 @@ def _unpack(archive: Path, folder: Path, ignored: Counter[str]) -> list[Path]:
     except RuntimeError as error:
         raise _Refused("is encrypted: unpack it with its password and give the folder") from error
     except OSError as error:
+        if is_full(folder, error):
+            raise _Refused(
+                "can't be unpacked, since the temporary folder's disk is full: free some space or set TMPDIR"
+            ) from error
         raise _Refused(f"can't be unpacked ({error.strerror or 'input/output error'}): check the disk") from error
 
 
@@ -177,7 +182,7 @@ def _check(entries: list[zipfile.ZipInfo], packed: int, folder: Path) -> None:
         raise _Refused("holds entries that share their bytes, which may be an attack: pack it again")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if total > shutil.disk_usage(existing).free:
-        raise _Refused(f"needs {total / 2**30:.1f} GiB of disk space to unpack: free some or unpack it on another disk")
+        raise _Refused(f"needs {total / 2**30:.1f} GiB of the temporary folder to unpack: free some space or set TMPDIR")
 
 
 def _swells(unpacked: int, packed: int) -> bool:

@@ -49,6 +49,7 @@ class SequenceFacts:
     slice_spacing : mm between neighbouring slices, from their positions
     transfer_syntax, sop_class : UIDs
     mr_acquisition_type : "2D", "3D" or empty
+    samples_per_pixel : 1, or 3 for images in colour
     """
 
     description: str = field(default="", repr=False)
@@ -77,6 +78,7 @@ class SequenceFacts:
     transfer_syntax: str = ""
     mr_acquisition_type: str = ""
     sop_class: str = ""
+    samples_per_pixel: int = 1
 
 
 @dataclass(frozen=True)

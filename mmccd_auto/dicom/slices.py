@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from mmccd_auto.dicom.frames import Frame
 from mmccd_auto.dicom.headers import Header
+from mmccd_auto.dicom.pixel_checks import LARGEST_VOXELS
 from mmccd_auto.dicom.records import SliceGrid
 
 Image = tuple[Header, Frame]
@@ -20,6 +22,10 @@ MISSING_SLICE = 1.5
 UNEQUAL_SPACING = 0.1
 LARGEST_SHEAR = 0.5
 CLEAR_PLANE = 0.8
+# mm; what no scan of a head goes beyond. Headers with a wrong unit differ by factors of 10 and more.
+SMALLEST_EDGE, LARGEST_EDGE = 0.05, 20.0
+SMALLEST_SIDE, LARGEST_SIDE = 30.0, 1000.0
+FARTHEST = 100_000.0
 
 
 def split_parts(images: Sequence[Image]) -> list[tuple[str, list[Image]]]:
@@ -39,9 +45,14 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
     """The regular grid of the images of one series; where there is none, the reason as the second half of a sentence."""
     header, frame = images[0]
     if any(item.position is None or item.orientation is None for _, item in images):
-        return "has images without a position in the patient: export it again with complete headers"
+        return (
+            "has images without a position in the patient (missing or not a number): export it again with complete headers"
+        )
     if any(item.spacing is None or min(item.spacing) <= 0 for _, item in images):
-        return "does not tell its pixel spacing, so its size in mm is unknown: export it again with complete headers"
+        return (
+            "does not tell its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
+            "it again with complete headers"
+        )
     axes = _axes(frame)
     if axes is None:
         return "has image directions that are not at right angles: export it again"
@@ -52,7 +63,31 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
     if len(images) == 1:
         return "has one slice only: choose another series"
     positions = sort_along(images, axes[:, 2])
-    return _grid(positions, axes, (frame.spacing[1], frame.spacing[0]), (header.values["columns"], header.values["rows"]))
+    grid = _grid(positions, axes, (frame.spacing[1], frame.spacing[0]), (header.values["columns"], header.values["rows"]))
+    return grid if isinstance(grid, str) else _implausible(grid) or grid
+
+
+def _implausible(grid: SliceGrid) -> str | None:
+    """Why no head was scanned on this grid, as the second half of a sentence; None if one can be."""
+    sides = [size * edge for size, edge in zip(grid.size, grid.spacing, strict=True)]
+    edges = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
+    if not all(SMALLEST_EDGE <= edge <= LARGEST_EDGE for edge in grid.spacing):
+        return (
+            f"has voxels of {edges} mm, which no scan of a head has ({SMALLEST_EDGE:g} to {LARGEST_EDGE:g} mm): correct its "
+            "headers or choose another series"
+        )
+    if max(sides) > LARGEST_SIDE or min(sides[:2]) < SMALLEST_SIDE:
+        return (
+            f"is {' x '.join(f'{side:.0f}' for side in sides)} mm large (voxels of {edges} mm), which no scan of a head is "
+            f"({SMALLEST_SIDE:g} to {LARGEST_SIDE:g} mm): correct its headers or choose another series"
+        )
+    if np.abs(grid.corners()).max() > FARTHEST:
+        return (
+            f"lies more than {FARTHEST / 1000:g} m from the scanner's centre: correct its headers or choose another series"
+        )
+    if math.prod(grid.size) > LARGEST_VOXELS:
+        return "has more voxels than can be handled: choose another series"
+    return None
 
 
 def orientation(images: Sequence[Image]) -> str | None:

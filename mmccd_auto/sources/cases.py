@@ -264,4 +264,11 @@ def _notes(export: Export) -> tuple[str, ...]:
 
 
 def _found(choices: Sequence[SeriesChoice]) -> str:
-    return "; ".join(f"series {choice.number} is {choice.kind}, {choice.why}" for choice in choices) or "it has no series"
+    """What the series are, and why none is used, for the middle of a sentence."""
+    told = [
+        f"{choice.series.label} is {choice.kind}, {choice.why}"
+        if choice.why != choice.series.problem
+        else choice.why.rstrip(".")
+        for choice in choices
+    ]
+    return "; ".join(told) or "it has no series"

@@ -301,6 +301,47 @@ def _odd_values(folder: Path) -> Path:
     return write_scans(folder, (T1, T2))
 
 
+def _with_spacing(rows: float, columns: float) -> Scan:
+    """The images as they are, but another pixel spacing in their headers."""
+    size = {"rows": 100, "columns": 100} if rows == 19 else {}
+    return with_tags(replace(FLAIR, **size), PixelSpacing=[rows, columns])
+
+
+def _replaced(folder: Path, old: bytes, new: bytes) -> Path:
+    """A FLAIR whose files hold other bytes of the same length; what can't be written by pydicom can be read."""
+    for number, image in enumerate(make_images(FLAIR)):
+        path = write(image, folder / f"{number}")
+        content = path.read_bytes()
+        assert len(old) == len(new)
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+    return write_scans(folder, (T1, T2))
+
+
+def _spacing_of_text(folder: Path) -> Path:
+    return _replaced(folder, b"DS\x08\x004.0\\4.0 ", b"DS\x08\x00nan\\nan ")
+
+
+def _position_of_text(folder: Path) -> Path:
+    return _replaced(folder, b"-78.000000\\", b"nan       \\")
+
+
+def _far_away(folder: Path) -> Path:
+    for number, image in enumerate(make_images(FLAIR)):
+        image.ImagePositionPatient[0] = 2e6
+        write(image, folder / f"{number}")
+    return write_scans(folder, (T1, T2))
+
+
+def _colour(folder: Path) -> Path:
+    for number, image in enumerate(make_images(FLAIR)):
+        image.PixelData = image.PixelData + bytes(len(image.PixelData) // 2)
+        image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+        image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+        write(image, folder / f"{number}")
+    return write_scans(folder, (T1, T2))
+
+
 _COPY = "copies of images"
 _JAPANESE = ("Yamada^Tarou=山田^太郎=やまだ^たろう", "ZZID-4711", "19510203")
 _OTHER_PATIENT = ("ZZNAME^Other", "ZZID-9", "19700101")
@@ -364,6 +405,25 @@ _EXPORTS = (
         _of(T1, T2, with_tags(FLAIR, ImagePositionPatient=None)),
         Expected((_NO_FLAIR,), {}, "without a position"),
     ),
+    *(
+        Awkward(f"pixel spacing {name}", _of(T1, T2, _with_spacing(*values)), Expected((_NO_FLAIR,), {}, sentence))
+        for name, values, sentence in (
+            ("0", (0, 0), "does not tell its pixel spacing"),
+            ("negative", (-4, -4), "does not tell its pixel spacing"),
+            ("x 100", (400, 400), "which no scan of a head has"),
+            ("x 10", (40, 40), "which no scan of a head has"),
+            ("x 6", (19, 19), "which no scan of a head is"),
+            ("in metres", (0.004, 0.004), "which no scan of a head has"),
+            ("x 0.1", (0.4, 0.4), "which no scan of a head is"),
+        )
+    ),
+    Awkward("pixel spacing NaN", _spacing_of_text, Expected((_NO_FLAIR,), {}, "does not tell its pixel spacing")),
+    Awkward("position NaN", _position_of_text, Expected((_NO_FLAIR,), {}, "without a position")),
+    Awkward(
+        "slices 10 times apart", _of(T1, T2, replace(FLAIR, spacing=100.0)), Expected((_NO_FLAIR,), {}, "no scan of a head")
+    ),
+    Awkward("far away", _far_away, Expected((_NO_FLAIR,), {}, "lies more than 100 m")),
+    Awkward("colour", _colour, Expected((_NO_FLAIR,), {}, "is in colour")),
     Awkward("no series number", _no_series_uid, Expected((USED,))),
     Awkward(
         "unequal spacing",

@@ -154,3 +154,39 @@ def test_a_real_export(real_data: Path, tmp_path: Path) -> None:
         assert volume.geometry.size[2] == 22
         assert volume.geometry.spacing[2] == pytest.approx(6.0, abs=1e-3)
         assert volume.array.max() > 100
+
+
+@pytest.fixture
+def free_bytes(monkeypatch):
+    """Let disks have this much room left."""
+
+    def leave(count: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": count})())
+
+    return leave
+
+
+def test_too_little_room_in_the_temporary_folder_is_seen_before(series: Series, tmp_path: Path, free_bytes) -> None:
+    free_bytes(2 * 40 * 48 * 14 - 1)
+    with pytest.raises(MMCCDError, match=r"Series 401 .* needs 0\.1 MiB of the temporary folder.*TMPDIR"):
+        convert_series(series, tmp_path / "work")
+
+
+@needs_scripts
+@pytest.mark.parametrize("script", ["exit 1", "touch $out/series.nii", "head -c 400 /dev/zero > $out/series.nii"])
+def test_a_disk_that_fills_up_meanwhile_is_named_as_such(series, tmp_path, monkeypatch, free_bytes, script: str) -> None:
+    stand_in(monkeypatch, tmp_path, script)
+    free_bytes(2**19)
+    with pytest.raises(MMCCDError, match="whose disk is full") as caught:
+        convert_series(series, tmp_path / "work")
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_full_disk_while_files_are_copied_is_named_as_such(series: Series, tmp_path: Path, monkeypatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mmccd_auto.dicom.converter_files._rewrite", fill)
+    with pytest.raises(MMCCDError, match="whose disk is full"):
+        convert_series(replace(series, renumber=True), tmp_path / "work")
+    assert list((tmp_path / "work").iterdir()) == []

@@ -177,6 +177,15 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     assert "share their bytes" in export.problems[0]
 
 
+def test_a_disk_that_is_too_full_for_an_archive_is_named_as_such(tmp_path: Path, monkeypatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gather_files, "_extract", fill)
+    export = read_export(archive_with(tmp_path / "a.zip", "x", b"x"), tmp_path / "work")
+    assert "the temporary folder's disk is full" in export.problems[0]
+
+
 def test_only_what_is_used_of_an_archive_stays_unpacked(tmp_path: Path) -> None:
     write_scans(tmp_path / "raw", CLEAN)
     (tmp_path / "raw" / "notes.txt").write_text("ZZNAME")
