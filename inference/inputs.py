@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.dicom.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.importing.pseudonyms import Pseudonym
@@ -14,7 +15,7 @@ from mmccd_auto.sources.file_names import VOLUME_ENDINGS, shown, volume_ending, 
 from mmccd_auto.sources.named_files import read_names
 from mmccd_auto.sources.nifti_cases import case_names, list_nifti_cases, name_faults
 
-CONVERT_DICOM = "convert the series to NIfTI first (for example with dcm2niix)"
+READS_DICOM = "mmccd_predict and predict_folder read it, from its folder"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def discover_cases(
 
 def _single_file(path: Path, modality: str, modalities: Sequence[str]) -> InputCase:
     if not volume_ending(path.name):
-        hint = f"it is DICOM, which this version does not read: {CONVERT_DICOM}" if _is_dicom(path) else "give a NIfTI file"
+        hint = f"it is DICOM: {READS_DICOM}" if _is_dicom(path) else "give a NIfTI file"
         raise MMCCDError(f"{shown(path)} is no volume file: {hint}.")
     file = read_names(path.parent, [path], modalities)[0]
     if file.modality is not None and contrast(file.modality) != contrast(modality):
@@ -103,7 +104,7 @@ def _nothing_found(folder: Path, exclude: str | Path | None, left_out: bool) -> 
         return f"{shown(folder)} holds labels, masks, earlier results or unread formats only: there is no scan to predict."
     files = [file.path for file in walk(folder, exclude)]
     if any(_is_dicom(path) for path in files):
-        return f"{shown(folder)} holds DICOM files, which this version does not read: {CONVERT_DICOM}."
+        return f"{shown(folder)} holds DICOM files: {READS_DICOM}."
     if files:
         return f"{shown(folder)} holds no volume ({', '.join(VOLUME_ENDINGS)}): there is nothing to predict."
     return f"{shown(folder)} is empty: there is nothing to predict."
@@ -114,6 +115,6 @@ def _is_dicom(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return starts_like_dicom(file.read(140))
     except OSError:
         return False

@@ -15,7 +15,7 @@ from mmccd_auto.dicom.records import Export, Patient, SequenceFacts, Series, Sli
 from mmccd_auto.dicom.slices import Image, fit_grid, orientation, sorted_images, split_parts
 
 COPIES = "copies of images that are there already"
-UNPACKS = "unpacks to more than it announces, which may be an attack"
+UNPACKS = "unpacks to more than it announces or has absurdly many elements, which may be an attack"
 _LOSSES = (EMPTY, DAMAGED, UNREADABLE_FILE, UNREADABLE_FOLDER)
 
 __all__ = ["Export", "Patient", "SequenceFacts", "Series", "SliceGrid", "Study", "keep_series_only", "read_export"]

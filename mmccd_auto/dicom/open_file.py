@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from pydicom.datadict import tag_for_keyword
@@ -64,7 +64,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
     NotDicom
         If it is no DICOM file. pydicom raises nearly every kind of exception on damaged ones.
     Swells
-        If it is packed, and its header unpacks to more than any header.
+        If it is packed, and its header unpacks to more than any header; or if a sequence has absurdly many items.
     """
     head = file.read(PREAMBLE + 8)
     if not starts_like_dicom(head):
@@ -75,7 +75,9 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _read_packed(file, meta, keywords)
     file.seek(0)
-    dataset = read_partial(file, _at_pixels, force=True, specific_tags=[BaseTag(tag_for_keyword(name)) for name in keywords])
+    dataset = read_partial(
+        file, _stops(file), force=True, specific_tags=[BaseTag(tag_for_keyword(name)) for name in keywords]
+    )
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _uncompressed_syntax(dataset)
     return dataset, file
@@ -129,8 +131,20 @@ def _read_meta(file: BinaryIO) -> FileMetaDataset:
     return FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != 2))
 
 
-def _at_pixels(tag: BaseTag, _: str | None, __: int) -> bool:
-    return tag in PIXEL_TAGS
+def _stops(file: BinaryIO) -> Callable[[BaseTag, str | None, int], bool]:
+    """What pydicom asks at each element: whether it holds the pixels. Sequences of absurdly many items are refused."""
+
+    def at_pixels(tag: BaseTag, kind: str | None, length: int) -> bool:
+        if tag in PIXEL_TAGS:
+            return True
+        if kind in (None, "SQ", "UN") and length > len(_ITEM) * MOST_ITEMS:
+            place = file.tell()
+            if file.read(min(length, LARGEST_PACKED_HEADER)).count(_ITEM) > MOST_ITEMS:
+                raise Swells
+            file.seek(place)
+        return False
+
+    return at_pixels
 
 
 def _uncompressed_syntax(dataset: Dataset) -> str:
@@ -148,11 +162,9 @@ def _read_packed(file: BinaryIO, meta: FileMetaDataset, keywords: Sequence[str])
         if content.tell() > LARGEST_PACKED_HEADER:
             break
     end = content.tell()
-    if content.getvalue().count(_ITEM) > MOST_ITEMS:
-        raise Swells
     content.seek(0)
     tags = [BaseTag(tag_for_keyword(name)) for name in keywords]
-    dataset = read_dataset(content, False, True, stop_when=_at_pixels, specific_tags=tags)
+    dataset = read_dataset(content, False, True, stop_when=_stops(content), specific_tags=tags)
     dataset.file_meta = meta
     dataset.set_original_encoding(False, True, dataset._character_set)
     if content.tell() >= end > LARGEST_PACKED_HEADER:

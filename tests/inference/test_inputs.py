@@ -126,7 +126,7 @@ def test_one_file(tmp_path):
 def test_dicom_is_refused_with_what_to_do(tmp_path, name):
     (make(tmp_path, name) / name).write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 100)
     for source in (tmp_path, tmp_path / name):
-        with pytest.raises(MMCCDError, match="dcm2niix"):
+        with pytest.raises(MMCCDError, match="mmccd_predict and predict_folder read it"):
             found(source)
 
 

@@ -119,6 +119,10 @@ def hostile(kind: str, path: Path) -> None:
         path.write_bytes(packed(image, PRIVATE_BLOCK + struct.pack("<I", 700 * 2**20), zeros_mb=700))
     elif kind == "many empty items":
         path.write_bytes(packed(image, SEQUENCE + EMPTY_ITEM * (12 * 2**17)))
+    elif kind == "many empty items, unpacked":
+        content = write(image, path).read_bytes()
+        at = content.index(b"\xe0\x7f\x10\x00OW")
+        path.write_bytes(content[:at] + SEQUENCE + EMPTY_ITEM * (7 * 2**17) + content[at:])
     elif kind == "zeros behind the pixels":
         path.write_bytes(packed(image, behind=700))
     elif kind == "pixels longer than announced":
@@ -137,6 +141,7 @@ def hostile(kind: str, path: Path) -> None:
 KINDS = {
     "a block before the pixels": "unpacks to more than it announces",
     "many empty items": "unpacks to more than it announces",
+    "many empty items, unpacked": "unpacks to more than it announces",
     "zeros behind the pixels": "unpack to more than they announce",
     "pixels longer than announced": "unpack to more than they announce",
     "pixels as announced, absurdly many": "announce more pixels than any scan has",
