@@ -101,7 +101,9 @@ def predict_file(
         If the scan can't be predicted.
     """
     _check_output(path, output)
-    (found,) = discover_cases(path, predictor.input_modality, predictor.modalities).cases
+    (found,) = discover_cases(path, predictor.input_modality, predictor.modalities, exclude=output).cases
+    if found.error is not None and case is None:
+        raise MMCCDError(found.error)
     run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
     found = InputCase(case or found.case, path)
     opened = run.open(found, None if brain_mask is None else Path(brain_mask))
@@ -316,7 +318,11 @@ def _input_case(one: SourceCase, modality: str) -> InputCase:
 
 def _left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
     """The lines of summary.csv on files that are no scan of any case."""
-    return [SummaryRow("", LEFT_OUT, reason, input_file=relative_name(path, root)) for path, reason in listing.ignored]
+    return [
+        # Folders of a DICOM export may be called by patients.
+        SummaryRow("", LEFT_OUT, reason, input_file="" if listing.studies else relative_name(path, root))
+        for path, reason in listing.ignored
+    ]
 
 
 def _announce(predictor: ScanPredictor, listing: InputListing) -> None:

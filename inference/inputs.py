@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import shown
 from mmccd_auto.dicom.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.importing.pseudonyms import Pseudonym
 from mmccd_auto.modalities import contrast
-from mmccd_auto.sources.file_names import VOLUME_ENDINGS, shown, volume_ending, volume_stem, walk
+from mmccd_auto.sources.file_names import VOLUME_ENDINGS, shortened, too_long, volume_ending, volume_stem, walk
 from mmccd_auto.sources.named_files import read_names
 from mmccd_auto.sources.nifti_cases import case_names, list_nifti_cases, name_faults
 
@@ -75,7 +76,7 @@ def discover_cases(
     """
     source = Path(source)
     if source.is_file():
-        return InputListing((_single_file(source, modality, modalities),), ())
+        return InputListing((_single_file(source, modality, modalities, exclude),), ())
     if not source.is_dir():
         raise MMCCDError(f"{shown(source)} does not exist: give a folder of NIfTI files or one file.")
     listing = list_nifti_cases(source, [modality], modalities, exclude, alone=True)
@@ -88,7 +89,7 @@ def discover_cases(
     return InputListing(tuple(cases), tuple((item.path, item.reason) for item in listing.left_out))
 
 
-def _single_file(path: Path, modality: str, modalities: Sequence[str]) -> InputCase:
+def _single_file(path: Path, modality: str, modalities: Sequence[str], output: str | Path | None) -> InputCase:
     if not volume_ending(path.name):
         hint = f"it is DICOM: {READS_DICOM}" if _is_dicom(path) else "give a NIfTI file"
         raise MMCCDError(f"{shown(path)} is no volume file: {hint}.")
@@ -96,7 +97,10 @@ def _single_file(path: Path, modality: str, modalities: Sequence[str]) -> InputC
     if file.modality is not None and contrast(file.modality) != contrast(modality):
         raise MMCCDError(f"{shown(path)} is named as {file.modality}: this model examines {modality}.")
     key = ((), file.stem or volume_stem(path))
-    return InputCase(case_names([key])[key], path, name_faults(path, None))
+    case = case_names([key])[key]
+    if output is not None and (reason := too_long(case, output)):
+        return InputCase(shortened(case), None, reason)
+    return InputCase(case, path, name_faults(path, None) or (file.sentence if file.doubt else None))
 
 
 def _nothing_found(folder: Path, exclude: str | Path | None, left_out: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
 from mmccd_auto.datasets import Dataset, parse_channel_name, visible_files
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -66,6 +67,8 @@ def _partner_name_problem(dataset: Dataset, split: str, path: Path, kind: str, c
 
 def _general_problem(dataset: Dataset, path: Path) -> str | None:
     """Folders and files of another ending."""
+    if not has_readable_name(path):
+        return f"{shown(path)}{NO_TEXT}"
     if path.is_dir():
         return f"{path} is a folder: put its files into {path.parent.name} itself, or move it elsewhere."
     if path.name.endswith(dataset.file_ending) and path.name != dataset.file_ending:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.dicom.choose_series import SeriesChoice
-from mmccd_auto.sources.file_names import shown
 from mmccd_auto.sources.named_files import NamedFile
 
 
@@ -60,8 +60,8 @@ def dicom_rows(case: str, choices: Sequence[SeriesChoice], used: bool = True) ->
     ]
 
 
-def file_row(case: str, file: NamedFile, used_as: str | None) -> SeriesRow:
-    """The row of a NIfTI file."""
+def file_row(case: str, file: NamedFile, used_as: str | None, why: str) -> SeriesRow:
+    """The row of a volume file; ``why`` it is used or not."""
     return SeriesRow(
         case=case,
         series=shown(file.path.name),
@@ -73,7 +73,7 @@ def file_row(case: str, file: NamedFile, used_as: str | None) -> SeriesRow:
         orientation="",
         spacing="",
         used_as=used_as or "",
-        why="named so" if used_as else "not needed",
+        why=why,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import shown
 from mmccd_auto.dataset_subjects import folded
 from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import convert_series
@@ -22,7 +23,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import Pseudonym, pseudonyms
 from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row
-from mmccd_auto.sources.file_names import shortened, shown, too_long
+from mmccd_auto.sources.file_names import shortened, too_long
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
 
 
@@ -112,7 +113,8 @@ def list_source_cases(
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
-    notes += [f"Left out: {line}." for line in summarise_left_out(nifti.left_out, source)]
+    # Folders of a DICOM export may be called by patients.
+    notes += [f"Left out: {line}." for line in summarise_left_out(nifti.left_out, None if export.studies else source)]
     cases = _beside_each_other(dicom.cases, _nifti_part(nifti))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]
@@ -180,7 +182,7 @@ def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path |
     """Why an input gives no case, in one sentence."""
     reasons = [problem.rstrip(".") for problem in export.problems]
     reasons += [f"{count} x {reason}" for reason, count in sorted(export.ignored.items())]
-    reasons += summarise_left_out(left_out, root or Path())
+    reasons += summarise_left_out(left_out, None if export.is_dicom else root)
     found = f" ({'; '.join(reasons)})" if reasons else ", it is empty"
     return f"The input holds no scan that can be used{found}: give DICOM images or NIfTI volumes of the head."
 
@@ -238,7 +240,8 @@ def _file_rows(nifti: NiftiListing, root: Path) -> tuple[SeriesRow, ...]:
         used = {file.path: modality for modality, file in case.scans.items()}
         for file in case.files:
             if file.path not in dropped and (file.path in used or not case.scans):
-                rows.append(file_row(shown(case.name), file, used.get(file.path)))
+                why = "named so" if case.scans else "nothing can be made of its case"
+                rows.append(file_row(shown(case.name), file, used.get(file.path), why))
     rows += [left_out_row(shown(item.path.name), item.reason) for item in nifti.left_out]
     return tuple(rows)
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import shown
 from mmccd_auto.files import TEMPORARY_PREFIX
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 OTHER_VOLUME_ENDINGS = (
     *(".mgz", ".mgh", ".img.gz", ".img", ".hdr", ".mnc.gz", ".mnc", ".head", ".brik.gz", ".brik", ".par", ".rec"),
-    *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".nia", ".vti", ".v", ".minc"),
+    *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".nia", ".vti", ".minc"),
 )
 # What a prediction writes of a case; CASE.json comes last, because it says that the others are complete.
 PREDICTED_VOLUMES = (
@@ -114,21 +115,6 @@ def own_results(paths: list[Path]) -> set[Path]:
             if case and case != stem and (ending not in _OURS_BESIDE_A_MAP or (path.parent, case + _MAP) in stems):
                 found.add(path)
     return found
-
-
-def shown(name: str | Path) -> str:
-    """Give a name as it can be printed and saved anywhere: bytes that are no UTF-8 and control characters as escapes."""
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-def has_readable_name(path: str | Path) -> bool:
-    """Tell whether a path is text; on the bytes of another encoding (Latin-1 of old shares) ITK ends the process."""
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def too_long(case: str, folder: str | Path) -> str | None:

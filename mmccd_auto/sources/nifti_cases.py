@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
 from mmccd_auto.dataset_subjects import folded, people_by_names, person_by_name
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import contrast
 from mmccd_auto.sources.file_names import (
     BROKEN_LINK,
     FoundFile,
-    has_readable_name,
     other_volume_ending,
     own_results,
-    shown,
     volume_ending,
     walk,
 )
@@ -89,15 +88,21 @@ def list_nifti_cases(
     return NiftiListing(tuple(sorted(cases, key=lambda case: case.name)), listed)
 
 
-def summarise_left_out(left_out: Sequence[LeftOut], root: Path) -> list[str]:
-    """Count what was left out by reason, each with the first names: "2 x a label or mask by its name (p1_seg.nii.gz)"."""
+def summarise_left_out(left_out: Sequence[LeftOut], root: Path | None) -> list[str]:
+    """Count what was left out by reason, with the first names: "2 x a label or mask by its name (seg) (p1_seg.nii.gz, ...)".
+
+    Parameters
+    ----------
+    root : below which names are shown; None shows none
+    """
     by_reason: dict[str, list[Path]] = defaultdict(list)
     for item in left_out:
         by_reason[item.reason].append(item.path)
     lines = []
     for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = ", ".join(relative_name(path, root) for path in paths[:3])
-        lines.append(f"{len(paths)} x {reason} ({names}{', ...' if len(paths) > 3 else ''})")
+        names = "" if root is None else ", ".join(relative_name(path, root) for path in paths[:3])
+        more = ", ..." if len(paths) > 3 else ""
+        lines.append(f"{len(paths)} x {reason}" + (f" ({names}{more})" if names else ""))
     return lines
 
 
@@ -114,10 +119,7 @@ def name_faults(path: Path, fault: str | None) -> str | None:
             "kept so), or remove the link."
         )
     if not has_readable_name(path):
-        return (
-            f"{shown(path.name)}: its name, or that of a folder above it, holds bytes that are no UTF-8 (an old encoding "
-            "such as Latin-1): rename it, for example with convmv."
-        )
+        return f"{shown(path.name)}{NO_TEXT}"
     return None if fault is None else f"{shown(path.name)} is {fault}."
 
 
@@ -170,7 +172,8 @@ class _Visits:
         left_out: dict[Path, str],
     ) -> None:
         self.wanted = {contrast(name): name for name in wanted}
-        self.needed = ", ".join(self.wanted.values())
+        self.needed = f"{', '.join(self.wanted.values())} {'is' if len(self.wanted) == 1 else 'are'} needed"
+        self.names = ", ".join(self.wanted.values())
         self.number = list(channels).index(wanted[0]) if wanted[0] in channels else 0
         self.alone, self.left_out = alone, left_out
         self.told = any(file.modality for file in files)
@@ -251,7 +254,7 @@ class _Visits:
     def _leave_others(self, members: Sequence[NamedFile], used: Sequence[NamedFile]) -> None:
         for file in members:
             if file not in used:
-                self.left_out.setdefault(file.path, f"{file.modality or 'no modality told'}: only {self.needed} is needed")
+                self.left_out.setdefault(file.path, f"{file.modality or 'no modality told'}: only {self.needed}")
 
     def _is_beside(self, key: _Key, members: list[NamedFile]) -> bool:
         """Leave out a visit without anything wanted where its person's scan is there, or where it is no anatomical scan."""
@@ -259,7 +262,7 @@ class _Visits:
         beside = any(chosen and other != key and self._is_near(key, other) for other, chosen in self.chosen.items())
         if not beside and (anatomical or not any(self.chosen.values())):
             return False
-        where = f"beside the {self.needed} of its case" if beside else f"only {self.needed} is needed"
+        where = f"beside the {self.names} of its case" if beside else f"only {self.needed}"
         self.left_out |= {file.path: f"{file.modality or 'no modality told'}: {where}" for file in members}
         return True
 
