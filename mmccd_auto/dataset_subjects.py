@@ -38,6 +38,8 @@ _SESSION = (
 _BEHIND = re.compile(rf"[-_. ](?:{_SESSION})(?=$|[-_. ])", re.IGNORECASE)
 _BEGINNING = re.compile(rf"^(?:{_SURELY_SESSION})(?:$|[-_. ])", re.IGNORECASE)
 _BIDS = re.compile(r"(?:^|_)(sub-[^_\s]+)", re.IGNORECASE)
+# Whose an image of ADNI is stands in the middle of its name.
+_ADNI = re.compile(r"(?<!\d)(\d{3}_S_\d{4})(?!\d)")
 _NUMBERED = re.compile(r"(?P<person>.*\d)[-_. ](?P<session>s?\d{1,3}|[a-f])", re.IGNORECASE)
 _YEARED = re.compile(rf"(?P<person>.*\d)[-_. ](?P<session>{_YEAR})")
 
@@ -52,14 +54,19 @@ def person_by_name(case: str) -> str:
 
     ``sub-01_ses-2`` is ``sub-01``, ``P1_T2`` is ``P1``. A name that holds nothing else is of :data:`NOBODY`.
     """
-    bids = _BIDS.search(case)
-    if bids:
-        return bids[1]
+    known = _BIDS.search(case) or _ADNI.search(case)
+    if known:
+        return known[1]
     person, before = case, None
     while person != before:
         before = person
         person = _BEGINNING.sub("", _BEHIND.sub("", person)).strip("-_. ")
     return person or NOBODY
+
+
+def says_only_a_session(name: str) -> bool:
+    """Tell whether a name holds nothing but what says session, time point, date or state of the scan ("time01", "pre")."""
+    return person_by_name(f"x_{name}") == "x"
 
 
 def people_by_names(cases: Iterable[str], folders: Iterable[str] = ()) -> dict[str, str]:

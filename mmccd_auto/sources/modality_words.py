@@ -110,7 +110,7 @@ _WEAK = re.compile(r"fa|md|rd|ad|rest|task|func|diff|b0|epi|eddy|ct|dp")
 VISIT = re.compile(r"t\d{1,2}")
 MASK_WORDS = re.compile(
     r"seg|segm|segs|segmentations?|[dp]seg|probseg|aseg\w*|aparc\w*|mask\d*|masks|brainmask\d*|lesionmask\d*|headmask|"
-    r"labels?|labelst[rs]|labelmap|wmhs?|rois?|lesions?\d*|manual\d*|consensus\d*|gt|groundtruth|annotations?|parc|"
+    r"labels?|labelst[rs]|labelmap|wmhs?|rois?|lesions?\d*|manual\d*|consensus\d*|gt|truth|groundtruth|annotations?|parc|"
     r"tumou?rmask|maskst[rs]|goldstandard|voi|contours?"
 )
 

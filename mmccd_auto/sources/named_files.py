@@ -158,6 +158,8 @@ def _by_words(path: Path, context: _Context, known: tuple[str, ...]) -> NamedFil
         [*(f"{key}-{value}" for key, value in entities if key in ("sub", "ses")), *([told.rest] if told.rest else [])]
     )
     modality, doubt = _with_entities(told, entities)
+    if doubt is None and told.told and told.told[-1] == _split(name)[-1] and context.is_numbered(path, name):
+        doubt = f"may be the modality {modality} or a visit of that name, for others like it have higher numbers"
     if modality is None and not told.mask:
         modality, doubt = _by_folder(folders, context, known)
     person = next((f"sub-{value}" for key, value in entities if key == "sub"), None)
@@ -266,6 +268,7 @@ class _Context:
     def __init__(self, root: Path, paths: Sequence[Path], known: tuple[str, ...]) -> None:
         self.root = root
         below: dict[tuple[str, ...], set[str | None]] = defaultdict(set)
+        self._numbered: set[tuple[Path, tuple[str, ...]]] = set()
         self._visit_names: set[tuple[Path, tuple[str, ...]]] = set()
         for path in paths:
             told = tell_modality(_take_entities(volume_stem(path))[1], known)
@@ -305,9 +308,16 @@ class _Context:
                 found.add(word)
         return frozenset(found)
 
+    def is_numbered(self, path: Path, name: str) -> bool:
+        """Whether a name ends in T1 or T2 beside others that end in T3, T4 or T0, which are no modalities."""
+        words = _split(name)
+        return VISIT.fullmatch(words[-1]) is not None and (path.parent, words[:-1]) in self._numbered
+
     def _note_visits(self, path: Path, known: tuple[str, ...]) -> None:
         """Remember a word such as T1 that stands before another modality and doesn't belong to it."""
         words = _split(volume_stem(path))
+        if words and VISIT.fullmatch(words[-1]) and tell_modality(words[-1], known).modality is None:
+            self._numbered.add((path.parent, words[:-1]))
         for place, word in enumerate(words[:-1]):
             if not VISIT.fullmatch(word) or words[place + 1].endswith("space"):
                 continue

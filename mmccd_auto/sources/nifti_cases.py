@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
-from mmccd_auto.dataset_subjects import folded, people_by_names, person_by_name
+from mmccd_auto.dataset_subjects import folded, people_by_names, person_by_name, says_only_a_session
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import contrast
 from mmccd_auto.sources.file_names import (
@@ -193,7 +193,7 @@ class _Visits:
                 continue
             try:
                 for extra, scans in self._scans_of(key, members).items():
-                    made[key[0], _joined(key[1], extra)] = _Made(scans, members)
+                    made[_with_extra(key, extra)] = _Made(scans, members)
             except MMCCDError as error:
                 made[key] = _Made({}, members, str(error))
         return _told_apart(self._finished(case_names(list(made)), made))
@@ -235,8 +235,19 @@ class _Visits:
                 listed = ", ".join(shown("/".join((*file.folder, file.path.name))) for file in files)
                 raise MMCCDError(f"{name} has several files that may be its {modality}, {listed}: leave only one of them.")
             single[modality] = files[0]
+        if not self.alone:
+            single = self._reliable(single)
         self._leave_others(members, list(single.values()))
         return {"": single}
+
+    def _reliable(self, scans: dict[str, NamedFile]) -> dict[str, NamedFile]:
+        """The scans that can be opened and whose names are clear, if there are any: the case is made of these alone."""
+        good = {name: file for name, file in scans.items() if not (file.fault or file.doubt)}
+        if not good:
+            return scans
+        bad = [file for name, file in scans.items() if name not in good]
+        self.left_out |= {file.path: (file.fault or file.sentence).rstrip(".") for file in bad}
+        return good
 
     def _plainest(self, files: list[NamedFile]) -> list[NamedFile]:
         """Choose among several scans of one modality in one visit: the first run, or the only one with a plain name."""
@@ -296,9 +307,10 @@ class _Visits:
         name = next(iter(self.wanted.values()))
         if all(file.modality is None for file in members):
             others = " while other files do" if self.told else ""
+            numbered = f"{case}_{self.number:04d} or " if self.alone else ""
             return (
-                f"{shown(members[0].path.name)} does not tell its modality{others}: name it {case}_{self.number:04d} or "
-                f"{case}_{name} if it is a {name}, else take it away."
+                f"{shown(members[0].path.name)} does not tell its modality{others}: name it {numbered}{case}_{name} if it "
+                f"is a {name}, else take it away."
             )
         found = ", ".join(f"{shown(file.path.name)} ({file.modality or 'not told'})" for file in members)
         example = f"{case}_{self.number:04d}.nii.gz (or a file with {name} in its name)"
@@ -312,7 +324,7 @@ def case_names(keys: Sequence[_Key]) -> dict[_Key, str]:
     counts = Counter(folded(stem) for _, stem in keys)
     names = {}
     for folder, stem in keys:
-        if stem and counts[folded(stem)] == 1:
+        if stem and counts[folded(stem)] == 1 and not (folder and says_only_a_session(stem)):
             names[folder, stem] = stem
             continue
         parts: list[str] = []
@@ -357,8 +369,14 @@ def _told_apart(cases: Sequence[NiftiCase]) -> list[NiftiCase]:
     return apart
 
 
-def _joined(stem: str, extra: str) -> str:
-    return "_".join(part for part in (stem, extra) if part)
+def _with_extra(key: _Key, extra: str) -> _Key:
+    """The key of one of several cases of a visit; where folders alone name the visit, the last one gets the addition."""
+    folder, stem = key
+    if not extra:
+        return key
+    if stem or not folder:
+        return folder, f"{stem}_{extra}" if stem else extra
+    return folder[:-1], f"{folder[-1]}_{extra}"
 
 
 def _begins(text: str, start: str) -> bool:

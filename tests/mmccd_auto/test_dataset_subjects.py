@@ -18,7 +18,7 @@ SESSIONS = {
     "P2": ["P2_orig", "P2_pre", "P2_post", "P2_pre-op", "P2_followup", "P2_follow_up_2", "P2_year1", "P2_12months"],
     "anna": ["anna_20190102", "anna_2019-01-02", "anna_02.01.2019", "anna_baseline", "followup_anna", "baseline_anna"],
     "OAS1_0001": ["OAS1_0001_MR1", "OAS1_0001_MR2"],
-    "002_S_0295": ["002_S_0295_bl", "002_S_0295_m06"],
+    "002_S_0295": ["002_S_0295_bl", "002_S_0295_m06", "ADNI_002_S_0295_MR_Br_20120517_S150055_I304788"],
     "Patient-001": ["Patient-001_week-000-1", "Patient-001_week-013"],
     "person": ["visit1", "ses-02", "baseline", "2019-01-02"],
 }

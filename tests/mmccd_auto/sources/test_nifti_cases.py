@@ -64,6 +64,33 @@ def test_folders_t1_to_t3_of_scans_without_a_modality_are_no_modalities(tmp_path
     assert any("may be a visit or a modality" in case.error for case in listing.cases)
 
 
+def test_scans_t1_to_t3_of_one_name_are_no_modalities(tmp_path):
+    assert used(imported(tmp_path, ["P1_T1", "P1_T2", "P1_T3", "P2_T1", "P2_T2"]), tmp_path) == {
+        "P2": {"T1": "P2_T1", "T2": "P2_T2"}
+    }
+
+
+@pytest.mark.parametrize("visits", [("time01", "time02"), ("pre", "post"), ("baseline", "fu1")])
+def test_names_that_hold_a_visit_only_get_the_person_from_the_folder(tmp_path, visits):
+    listing = predicted(tmp_path, [f"013/FLAIR_{visit}" for visit in visits])
+    assert {case.name for case in listing.cases} == {f"013_{visit}" for visit in visits}
+    assert {case.subject for case in listing.cases} == {"013"}
+
+
+def test_variants_in_a_folder_are_called_by_it(tmp_path):
+    assert set(used(predicted(tmp_path, ["s1/FLAIR", "s1/rFLAIR"]), tmp_path)) == {"s1", "s1_rflair"}
+
+
+def test_a_doubtful_or_lost_file_costs_itself_only(tmp_path):
+    names = ["sub-1/anat/sub-1_FLAIR", "sub-1/anat/sub-1_T1w", "sub-1/anat/sub-1_acq-FLAIR_T2w", "p_FLAIR", "p_T1"]
+    (tmp_path / "p_T2.nii.gz").symlink_to("nowhere")
+    listing = imported(tmp_path, names)
+    assert {case.name: sorted(case.scans) for case in listing.cases} == {"sub-1": ["FLAIR", "T1"], "p": ["FLAIR", "T1"]}
+    reasons = {item.path.name: item.reason for item in listing.left_out}
+    assert "says FLAIR and T2" in reasons["sub-1_acq-FLAIR_T2w.nii.gz"]
+    assert "a link to a file that is not there" in reasons["p_T2.nii.gz"]
+
+
 def test_modalities_in_folders_of_their_own_are_one_case(tmp_path):
     listing = imported(tmp_path, ["IXI-T1/IXI002-T1", "IXI-T2/IXI002-T2", "IXI-FLAIR/IXI002-FLAIR"])
     assert used(listing, tmp_path) == {"IXI002": {kind: f"IXI-{kind}/IXI002-{kind}" for kind in ("FLAIR", "T1", "T2")}}
