@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile
 
@@ -44,6 +46,16 @@ def input_warnings(
     found += _spacing_warnings(spacing, slice_axis, cases)
     found.append(_volume_warning(float(np.count_nonzero(brain) * np.prod(spacing) / 1000), cases))
     return [sentence for sentence in found if sentence]
+
+
+def zero_warnings(scan: Volume) -> list[str]:
+    """Say in a sentence where a scan's zero is lost; an empty list for others."""
+    if find_true_zero(scan).known:
+        return []
+    return [
+        "the brain lies on both sides of its background or far from it, which no longer says where its signal counts from "
+        "(z-scores inside the brain, say): shading is corrected by a guess, so give the scan before it was standardised"
+    ]
 
 
 def modality_distances(

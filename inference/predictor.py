@@ -18,7 +18,7 @@ from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
-from mmccd_auto.inference.input_check import input_warnings
+from mmccd_auto.inference.input_check import input_warnings, zero_warnings
 from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
@@ -216,15 +216,13 @@ class Predictor(ScanPredictor):
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
         """See :class:`ScanPredictor`."""
+        found = zero_warnings(scan)
         if self.fingerprint is None:
-            return []
+            return found
         turned = to_canonical(scan)
         mask = to_canonical(Volume(brain, scan.geometry)).array
-        return list(
-            input_warnings(
-                turned.array, mask, turned.geometry.spacing, self.plan.slice_axis, self.input_modality, self.fingerprint
-            )
-        )
+        spacing, fingerprint = turned.geometry.spacing, self.fingerprint
+        return found + input_warnings(turned.array, mask, spacing, self.plan.slice_axis, self.input_modality, fingerprint)
 
     def _mean_maps(self, prepared: _Prepared, of_folds: Sequence[SliceMaps]) -> tuple[SliceMaps, dict[str, np.ndarray]]:
         """Maps and scores on the network's grid, averaged over the folds."""

@@ -89,7 +89,7 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
     nothing = np.zeros(array.shape, dtype=bool)
     if not np.isfinite(array).all():
         return BrainMaskReport(nothing, False, "holds values that are not finite: mend or leave out the file.", None)
-    background, tolerance = _background(array)
+    background, tolerance = background_value(array)
     if background is None:
         return BrainMaskReport(
             nothing, True, f"still has the skull (there is no constant background): {SKULL_ADVICE}.", None
@@ -127,8 +127,13 @@ def _cleaned(packed: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     return cleaned
 
 
-def _background(array: np.ndarray) -> tuple[float | None, float]:
-    """The constant value around the brain and the tolerance within which it is constant; None where there is none."""
+def background_value(array: np.ndarray) -> tuple[float | None, float]:
+    """The constant value around the brain and the tolerance within which it is constant; None where there is none.
+
+    Parameters
+    ----------
+    array : [z, y, x], finite
+    """
     faces = np.concatenate([np.take(array, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
     value = float(np.median(faces))
     scale = float(np.abs(np.percentile(array[::2, ::2, ::2], (0.5, 99.5)) - value).max())
@@ -153,11 +158,15 @@ def _foreground(array: np.ndarray, background: float, tolerance: float) -> np.nd
     """Voxels that differ from the background and are no ringing; bool [z, y, x]."""
     below = array < background - tolerance
     above = array > background + tolerance
-    count_below, count_above = np.count_nonzero(below), np.count_nonzero(above)
-    if count_below >= RINGING_FRACTION * (count_below + count_above):
+    if not is_ringing(array[below | above], background):
         return below | above
-    bright = float(np.percentile(array[above], 99)) if count_above else background
+    bright = float(np.percentile(array[above], 99)) if above.any() else background
     return array > background + max(tolerance, RINGING_TOLERANCE * (bright - background))
+
+
+def is_ringing(others: np.ndarray, background: float) -> bool:
+    """Whether so few of the voxels that differ from the background lie below it that they are a resampling's ringing."""
+    return np.count_nonzero(others < background) < RINGING_FRACTION * max(1, len(others))
 
 
 def _too_large(mask: np.ndarray, spacing: tuple[float, float, float]) -> str:

@@ -20,6 +20,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Triple, Volume, read_geometry, read_volume
+from mmccd_auto.imaging.true_zero import without_offset
 from mmccd_auto.orientation import slice_axis_first, to_canonical
 from mmccd_auto.plans import measures
 from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
@@ -221,7 +222,7 @@ def fingerprint_case(
     measured, brains, geometries, canonical, original = {}, {}, {}, None, None
     for modality, file in files.items():
         volume = read_volume(file)
-        turned = to_canonical(volume)
+        turned = without_offset(to_canonical(volume))
         if given is not None and given.shape != turned.array.shape:
             raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
         report = examine_brain(turned.array, turned.geometry.spacing)

@@ -13,6 +13,8 @@ ITERATIONS = (40, 40, 30)
 LEAST_VOXELS = 4
 LEAST_FITTED = 6
 MOST_NOT_POSITIVE = 0.01
+DARK = 0.05
+LEAST_USABLE = 0.5
 
 
 def bias_field(
@@ -24,12 +26,13 @@ def bias_field(
 ) -> np.ndarray:
     """By what a scan is to be divided so that one tissue has one intensity all over the brain.
 
-    Lesions are small against the field's smoothness and hardly move it. Scans that have lost their scale (z-scored ones,
-    with many values that aren't positive) and brains of fewer than four slices get a field of 1.
+    Lesions are small against the field's smoothness and hardly move it. Brains of fewer than four slices, and those that are
+    not positive for the greater part, get a field of 1.
 
     Parameters
     ----------
-    array : [z, y, x], turned to LPS: a scan gives the same field however it is stored
+    array : [z, y, x], no signal is 0 (see :func:`mmccd_auto.imaging.true_zero.without_offset`); turned to LPS: a scan gives
+        the same field however it is stored
     brain : bool [z, y, x], not empty
     spacing : mm along x, y, z
     working_mm : the field is fitted to every n-th voxel, at least so far apart; where the brain is too short along an axis
@@ -40,8 +43,8 @@ def bias_field(
     -------
     float32 [z, y, x], above 0, with a geometric mean of 1 inside the brain; 1 outside the brain's box
     """
-    usable = brain & (array > 0)
-    if np.count_nonzero(usable) < (1 - MOST_NOT_POSITIVE) * np.count_nonzero(brain):
+    usable = _usable(array, brain)
+    if np.count_nonzero(usable) < LEAST_USABLE * np.count_nonzero(brain):
         return np.ones(array.shape, dtype=np.float32)
     box = bounding_box_to_slice(get_bbox_from_mask(usable))
     if min(one.stop - one.start for one in box) < LEAST_VOXELS:
@@ -62,6 +65,18 @@ def bias_field(
     field = np.ones(array.shape, dtype=np.float32)
     field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
     return field
+
+
+def _usable(array: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Choose the voxels that the field is fitted to: positive ones.
+
+    Where many aren't (fluid that FLAIR shows as 0), nearly dark ones are left out as well: interpolation leaves tiny values
+    there, whose logarithms would outweigh all others.
+    """
+    usable = brain & (array > 0)
+    if np.count_nonzero(usable) >= (1 - MOST_NOT_POSITIVE) * np.count_nonzero(brain):
+        return usable
+    return brain & (array > max(0.0, DARK * float(np.median(array[brain]))))
 
 
 def _taken(size: int, brain_size: int, edge: float, working_mm: float) -> slice:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
 from mmccd_auto.preprocessing.registration import Registration, register, resample_onto
 
@@ -85,9 +86,13 @@ def prepare_case(
 
 
 def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
-    """The volume with 0 outside of the brain (a face can be recognised, a brain can't), below 0 where 0 is a tissue's."""
-    lowest = volume.array[brain].min(initial=0)
-    background = 0 if lowest >= 0 else np.floor(lowest) - 1
+    """Put the intensity of no signal outside of the brain (a face can be recognised, a brain can't).
+
+    Where the brain itself goes below it, a value below the brain.
+    """
+    lowest = volume.array[brain].min() if brain.any() else 0
+    zero = find_true_zero(volume).value
+    background = zero if lowest >= zero else np.floor(lowest) - 1
     return Volume(np.where(brain, volume.array, np.asarray(background, dtype=volume.array.dtype)), volume.geometry)
 
 

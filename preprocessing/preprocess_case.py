@@ -10,6 +10,7 @@ import numpy as np
 from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
 from mmccd_auto.orientation import (
     SLICE_AXIS_POSITION,
     from_canonical,
@@ -99,8 +100,9 @@ def preprocess_case(
 ) -> PreprocessedCase:
     """Preprocess one case.
 
-    Each modality is normalised on its own voxels inside its own brain mask, then resampled in plane onto one grid; the slice
-    axis comes first by swapping axes, and slices are neither interpolated nor left out.
+    Each modality's true zero is moved to 0, so that a gain and an offset of the whole scan change nothing. Then it is
+    normalised on its own voxels inside its own brain mask and resampled in plane onto one grid; the slice axis comes first
+    by swapping axes, and slices are neither interpolated nor left out.
 
     Parameters
     ----------
@@ -118,7 +120,9 @@ def preprocess_case(
     modalities = _modalities(case, volumes, plan)
     _check_grids(case, {name: volumes[name] for name in modalities}, label, brain_mask)
     original = volumes[modalities[0]].geometry
-    masks = _brain_masks(case, {name: volumes[name] for name in modalities}, brain_mask)
+    zeros = {name: find_true_zero(volumes[name]) for name in modalities}
+    volumes = {name: without_offset(volumes[name], zero) for name, zero in zeros.items()}
+    masks = _brain_masks(case, volumes, brain_mask)
     native_brain = np.logical_and.reduce(list(masks.values()))
     brain = to_canonical(Volume(native_brain, original))
     grid = target_grid(brain, plan.slice_axis, plan.target_spacing, plan.patch_size, plan.network.divisor)
@@ -129,7 +133,8 @@ def preprocess_case(
     brains = _brains_on_grid(masks, original, grid)
     channels, parameters = [], {}
     for name in modalities:
-        values, parameters[name] = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
+        values, own = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
+        parameters[name] = {"zero": zeros[name].value, **own}
         channels.append(_slices(resample_image(to_canonical(Volume(values, original)), brains[name]), plan.slice_axis))
     anomaly = None
     if label is not None:

@@ -76,6 +76,7 @@ def preprocessing_settings(plan: Plan) -> dict[str, Any]:
         "patch_size": list(plan.patch_size),
         "divisor": plan.network.divisor,
         "normalisation": dict(plan.normalisation),
+        "zero": "taken off",
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.true_zero import without_offset
 from mmccd_auto.preprocessing.brain_extraction.external import DeepBet, HdBet, SynthStrip
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend, BrainExtraction
 from mmccd_auto.preprocessing.brain_extraction.plausibility import implausible, odd
@@ -48,6 +49,8 @@ def extract_brain(volume: Volume, modality: str | None = None, backend: str = AU
     array = np.asarray(volume.array)
     if not np.isfinite(array).all():
         raise MMCCDError(f"{name} holds values that are not finite: mend or leave out the file.")
+    volume = without_offset(Volume(array, volume.geometry))
+    array = volume.array
     report = examine_brain(array, volume.geometry.spacing)
     if report.usable:
         return BrainExtraction(report.mask, STRIPPED, time.perf_counter() - start, odd(report.mask, volume.geometry))

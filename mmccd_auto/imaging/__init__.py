@@ -1,0 +1,1 @@
+"""A volume, where it lies, and what its intensities mean."""
