@@ -44,6 +44,8 @@ setup(
         "highdicom>=0.28",
         "dcm2niix>=1.0.20220715",
         "filelock>=3.30",
+        "pydantic>=2.7",
+        "annotated-types>=0.6",
     ],
     extras_require={
         "dev": [

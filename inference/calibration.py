@@ -6,19 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Len
 
+from mmccd_auto.core.names import FoldName
+from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.exceedance import exceeded_shares, histogram, threshold_for
-from mmccd_auto.inference.healthy_error import SIGNS, HealthyError, Place, fit_healthy_error, place_of, weighted_quantile
+from mmccd_auto.inference.exceedance import EDGES, exceeded_shares, histogram, threshold_for
+from mmccd_auto.inference.healthy_error import (
+    SIGNS,
+    Divisor,
+    HealthyError,
+    Place,
+    fit_healthy_error,
+    place_of,
+    weighted_quantile,
+)
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.scores import SCORES, adjacent_runs, combine, signed_scores
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.plans.plan import ScorePlan, dataclass_from_json
+from mmccd_auto.inference.validation_maps import SliceSource
+from mmccd_auto.plans.plan import ScorePlan
 
 UNIT_RATE = 0.01
 RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -27,6 +38,7 @@ TOP_SHARE = 0.01
 ENOUGH_PEOPLE = 10
 """Fewer healthy people give no percentile, and can't raise the least lesion volume beyond the one below."""
 LARGEST_LEAST_LESION_OF_FEW = 100.0
+REMEDY = "make it again with mmccd_calibrate"
 
 
 @dataclass(frozen=True)
@@ -43,11 +55,11 @@ class HealthySubject:
     """
 
     subject: str
-    slices: int
-    pixels: int
-    histograms: dict[str, tuple[int, ...]]
-    largest_component_mm3: dict[str, float]
-    case_score: float
+    slices: Annotated[int, Ge(1)]
+    pixels: Annotated[int, Ge(1)]
+    histograms: dict[str, Annotated[tuple[Annotated[int, Ge(0)], ...], Len(len(EDGES) + 1, len(EDGES) + 1)]]
+    largest_component_mm3: dict[str, Annotated[float, Ge(0)]]
+    case_score: Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,13 @@ class Calibration:
     limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
     """
 
-    settings: dict[str, Any]
+    settings: JsonObject
     score: ScorePlan
-    source: str
-    weights_sha256: dict[str, str]
+    source: SliceSource
+    weights_sha256: dict[FoldName, str]
     healthy_error: HealthyError
-    units: dict[str, float]
-    subjects: tuple[HealthySubject, ...]
+    units: dict[str, Divisor]
+    subjects: Annotated[tuple[HealthySubject, ...], Len(1)]
     limits: tuple[str, ...] = ()
 
     @property
@@ -129,10 +141,28 @@ def load_calibration(path: Path) -> Calibration | None:
     """
     if not path.is_file():
         return None
-    try:
-        return dataclass_from_json(Calibration, load_json(path), str(path))
-    except MMCCDError as error:
-        raise MMCCDError(f"{str(error).rstrip('.')}: write it anew with mmccd_calibrate.") from error
+    calibration = read_record(Calibration, path, REMEDY)
+    problem = _problem(calibration)
+    if problem is not None:
+        raise MMCCDError(f"{path}: {problem}: {REMEDY}.")
+    return calibration
+
+
+def _problem(calibration: Calibration) -> str | None:
+    """What a calibration lacks, or the first histogram without a pixel; None where it can be used."""
+    lacking = [name for name in SCORES if name not in calibration.units]
+    if lacking:
+        return f"the entry units.{lacking[0]} is missing"
+    for number, subject in enumerate(calibration.subjects):
+        where = f"subjects[{number}]"
+        lacking = [f"histograms.{name}" for name in SCORES if name not in subject.histograms]
+        lacking += [f"largest_component_mm3.{rate:g}" for rate in RATES if f"{rate:g}" not in subject.largest_component_mm3]
+        if lacking:
+            return f"the entry {where}.{lacking[0]} is missing"
+        empty = [name for name in SCORES if not any(subject.histograms[name])]
+        if empty:
+            return f"{where}.histograms.{empty[0]} counts no pixel at all"
+    return None
 
 
 def fit_calibration(

@@ -6,13 +6,28 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Interval
+
+from mmccd_auto.core.names import FoldName
+from mmccd_auto.core.records import read_record
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json, save_json_once
-from mmccd_auto.plans.plan import PLANS_FILE, ConfigurationPlan, Plan, ScorePlan, dataclass_from_json
+from mmccd_auto.files import save_json, save_json_once
+from mmccd_auto.plans.plan import (
+    PLANS_FILE,
+    ConfigurationPlan,
+    Plan,
+    SamplingSteps,
+    ScorePlan,
+    StripsPerPass,
+    StripStride,
+)
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
+Share = Annotated[float, Interval(ge=0, le=1)]
+REMEDY = "choose again with mmccd_find_best_configuration, or remove the file"
 logger = logging.getLogger(__name__)
 
 
@@ -28,12 +43,12 @@ class TriedRung:
     evaluations_per_slice : network evaluations, mean over the healthy slices
     """
 
-    sampling_steps: int
-    strip_stride: int
-    strips_per_pass: int
-    auprc: float
-    by_seed: tuple[float, ...]
-    evaluations_per_slice: float
+    sampling_steps: SamplingSteps
+    strip_stride: StripStride
+    strips_per_pass: StripsPerPass
+    auprc: Share
+    by_seed: tuple[Share, ...]
+    evaluations_per_slice: Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -45,9 +60,9 @@ class PlannedInference:
     sampling_steps, strip_stride, strips_per_pass, score : of the configuration
     """
 
-    sampling_steps: int
-    strip_stride: int
-    strips_per_pass: int
+    sampling_steps: SamplingSteps
+    strip_stride: StripStride
+    strips_per_pass: StripsPerPass
     score: ScorePlan
 
     @classmethod
@@ -74,14 +89,14 @@ class InferenceChoice:
     weights_sha256 : of that fold's checkpoint, where the choice was made at the end of its training
     """
 
-    sampling_steps: int
-    strip_stride: int
+    sampling_steps: SamplingSteps
+    strip_stride: StripStride
     score: ScorePlan
     why: str
-    strips_per_pass: int = 1
+    strips_per_pass: StripsPerPass = 1
     tried: tuple[TriedRung, ...] = ()
     planned: PlannedInference | None = None
-    fold: str = ""
+    fold: FoldName | Literal[""] = ""
     source: str = ""
     weights_sha256: str = ""
 
@@ -110,7 +125,7 @@ def load_choice(model: ModelFolder) -> InferenceChoice | None:
         If inference.json is broken; the message names the entry.
     """
     path = model.path / INFERENCE_FILE
-    return dataclass_from_json(InferenceChoice, load_json(path), str(path)) if path.is_file() else None
+    return read_record(InferenceChoice, path, REMEDY) if path.is_file() else None
 
 
 def chosen_plan(model: ModelFolder) -> Plan:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.core.wording import clauses
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.large_blocks import release_free_blocks
@@ -195,10 +196,10 @@ def finished_record(output: Path, case: str, request: dict[str, Any]) -> dict[st
     if not path.is_file():
         return None
     try:
-        record = load_json(path)
+        record = read_record(JsonObject, path)
     except MMCCDError:
         return None
-    if not isinstance(record, dict) or any(name not in record or record[name] != value for name, value in request.items()):
+    if any(name not in record or record[name] != value for name, value in request.items()):
         return None
     files = record.get("files")
     return record if files and all((output / name).is_file() for name in files) else None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval, Len
 from scipy import ndimage
+
+from mmccd_auto.errors import MMCCDError
 
 SPREAD_QUANTILE = 0.95
 INTENSITY_CLASSES = 12
@@ -15,6 +19,10 @@ PRIOR_PIXELS = 300
 LEAST_SPREAD = 0.05
 LEAST_OWN_ERROR = 0.25
 SIGNS = {"brighter": 1, "darker": -1}
+LIMITS = (1e-6, 1e6)
+"""Of what scores are divided by: beyond them, 32-bit maps would be empty or infinite."""
+Divisor = Annotated[float, Interval(ge=LIMITS[0], le=LIMITS[1])]
+Table = Annotated[tuple[tuple[Divisor, ...], ...], Len(1)]
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,20 @@ class HealthyError:
     usual_median : median over healthy subjects of the median of their errors, each divided by what is usual at its place
     """
 
-    intensity_centres: tuple[float, ...]
-    distance_edges_mm: tuple[float, ...]
-    brighter: tuple[tuple[float, ...], ...]
-    darker: tuple[tuple[float, ...], ...]
-    usual_median: float
+    intensity_centres: Annotated[tuple[Annotated[float, Interval(ge=-1000, le=1000)], ...], Len(1)]
+    distance_edges_mm: tuple[Annotated[float, Interval(gt=0, le=1000)], ...]
+    brighter: Table
+    darker: Table
+    usual_median: Divisor
+
+    def __post_init__(self) -> None:
+        for name in ("intensity_centres", "distance_edges_mm"):
+            if list(getattr(self, name)) != sorted(getattr(self, name)):
+                raise MMCCDError(f"healthy_error.{name} must ascend.")
+        rows, columns = len(self.intensity_centres), len(self.distance_edges_mm) + 1
+        for sign in SIGNS:
+            if len(getattr(self, sign)) != rows or any(len(row) != columns for row in getattr(self, sign)):
+                raise MMCCDError(f"healthy_error.{sign} must have {rows} rows of {columns} numbers, as its classes have.")
 
     def relative(self, signed: np.ndarray, place: Place) -> dict[str, np.ndarray]:
         """How much brighter and darker pixels are than their cycle, divided by the healthy error at such places.

@@ -7,10 +7,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from mmccd_auto.core.records import read_record
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 
 FILE = "timings.json"
+LARGEST_BYTES = 2**20
 CACHE_VARIABLE = "XDG_CACHE_HOME"
 _known: dict[str, str] = {}
 logger = logging.getLogger(__name__)
@@ -43,8 +45,7 @@ def _read() -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = load_json(path)
+        return read_record(dict[str, str], path, largest=LARGEST_BYTES)
     except MMCCDError as error:
-        logger.warning("%s It is written anew.", error)
+        logger.warning("%s It is written again.", error)
         return {}
-    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}

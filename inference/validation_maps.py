@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from annotated_types import Len
 
+from mmccd_auto.core.names import CaseName
+from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path, load_json, save_json
+from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.plans.plan import Plan, dataclass_from_json
-from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_structure
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
+from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -28,6 +32,8 @@ VALIDATION_FOLDER = "validation"
 VALIDATION_FILE = "validation.json"
 HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
 MAX_SLICES = 96
+SliceSource = Literal["healthy validation slices", "healthy training slices"]
+REMEDY = "run mmccd_calibrate again"
 logger = logging.getLogger(__name__)
 
 
@@ -43,10 +49,10 @@ class ValidationRecord:
     cases : case -> subject
     """
 
-    settings: dict[str, Any]
-    source: str
+    settings: JsonObject
+    source: SliceSource
     weights_sha256: str
-    cases: dict[str, str]
+    cases: Annotated[dict[CaseName, str], Len(1)]
 
 
 def make_validation_maps(
@@ -88,7 +94,7 @@ def make_validation_maps(
         )
     chosen = choose_healthy_slices(records, max_slices)
     folder = model.fold(loaded.fold) / VALIDATION_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder, model.fold(loaded.fold))
     for number, (case, indices) in enumerate(chosen.items(), start=1):
         told = f"healthy slices, case {number}/{len(chosen)}"
         maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, told)
@@ -132,7 +138,7 @@ def healthy_maps(
 def load_validation_record(model: ModelFolder, fold: str) -> ValidationRecord | None:
     """validation.json of a fold; None where there is none."""
     path = model.fold(fold) / VALIDATION_FOLDER / VALIDATION_FILE
-    return dataclass_from_json(ValidationRecord, load_json(path), str(path)) if path.is_file() else None
+    return read_record(ValidationRecord, path, REMEDY) if path.is_file() else None
 
 
 def load_validation_maps(model: ModelFolder, fold: str, record: ValidationRecord) -> list[CaseMaps]:
@@ -250,7 +256,7 @@ def _load_splits(preprocessed: Path) -> list[Split]:
         raise MMCCDError(
             f"{path} does not exist: it says which cases each fold held out; copy it from where the model was trained."
         )
-    return check_structure(load_json(path), str(path))
+    return load_splits(path)
 
 
 def _have_healthy(records: Mapping[str, CaseRecord]) -> bool:
@@ -279,6 +285,14 @@ def _read(path: Path, case: str, subject: str) -> CaseMaps:
             )
             indices = tuple(int(index) for index in content["indices"])
             spacing = tuple(float(edge) for edge in content["spacing"])
-            return CaseMaps(case, subject, indices, spacing, maps, content["brain"])
+            brain = content["brain"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise MMCCDError(f"{path} can't be read ({error}): calibrate the fold again with mmccd_calibrate.") from error
+        raise MMCCDError(f"{path} can't be read ({error}): {REMEDY}.") from error
+    arrays = {name: getattr(maps, name) for name in ("squared", "signed", "cycle", "coverage")}
+    wrong = [name for name, array in arrays.items() if array.shape != brain.shape or not np.isfinite(array).all()]
+    if wrong or brain.dtype != bool or brain.ndim != 3 or not brain.any() or len(indices) != len(brain):
+        told = f"{', '.join(wrong)} is of another size or not finite" if wrong else "brain or indices aren't of these slices"
+        raise MMCCDError(f"{path} can't be used ({told}): {REMEDY}.")
+    if len(spacing) != 3 or not all(0 < edge < LARGEST_SPACING_MM for edge in spacing):
+        raise MMCCDError(f"{path} can't be used (its spacing is {spacing}): {REMEDY}.")
+    return CaseMaps(case, subject, indices, spacing, maps, brain)

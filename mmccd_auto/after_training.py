@@ -13,7 +13,7 @@ from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import PlannedInference
@@ -26,7 +26,7 @@ from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.training.fold_folder import plan_differences
-from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models
+from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models, load_best
 
 logger = logging.getLogger(__name__)
 PER_KIND = 4
@@ -192,15 +192,12 @@ def _kept_choices(results: Path, models: Sequence[ModelFolder]) -> dict[str, tup
     if not path.is_file():
         return {}
     try:
-        content = load_json(path)
+        found = load_best(path).models
     except MMCCDError as error:
-        logger.warning("%s It is written anew.", error)
+        logger.warning("%s It is written again.", error)
         return {}
-    found = content.get("models") if isinstance(content, dict) else None
     there = {model.path.resolve().name for model in models}
-    if not isinstance(found, dict):
-        return {}
-    return {modality: tuple(names) for modality, names in found.items() if names and there.issuperset(names)}
+    return {modality: names for modality, names in found.items() if there.issuperset(names)}
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:

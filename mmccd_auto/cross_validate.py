@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -15,13 +14,15 @@ import torch
 from tqdm import tqdm
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.records import dataclass_from_json, read_record
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
 from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.image_io import read_geometry, read_volume, write_volume
+from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.held_out_calibration import held_out_calibration
@@ -29,7 +30,7 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
 from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
-from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits
+from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
@@ -137,7 +138,7 @@ def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
         raise MMCCDError(
             f"{path} does not exist: it says which cases each fold held out; copy it from where the model was trained."
         )
-    return check_splits(load_json(path), {case: dataset.subject(case) for case in dataset.cases()}, str(path))
+    return check_splits(load_splits(path), {case: dataset.subject(case) for case in dataset.cases()}, str(path))
 
 
 def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split], wanted: Sequence[str] | None) -> _HeldOut:
@@ -220,8 +221,7 @@ def _predict_fold(
     calibrations = {} if found.calibration is None else {fold: found.calibration}
     predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
     output = model.fold(fold) / MAPS_FOLDER
-    content = None if found.calibration is None else json.loads(json.dumps(asdict(found.calibration)))
-    _discard_other_maps(output, cases, content, overwrite)
+    _discard_other_maps(output, cases, found.calibration, overwrite)
     rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
     told = FoldPrediction(
         folder=f"{output.parent.name}/{output.name}",
@@ -235,14 +235,19 @@ def _predict_fold(
     return told, [f"fold {fold}: {row.reason}" for row in rows if row.status == FAILED]
 
 
-def _discard_other_maps(output: Path, cases: Sequence[str], calibration: object, overwrite: bool) -> None:
+def _discard_other_maps(output: Path, cases: Sequence[str], calibration: Calibration | None, overwrite: bool) -> None:
     """Remove maps of another calibration, which CASE.json alone doesn't tell apart, and note the one that is used now."""
     path = output / CALIBRATION_FILE
-    if not overwrite and path.is_file() and load_json(path) == calibration:
-        return
+    content = None if calibration is None else asdict(calibration)
+    if not overwrite and path.is_file():
+        try:
+            if read_record(Calibration | None, path) == dataclass_from_json(Calibration | None, content, str(path)):
+                return
+        except MMCCDError as error:
+            logger.warning("%s The maps beside it are made again.", error)
     for case in cases:
         remove_case_files(output, case)
-    save_json(calibration, path)
+    save_json(content, path)
 
 
 def _predict_cases(

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.names import name_problem
+from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.dataset_subjects import complete_subjects
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 
 DATASET_FILE = "dataset.json"
 DEFAULT_FILE_ENDING = ".nii.gz"
@@ -198,9 +199,7 @@ def load_dataset(folder: str | Path) -> Dataset:
     path = folder / DATASET_FILE
     if not path.is_file():
         raise MMCCDError(f"{path} does not exist: write it as documentation/dataset_format.md shows.")
-    content = load_json(path)
-    if not isinstance(content, dict):
-        raise MMCCDError(f"{path} is not a JSON object: it must begin with {{ and hold channel_names.")
+    content = read_record(JsonObject, path)
     return Dataset(
         folder=folder,
         name=folder.resolve().name,
@@ -236,10 +235,10 @@ def _modalities(content: dict[str, Any], path: Path) -> tuple[str, ...]:
         raise MMCCDError(f"{path}: the keys of channel_names must be the numbers from 0 without a gap, as in {example}.")
     names = [channels[str(number)] for number in range(len(channels))]
     for name in names:
-        if not isinstance(name, str) or _MODALITY_NAME.fullmatch(name) is None:
+        if not isinstance(name, str) or _MODALITY_NAME.fullmatch(name) is None or name_problem("modality", name):
             raise MMCCDError(
                 f"{path}: the channel name {name!r} can't be used in folder names: use letters, digits and single _ + . - "
-                "only, beginning with a letter or digit."
+                "only, beginning with a letter or digit, at most 39 bytes."
             )
     for index, name in enumerate(names):
         if name.lower() in (earlier.lower() for earlier in names[:index]):

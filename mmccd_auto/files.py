@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 from mmccd_auto.errors import MMCCDError
 
 TEMPORARY_PREFIX = ".incomplete-"
@@ -84,25 +85,14 @@ def save_json_once(content: Any, path: str | Path) -> bool:
 
 
 def load_json(path: str | Path) -> Any:
-    """Read a JSON file (UTF-8, with or without the byte order mark that Windows editors add).
+    """Read a JSON file whatever it holds; the package itself reads by schema, see :mod:`mmccd_auto.core.records`.
 
     Raises
     ------
     MMCCDError
-        If the file is missing, can't be opened or isn't JSON.
+        If the file is missing, can't be opened or isn't JSON as :func:`mmccd_auto.core.strict_json.parse_json` wants it.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        # A pipe would never end.
-        raise MMCCDError(f"{path} is no regular file: put a JSON file there.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise MMCCDError(f"{path} does not exist.") from error
-    except OSError as error:
-        raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check that it is a readable file.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MMCCDError(f"{path} is not valid JSON ({error}): mend it or make it anew.") from error
+    return parse_json(read_json_bytes(path), str(path))
 
 
 @contextmanager

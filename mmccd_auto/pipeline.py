@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.names import check_fold, check_path_name
+from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.table import comparison_table, method_table
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.choose_steps import choose_steps
@@ -27,9 +28,9 @@ from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
-from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.plans.splits import SPLITS_FILE, check_structure
+from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
@@ -113,6 +114,14 @@ def train(
     """
     if device.type == "cpu":
         keep_large_blocks()
+    for kind, value, option in (
+        ("plans", options.plans_name, "-p"),
+        ("trainer", options.trainer, "-tr"),
+        ("configuration", options.configuration, "-c"),
+    ):
+        if value is not None:
+            check_path_name(kind, value, option)
+    check_fold(fold, "FOLD")
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
     preprocessed = home / options.plans_name
     if not (preprocessed / PLANS_FILE).is_file():
@@ -128,12 +137,12 @@ def train(
         fold,
         preprocessed,
         output,
-        check_structure(load_json(home / SPLITS_FILE), str(home / SPLITS_FILE)),
+        load_splits(home / SPLITS_FILE),
         device=device,
         processes=processes,
         num_epochs=options.num_epochs,
         iterations_per_epoch=options.iterations_per_epoch,
-        dataset_content=load_json(home / DATASET_FILE),
+        dataset_content=read_record(JsonObject, home / DATASET_FILE),
         ranks=ranks,
     )
     if not ranks.leads:
@@ -151,7 +160,7 @@ def train(
     with folder_lock(output, f"the training of fold {fold}"):
         trainer.train(overwrite)
         # Prediction tells by it whether a scan is what the model knows.
-        save_json(load_json(home / FINGERPRINT_FILE), model / FINGERPRINT_FILE)
+        DatasetFingerprint.load(home / FINGERPRINT_FILE).save(model / FINGERPRINT_FILE)
         _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer.cycle_class.masked)
     return output
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.names import check_path_name
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
 from mmccd_auto.errors import MMCCDError
@@ -112,6 +113,8 @@ def make_plan(
     -------
     the plan, and one sentence for each case that could not be measured
     """
+    if planning.plans_name is not None:
+        check_path_name("plans", planning.plans_name, "-overwrite_plans_name")
     home = folders.preprocessed / dataset.name
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
@@ -126,8 +129,9 @@ def make_plan(
         time_budget_minutes=planning.time_budget_minutes,
     )
     plan = planner.plan()
-    if planning.plans_name:
+    if planning.plans_name is not None:
         plan = replace(plan, plans_name=planning.plans_name)
+    check_path_name("plans", plan.plans_name, f"the plans of {planning.planner}")
     path = home / plan.plans_name / PLANS_FILE
     if path.is_file() and not overwrite:
         plan = _obeyed(path, plan)
@@ -168,6 +172,8 @@ def _verify(dataset: Dataset, processes: int) -> None:
 def _obeyed(path: Path, planned: Plan) -> Plan:
     """The plan that is there already, with a word on what would be planned otherwise now."""
     plan = Plan.load(path)
+    if plan.plans_name != path.parent.name:
+        raise MMCCDError(f"{path}: plans_name is {plan.plans_name}: give {path.parent.name}, the name of its folder.")
     left_out = {"cost", "why", "dataset_name", "plans_name"}
     differing = [
         entry.name

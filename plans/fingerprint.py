@@ -4,114 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
+from annotated_types import Len
 
 from mmccd_auto.brain_mask import examine_brain
+from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
+from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
 from mmccd_auto.datasets import Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Triple, Volume, read_geometry, read_volume
 from mmccd_auto.imaging.true_zero import without_offset
 from mmccd_auto.orientation import slice_axis_first, to_canonical
 from mmccd_auto.plans import measures
-from mmccd_auto.plans.plan import SLICE_AXES, dataclass_from_json
+from mmccd_auto.plans.case_fingerprint import IN_PLANE_XYZ, CaseFingerprint, ModalityFingerprint, SlicesFingerprint
+from mmccd_auto.plans.plan import SLICE_AXES
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CASES_FOLDER = "dataset_fingerprint"
 VERSION = 3
-IN_PLANE_XYZ = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
+REMEDY = "measure again with mmccd_plan_and_preprocess --overwrite, or copy the file again"
 
 
-@dataclass(frozen=True)
-class ModalityFingerprint:
-    """One modality of one case, inside its brain.
-
-    Attributes
-    ----------
-    percentiles : intensity by percentile ("0.5", "2", ... "99.5")
-    mean, standard_deviation : intensity
-    noise_sigma : intensity units, see :func:`measures.noise_sigma`
-    correlation_length : mm along z, y, x (LPS), see :func:`measures.correlation_length`
-    depth_profile : mean intensity from the brain's rim to its depth, see :func:`measures.depth_profile`
-    skull : "stripped", or "present" where the mask was given
-    """
-
-    percentiles: dict[str, float]
-    mean: float
-    standard_deviation: float
-    noise_sigma: float
-    correlation_length: Triple
-    depth_profile: tuple[float, ...]
-    skull: str
-
-
-@dataclass(frozen=True)
-class SlicesFingerprint:
-    """The slices of one case across one axis.
-
-    Attributes
-    ----------
-    with_brain : slices in which there is brain
-    healthy : of these the ones that may be trained on, see :func:`measures.healthy_slices`
-    mean_section : mm (rows, columns), mean extent of the brain in a slice
-    """
-
-    with_brain: int
-    healthy: int
-    mean_section: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class CaseFingerprint:
-    """One case.
-
-    Attributes
-    ----------
-    subject : whose scan it is
-    orientation : three letters, where the axes of the (first modality's) file point to
-    size, spacing : voxels and mm along x, y, z after turning to LPS
-    slice_axis : "axial", "coronal" or "sagittal", see :func:`measures.coarsest_axis`
-    brain_box : mm along z, y, x (LPS); of the voxels where every modality has brain
-    brain_volume : ml
-    mask_given : a brain mask file was given
-    one_grid : all modalities lie on one grid
-    brain_overlap : smallest Dice between two modalities' brains; None for one modality or several grids
-    slices : per slice axis
-    modalities : those that the case has
-    """
-
-    subject: str
-    orientation: str
-    size: tuple[int, int, int]
-    spacing: Triple
-    slice_axis: str
-    brain_box: Triple
-    brain_volume: float
-    mask_given: bool
-    one_grid: bool
-    brain_overlap: float | None
-    slices: dict[str, SlicesFingerprint]
-    modalities: dict[str, ModalityFingerprint]
-
-    def in_plane(self, slice_axis: str) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Spacing and brain box (mm), each (rows, columns) of slices cut across ``slice_axis``."""
-        rows, columns = IN_PLANE_XYZ[slice_axis]
-        box = self.brain_box[::-1]
-        return (self.spacing[rows], self.spacing[columns]), (box[rows], box[columns])
-
-    def correlation_length(self, modality: str, slice_axis: str) -> float:
-        """Mean correlation length (mm) of a modality along the rows and columns of a slice."""
-        length = self.modalities[modality].correlation_length[::-1]
-        return float(np.mean([length[axis] for axis in IN_PLANE_XYZ[slice_axis]]))
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,11 +52,11 @@ class DatasetFingerprint:
     summary : medians and ranges over the cases, for people; see :func:`summarise`
     """
 
-    dataset: str
-    modalities: tuple[str, ...]
-    cases: dict[str, CaseFingerprint]
+    dataset: DatasetName
+    modalities: Annotated[tuple[ModalityName, ...], Len(1)]
+    cases: dict[CaseName, CaseFingerprint]
     failed: dict[str, str]
-    summary: dict[str, Any]
+    summary: JsonObject
 
     @classmethod
     def of_cases(
@@ -151,7 +76,7 @@ class DatasetFingerprint:
     @classmethod
     def load(cls, path: str | Path) -> DatasetFingerprint:
         """Read dataset_fingerprint.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
-        return dataclass_from_json(cls, load_json(path), str(path))
+        return read_record(cls, path, REMEDY)
 
 
 def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, overwrite: bool = False) -> DatasetFingerprint:
@@ -333,9 +258,12 @@ def _measure_or_load(
         "files": [_file_state(file) for file in inputs],
     }
     if record.exists() and not overwrite:
-        content = load_json(record)
-        if isinstance(content, dict) and content.get("made_from") == key:
-            return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
+        try:
+            content = read_record(JsonObject, record)
+            if content.get("made_from") == key:
+                return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
+        except MMCCDError as error:
+            logger.warning("%s The case is measured again.", error)
     fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file)
     save_json({"made_from": key, "fingerprint": dataclasses.asdict(fingerprint)}, record)
     return fingerprint

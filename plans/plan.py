@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Interval, Len
+
+from mmccd_auto.core.names import ConfigurationName, DatasetName, ModalityName, PlansName
+from mmccd_auto.core.records import dataclass_from_json, read_record
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 
 PLANS_FILE = "plans.json"
 SLICE_AXES = ("axial", "coronal", "sagittal")
+LARGEST_EDGE = 1024
+LARGEST_BATCH = 4096
+MOST_CHANNELS = 4096
+MOST_EPOCHS = 1_000_000
+MOST_ITERATIONS = 1_000_000
+MOST_TIMESTEPS = 10_000
+LARGEST_STRIPS_PER_PASS = 16
+SPACING_LIMITS_MM = (0.05, 50.0)
+
+
+SliceAxis = Literal["axial", "coronal", "sagittal"]
+Edge = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
+SamplingSteps = Annotated[int, Interval(ge=1, le=MOST_TIMESTEPS)]
+StripStride = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
+StripsPerPass = Annotated[int, Interval(ge=0, le=LARGEST_STRIPS_PER_PASS)]
 
 
 @dataclass(frozen=True)
@@ -30,12 +47,12 @@ class NetworkPlan:
     norm_groups : groups of the group norm
     """
 
-    base_channels: int = 32
-    channel_multipliers: tuple[int, ...] = (1, 1, 2, 3, 4)
-    residual_blocks: int = 2
-    attention_edges: tuple[int, ...] = (32, 16, 8)
-    dropout: float = 0.1
-    norm_groups: int = 16
+    base_channels: Annotated[int, Interval(ge=1, le=1024)] = 32
+    channel_multipliers: Annotated[tuple[Annotated[int, Interval(ge=1, le=64)], ...], Len(1, 8)] = (1, 1, 2, 3, 4)
+    residual_blocks: Annotated[int, Interval(ge=1, le=16)] = 2
+    attention_edges: Annotated[tuple[Annotated[int, Interval(ge=1, le=LARGEST_EDGE)], ...], Len(0, 16)] = (32, 16, 8)
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    norm_groups: Annotated[int, Interval(ge=1, le=1024)] = 16
 
     @property
     def divisor(self) -> int:
@@ -47,9 +64,9 @@ class NetworkPlan:
 class DiffusionPlan:
     """The forward model's noise schedule: T timesteps, betas linear between the ends given for T = 1000."""
 
-    timesteps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    timesteps: Annotated[int, Interval(ge=1, le=MOST_TIMESTEPS)] = 1000
+    beta_start: Annotated[float, Interval(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Interval(gt=0, lt=1)] = 0.02
 
 
 @dataclass(frozen=True)
@@ -66,13 +83,13 @@ class TrainingPlan:
     seed : all randomness comes from it
     """
 
-    batch_size: int = 32
-    iterations_per_epoch: int = 250
-    num_epochs: int = 400
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    ema_decay: float = 0.9999
-    gradient_clip: float = 1.0
+    batch_size: Annotated[int, Interval(ge=1, le=LARGEST_BATCH)] = 32
+    iterations_per_epoch: Annotated[int, Interval(ge=1, le=MOST_ITERATIONS)] = 250
+    num_epochs: Annotated[int, Interval(ge=1, le=MOST_EPOCHS)] = 400
+    learning_rate: Annotated[float, Interval(gt=0, le=1)] = 1e-4
+    weight_decay: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.9999
+    gradient_clip: Annotated[float, Interval(gt=0, le=1e9)] = 1.0
     seed: int = 0
 
 
@@ -87,9 +104,9 @@ class ScorePlan:
     smoothing_mm : standard deviation of the Gaussian, in 3D
     """
 
-    lesion_sign: str = "brighter"
-    other_weight: float = 0.5
-    smoothing_mm: float = 3.0
+    lesion_sign: Literal["brighter", "darker"] = "brighter"
+    other_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    smoothing_mm: Annotated[float, Interval(ge=0, le=50)] = 3.0
 
 
 @dataclass(frozen=True)
@@ -106,12 +123,12 @@ class ConfigurationPlan:
     strips_per_pass : strips that are hidden together at most; 0 hides nothing
     """
 
-    input_modality: str
-    translation_modality: str
-    sampling_steps: int
-    strip_stride: int
+    input_modality: ModalityName
+    translation_modality: ModalityName
+    sampling_steps: SamplingSteps
+    strip_stride: StripStride
     score: ScorePlan = ScorePlan()
-    strips_per_pass: int = 1
+    strips_per_pass: StripsPerPass = 1
 
 
 @dataclass(frozen=True)
@@ -127,10 +144,10 @@ class CostPlan:
     device : in words
     """
 
-    slices: int
-    strips_per_slice: float
-    network_evaluations_per_case: int
-    seconds_per_case: float | None
+    slices: Annotated[int, Ge(0)]
+    strips_per_slice: Annotated[float, Ge(0)]
+    network_evaluations_per_case: Annotated[int, Ge(0)]
+    seconds_per_case: Annotated[float, Ge(0)] | None
     device: str
 
 
@@ -153,20 +170,20 @@ class Plan:
     why : for each planned value one line with the figures that led to it; keys are dotted paths ("training.batch_size")
     """
 
-    plans_name: str
-    dataset_name: str
+    plans_name: PlansName
+    dataset_name: DatasetName
     planner: str
-    modalities: tuple[str, ...]
-    slice_axis: str
-    target_spacing: float
-    patch_size: tuple[int, int]
+    modalities: Annotated[tuple[ModalityName, ...], Len(1, 64)]
+    slice_axis: SliceAxis
+    target_spacing: Annotated[float, Interval(ge=SPACING_LIMITS_MM[0], le=SPACING_LIMITS_MM[1])]
+    patch_size: tuple[Edge, Edge]
     normalisation: dict[str, str]
-    strip_width: int
+    strip_width: Edge
     network: NetworkPlan
     diffusion: DiffusionPlan
     training: TrainingPlan
-    default_configuration: str
-    configurations: dict[str, ConfigurationPlan]
+    default_configuration: ConfigurationName
+    configurations: Annotated[dict[ConfigurationName, ConfigurationPlan], Len(1)]
     cost: dict[str, CostPlan]
     why: dict[str, str] = field(default_factory=dict)
 
@@ -205,66 +222,7 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         """Read plans.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
-        return cls.from_json(load_json(path), str(path))
-
-
-def dataclass_from_json(kind: type, content: Any, source: str) -> Any:
-    """Build a (nested) dataclass from JSON content.
-
-    Parameters
-    ----------
-    kind : a dataclass whose fields are plain values, tuples, dicts, optionals or dataclasses
-    content : what JSON held
-    source : file name for errors
-
-    Raises
-    ------
-    MMCCDError
-        If an entry is missing, unknown or of the wrong type.
-    """
-    if not isinstance(content, dict):
-        raise MMCCDError(f"{source}: expected an object with the entries of {kind.__name__}.")
-    fields = {item.name: item for item in dataclasses.fields(kind)}
-    unknown = sorted(set(content) - set(fields))
-    if unknown:
-        raise MMCCDError(f"{source}: unknown entry {', '.join(unknown)}; known are {', '.join(fields)}.")
-    required = {
-        name
-        for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(content))
-    if missing:
-        raise MMCCDError(f"{source}: the entry {', '.join(missing)} is missing.")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _convert(hints[name], value, f"{source}: {name}") for name, value in content.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return dataclass_from_json(hint, value, where)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(item for item in arguments if item is not type(None)), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise MMCCDError(f"{where} must be a list.")
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], item, where) for item in value)
-        if len(arguments) != len(value):
-            raise MMCCDError(f"{where} must have {len(arguments)} values.")
-        return tuple(_convert(item, one, where) for item, one in zip(arguments, value, strict=True))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise MMCCDError(f"{where} must be an object.")
-        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str, bool) and type(value) is not hint:
-        raise MMCCDError(f"{where} must be of type {hint.__name__}, found {value!r}.")
-    return value
+        return read_record(cls, path)
 
 
 def _problems(plan: Plan) -> list[str]:
@@ -272,12 +230,21 @@ def _problems(plan: Plan) -> list[str]:
     found = []
     if plan.slice_axis not in SLICE_AXES:
         found.append(f"slice_axis {plan.slice_axis} is none of {', '.join(SLICE_AXES)}")
-    if any(edge <= 0 or edge % plan.network.divisor for edge in plan.patch_size):
-        found.append(f"patch_size {list(plan.patch_size)} must be multiples of {plan.network.divisor}")
+    network = plan.network
+    if any(edge <= 0 or edge % network.divisor for edge in plan.patch_size):
+        found.append(f"patch_size {list(plan.patch_size)} must be multiples of {network.divisor}")
+    if network.base_channels % 2:
+        found.append(f"network.base_channels {network.base_channels} must be even")
+    if network.base_channels * max(network.channel_multipliers, default=1) > MOST_CHANNELS:
+        found.append(f"network.base_channels times the largest of channel_multipliers must be at most {MOST_CHANNELS}")
     if plan.target_spacing <= 0:
         found.append(f"target_spacing {plan.target_spacing} must be above 0 mm")
     if plan.strip_width < 1:
         found.append(f"strip_width {plan.strip_width} must be at least 1 px")
+    if plan.strip_width > max(plan.patch_size):
+        found.append(
+            f"strip_width {plan.strip_width} must be at most {max(plan.patch_size)} px, the longer edge of patch_size"
+        )
     missing = sorted(set(plan.modalities) - set(plan.normalisation))
     if missing:
         found.append(f"normalisation lacks {', '.join(missing)}")

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Len
 
+from mmccd_auto.core.names import ALL_FOLDS, CaseName, is_fold
+from mmccd_auto.core.records import read_content
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 
 SPLITS_FILE = "splits_final.json"
+MOST_FOLDS = 1000
 Split = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _SplitEntry:
+    """One fold in splits_final.json."""
+
+    train: tuple[CaseName, ...]
+    val: tuple[CaseName, ...]
+
+
+def load_splits(path: str | Path) -> list[Split]:
+    """Read splits_final.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
+    return read_content(Annotated[tuple[_SplitEntry, ...], Len(0, MOST_FOLDS)], path)
 
 
 def make_splits(subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) -> list[Split]:
@@ -44,15 +63,15 @@ def make_splits(subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) 
     return splits
 
 
-def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> list[Split]:
+def check_splits(splits: Sequence[Split], subjects: Mapping[str, str], source: str) -> list[Split]:
     """Return splits that a person may have edited, if they can be used.
 
     Raises
     ------
     MMCCDError
-        Naming ``source`` and the fold: wrong structure, unknown cases, an empty side, or a case or subject on both sides.
+        Naming ``source`` and the fold: unknown cases, an empty side, or a case or subject on both sides.
     """
-    for fold, split in enumerate(check_structure(splits, source)):
+    for fold, split in enumerate(splits):
         unknown = sorted({str(case) for side in split.values() for case in side} - set(subjects))
         if unknown:
             raise MMCCDError(f"{source}, fold {fold}: unknown case {', '.join(unknown)}; remove it, or delete the file.")
@@ -64,17 +83,7 @@ def check_splits(splits: object, subjects: Mapping[str, str], source: str) -> li
                 f"{source}, fold {fold}: {', '.join(sorted(both))} is in train and in val; all cases of one subject must be "
                 "on one side: delete the file to have it made again, or correct subjects in dataset.json."
             )
-    return splits
-
-
-def check_structure(splits: object, source: str) -> list[Split]:
-    """Return splits that have one ``{"train": [...], "val": [...]}`` per fold; else raise :class:`MMCCDError`."""
-    if not isinstance(splits, list) or not all(
-        isinstance(split, dict) and set(split) == {"train", "val"} and all(isinstance(side, list) for side in split.values())
-        for split in splits
-    ):
-        raise MMCCDError(f'{source} must be a list with one {{"train": [...], "val": [...]}} per fold.')
-    return splits
+    return list(splits)
 
 
 def write_or_load_splits(path: str | Path, subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) -> list[Split]:
@@ -84,7 +93,7 @@ def write_or_load_splits(path: str | Path, subjects: Mapping[str, str], folds: i
     """
     path = Path(path)
     if path.exists():
-        return check_splits(load_json(path), subjects, str(path))
+        return check_splits(load_splits(path), subjects, str(path))
     splits = make_splits(subjects, folds, seed)
     save_json(splits, path)
     return splits
@@ -104,10 +113,10 @@ def cases_of_fold(splits: Sequence[Split], cases: Sequence[str], fold: int | str
     MMCCDError
         If there is no such fold.
     """
-    if str(fold) == "all":
+    if str(fold) == ALL_FOLDS:
         return {"train": sorted(cases), "val": sorted(cases)}
     if not splits:
         raise MMCCDError(f"fold {fold} can't be trained: the dataset has one subject only, so use the fold `all`.")
-    if not str(fold).isdecimal() or int(fold) >= len(splits):
+    if not is_fold(str(fold)) or int(fold) >= len(splits):
         raise MMCCDError(f"there is no fold {fold}: choose one of 0..{len(splits) - 1} or `all`.")
     return splits[int(fold)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.brain_mask import find_brain
+from mmccd_auto.core.records import dataclass_from_json
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
@@ -18,7 +19,7 @@ from mmccd_auto.orientation import (
     slice_axis_first,
     to_canonical,
 )
-from mmccd_auto.plans.plan import Plan, dataclass_from_json
+from mmccd_auto.plans.plan import Plan, SliceAxis
 from mmccd_auto.preprocessing.bias_field import bias_field
 from mmccd_auto.preprocessing.normalisation import WITHOUT_BIAS_FIELD, normalise
 from mmccd_auto.preprocessing.resampling import (
@@ -32,6 +33,7 @@ from mmccd_auto.preprocessing.resampling import (
 )
 
 LEAST_OVERLAP = 0.9
+LARGEST_SPACING_MM = 1000.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,16 @@ class CaseGeometry:
 
     original: Geometry
     canonical: Geometry
-    slice_axis: str
+    slice_axis: SliceAxis
     grid: Geometry
+
+    def __post_init__(self) -> None:
+        for name in ("original", "canonical", "grid"):
+            geometry = getattr(self, name)
+            if min(geometry.size) < 1 or not all(0 < edge < LARGEST_SPACING_MM for edge in geometry.spacing):
+                raise MMCCDError(f"geometry.{name} has a size or spacing that can't be: preprocess the case again.")
+            if len(geometry.direction) != len(geometry.size) ** 2:
+                raise MMCCDError(f"geometry.{name}.direction has {len(geometry.direction)} numbers instead of 9.")
 
     @property
     def slice_spacing(self) -> tuple[float, float, float]:

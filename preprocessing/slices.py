@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Len
 
+from mmccd_auto.core.names import CaseName, ModalityName, check_path_name
+from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX, load_json, save_json
+from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.measures import healthy_slices
-from mmccd_auto.plans.plan import dataclass_from_json
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 
 # zlib's first level: less time than numpy's sixth, for 2 % more bytes.
 COMPRESSION = 1
+REMEDY = "run mmccd_plan_and_preprocess with --overwrite, which makes it again"
 FORMAT_VERSION = 4
 """Of how slices are made; raised whenever the same scan gives others, so that they are made anew."""
 
@@ -39,9 +43,9 @@ class SliceRecord:
     """
 
     file: str
-    index: int
-    brain_pixels: int
-    anomaly_pixels: int
+    index: Annotated[int, Ge(0)]
+    brain_pixels: Annotated[int, Ge(0)]
+    anomaly_pixels: Annotated[int, Ge(0)]
     healthy: bool
 
 
@@ -61,20 +65,30 @@ class CaseRecord:
     sources : size in bytes and time of modification (ns) of each raw file
     """
 
-    case: str
+    case: CaseName
     subject: str
-    modalities: tuple[str, ...]
+    modalities: Annotated[tuple[ModalityName, ...], Len(1)]
     labelled: bool
     slices: tuple[SliceRecord, ...]
     geometry: CaseGeometry
     normalisation: dict[str, dict[str, float]]
-    settings: dict[str, Any]
+    settings: JsonObject
     sources: dict[str, tuple[int, int]]
+
+    def __post_init__(self) -> None:
+        for item in self.slices:
+            if item.file != _slice_file(self.case, item.index):
+                raise MMCCDError(
+                    f"slices: the file of slice {item.index} is {item.file!r}, not {_slice_file(self.case, item.index)}."
+                )
 
     @classmethod
     def load(cls, path: str | Path) -> CaseRecord:
         """Read CASE.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
-        return dataclass_from_json(cls, load_json(path), str(path))
+        record = read_record(cls, path, REMEDY)
+        if record.case != Path(path).stem:
+            raise MMCCDError(f"{path}: the case is {record.case}, which is not the file's name: {REMEDY}.")
+        return record
 
     def save(self, path: str | Path) -> None:
         """Write CASE.json."""
@@ -110,7 +124,7 @@ def write_case(
         If the disk is full or the folder can't be written to.
     """
     folder = Path(folder)
-    case = preprocessed.case
+    case = check_path_name("case", preprocessed.case, str(folder))
     final, temporary = folder / case, folder / f"{TEMPORARY_PREFIX}{case}"
     record = CaseRecord(
         case=case,
@@ -134,7 +148,8 @@ def write_case(
             f"{final} could not be written ({error.strerror or error}): free some disk space or choose another folder."
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(MMCCDError):
+            remove_folder(temporary, folder)
     record.save(case_record_path(folder, case))
     return record
 
@@ -148,11 +163,11 @@ def remove_case(folder: str | Path, case: str) -> None:
         If the folder can't be written to.
     """
     folder = Path(folder)
+    check_path_name("case", case, str(folder))
     try:
         case_record_path(folder, case).unlink(missing_ok=True)
         for left in (folder / case, folder / f"{TEMPORARY_PREFIX}{case}"):
-            if left.exists():
-                shutil.rmtree(left)
+            remove_folder(left, folder)
         for left in folder.glob(f"{TEMPORARY_PREFIX}*-{glob.escape(case)}.json"):
             left.unlink(missing_ok=True)
     except OSError as error:
@@ -221,6 +236,10 @@ def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
     return records
 
 
+def _slice_file(case: str, index: int) -> str:
+    return f"{case}/slice_{index:04d}.npz"
+
+
 def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
     brain_pixels = np.count_nonzero(preprocessed.brain, axis=(1, 2))
     if preprocessed.anomaly is None:
@@ -230,7 +249,7 @@ def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
     healthy = healthy_slices(brain_pixels, anomaly_pixels)
     return tuple(
         SliceRecord(
-            file=f"{preprocessed.case}/slice_{index:04d}.npz",
+            file=_slice_file(preprocessed.case, index),
             index=int(index),
             brain_pixels=int(brain_pixels[index]),
             anomaly_pixels=int(anomaly_pixels[index]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.records import JsonObject, dataclass_from_json
+from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 from mmccd_auto.core.temporary_space import check_room, describe_full, is_full
 from mmccd_auto.dicom.converter_files import UNCOMPRESSED, put_files, syntax_name
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
@@ -233,8 +234,7 @@ def _completed(facts: SequenceFacts, path: Path) -> SequenceFacts:
 
 def _side_file(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return dataclass_from_json(JsonObject, parse_json(read_json_bytes(path), str(path), errors="replace"), str(path))
+    except MMCCDError:
         # The file is a convenience: everything needed stands in the headers.
         return {}
-    return content if isinstance(content, dict) else {}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.core.temporary_space import is_full
 from mmccd_auto.errors import MMCCDError
 
@@ -79,7 +80,8 @@ def gather_files(source: Path, workspace: Path) -> Gathered:
             gathered.files += _unpack(archive, folder, gathered.ignored)
         except _Refused as reason:
             gathered.problems.append(f"{name} {reason}.")
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(MMCCDError):
+                remove_folder(folder, workspace)
     return gathered
 
 

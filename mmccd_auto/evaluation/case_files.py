@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
+from annotated_types import Len
+
+from mmccd_auto.core.records import OTHERS_ALLOWED, read_record
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl")
 ANOMALY_ENDING = "_anomaly.nii.gz"
 MASK_ENDING = "_mask.nii.gz"
 SCAN_ENDING = "_scan.nii.gz"
 BRAIN_ENDING = "_brain.nii.gz"
+
+
+@dataclass(frozen=True)
+class _PredictionRecord:
+    """What an evaluation needs of CASE.json."""
+
+    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    input_file: Annotated[str, Len(1)] | None
+    input_modality: Annotated[str, Len(1)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ def _case_files(case: str, label: Path, prediction: Path, images: Path | None, b
     if not anomaly.is_file():
         raise MMCCDError(f"{case} has a reference ({label}) but no prediction ({anomaly}): predict it first.")
     record_file = prediction / f"{case}.json"
-    record = load_json(record_file)
+    record = read_record(_PredictionRecord, record_file, "predict the case again with mmccd_predict")
     mask = prediction / f"{case}{MASK_ENDING}"
     return CaseFiles(
         case=case,
@@ -126,7 +137,7 @@ def _case_files(case: str, label: Path, prediction: Path, images: Path | None, b
         anomaly=anomaly,
         mask=mask if mask.is_file() else None,
         image=_find_image(case, record, record_file, images),
-        modality=str(_entry(record, "input_modality", record_file)),
+        modality=record.input_modality,
         brain_mask=_find_brain_mask(case, record_file, brain_masks),
     )
 
@@ -138,11 +149,13 @@ def _beside(reference: Path) -> Path | None:
     return images if images != folder and images.is_dir() else None
 
 
-def _find_image(case: str, record: Any, record_file: Path, images: Path | None) -> Path:
+def _find_image(case: str, record: _PredictionRecord, record_file: Path, images: Path | None) -> Path:
     scan = record_file.parent / f"{case}{SCAN_ENDING}"
-    if scan.is_file() and isinstance(record, dict) and record.get("input_file", "") is None:
-        return scan
-    named = Path(str(_entry(record, "input_file", record_file)))
+    if record.input_file is None:
+        if scan.is_file():
+            return scan
+        raise MMCCDError(f"{scan}, the scan of {case}, does not exist: predict the case again with mmccd_predict.")
+    named = Path(record.input_file)
     found = _first_file([*_places(named, images), named, record_file.parent / named])
     if found is None:
         place = named if images is None else f"{named} (looked for in {images})"
@@ -169,12 +182,6 @@ def _places(named: Path, folder: Path | None) -> list[Path]:
 
 def _first_file(candidates: list[Path]) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _entry(record: Any, name: str, record_file: Path) -> Any:
-    if not isinstance(record, dict) or not record.get(name):
-        raise MMCCDError(f"{record_file} has no entry {name!r}: it was not written by mmccd_predict; predict the case anew.")
-    return record[name]
 
 
 def _volumes(folder: Path) -> dict[str, Path]:

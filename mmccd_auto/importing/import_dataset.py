@@ -8,16 +8,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Len
 
+from mmccd_auto.core.names import ModalityName
+from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.files import save_json
 from mmccd_auto.image_io import write_volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
@@ -58,6 +61,17 @@ class ImportOptions:
     link_file: str | None = None
     keep_head: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _KeptRecord:
+    """What is read of import/CASE.json when an import goes on."""
+
+    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    modalities: Annotated[tuple[ModalityName, ...], Len(1)]
+    left_out: dict[str, str]
+    files: Annotated[tuple[str, ...], Len(1)]
+    made_from: JsonObject
 
 
 @dataclass(frozen=True)
@@ -143,9 +157,12 @@ def import_case(
         "keep_head": options.keep_head,
     }
     if record_file.is_file() and not options.overwrite:
-        existing = load_json(record_file)
-        if existing.get("made_from") == made_from and all((dataset / name).is_file() for name in existing["files"]):
-            return existing
+        try:
+            existing = read_content(_KeptRecord, record_file)
+            if existing["made_from"] == made_from and all((dataset / name).is_file() for name in existing["files"]):
+                return existing
+        except MMCCDError as error:
+            logger.warning("%s The case is imported again.", error)
     record_file.unlink(missing_ok=True)
     if len(source.scans) < 2:
         raise MMCCDError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
@@ -20,6 +21,7 @@ from mmccd_auto.training.checkpoint import (
     CHECKPOINT_FINAL,
     CHECKPOINT_LATEST,
     Checkpoint,
+    check_can_continue,
     load_checkpoint,
 )
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
@@ -98,11 +100,7 @@ def find_earlier_training(output: Path, expected: Checkpoint) -> EarlierTraining
     if latest.is_file():
         found = load_checkpoint(latest)
         check_same_training(found, expected, latest)
-        if not found.optimizer:
-            raise MMCCDError(
-                f"{latest} lacks the optimiser's state, so it can't be continued: it is the file of a finished training; "
-                f"name it {CHECKPOINT_FINAL} to keep that, or start over with --overwrite."
-            )
+        check_can_continue(found, latest)
         _check_not_shorter(found.epoch, wanted, latest)
         return EarlierTraining(found.epoch, found)
     if finished:
@@ -224,7 +222,7 @@ def remove_unfinished_files(output: Path) -> None:
         (output / OUTGOING).rename(output / PREVIOUS_FOLDER)
     for left in output.glob(f"{TEMPORARY_PREFIX}*"):
         if left.is_dir():
-            shutil.rmtree(left)
+            remove_folder(left, output)
         else:
             left.unlink()
 
@@ -265,8 +263,7 @@ def _keep_as_previous(output: Path) -> None:
     """Put copies of a finished training into ``previous``, which a kill leaves as it was or complete."""
     incoming, outgoing, previous = output / INCOMING, output / OUTGOING, output / PREVIOUS_FOLDER
     for left in (incoming, outgoing):
-        if left.exists():
-            shutil.rmtree(left)
+        remove_folder(left, output)
     incoming.mkdir()
     for name in KEPT_FILES:
         if (output / name).is_file():
@@ -274,8 +271,7 @@ def _keep_as_previous(output: Path) -> None:
     if previous.exists():
         previous.rename(outgoing)
     incoming.rename(previous)
-    if outgoing.exists():
-        shutil.rmtree(outgoing)
+    remove_folder(outgoing, output)
 
 
 def _copy(file: Path, target: Path) -> None:

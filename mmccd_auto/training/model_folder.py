@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
+from annotated_types import Len
+
+from mmccd_auto.core.names import SEPARATOR, ModalityName, ModelName, is_fold, name_problem
+from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_record
 from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint
 
-SEPARATOR = "__"
 BEST_FILE = "best_configuration.json"
 FOLD_PREFIX = "fold_"
 
@@ -26,7 +28,8 @@ def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
 
 def _is_model_name(name: str) -> bool:
     parts = name.split(SEPARATOR)
-    return len(parts) == 3 and all(parts)
+    kinds = ("trainer", "plans", "configuration")
+    return len(parts) == 3 and not any(name_problem(*pair) for pair in zip(kinds, parts, strict=True))
 
 
 def fold_folder(model_folder: Path, fold: int | str) -> Path:
@@ -96,11 +99,13 @@ class ModelFolder:
     @cached_property
     def dataset(self) -> dict[str, Any]:
         """Content of dataset.json."""
-        return load_json(self.path / DATASET_FILE)
+        return read_record(JsonObject, self.path / DATASET_FILE)
 
     def folds(self) -> list[str]:
         """The folds whose training is finished: "0" .. "4", "all"."""
-        return sorted(file.parent.name[len(FOLD_PREFIX) :] for file in self.path.glob(f"{FOLD_PREFIX}*/{CHECKPOINT_FINAL}"))
+        found = (file.parent.name[len(FOLD_PREFIX) :] for file in self.path.glob(f"{FOLD_PREFIX}*/{CHECKPOINT_FINAL}"))
+        # A copy beside the fold, fold_0_old, is none of its own.
+        return sorted(fold for fold in found if is_fold(fold))
 
     def fold(self, fold: int | str) -> Path:
         """The folder of a fold."""
@@ -119,6 +124,30 @@ class ModelFolder:
             there = ", ".join(self.folds()) or "none"
             raise MMCCDError(f"{path} does not exist: train fold {fold} to its end first (finished folds: {there}).")
         return load_checkpoint(path)
+
+
+@dataclass(frozen=True)
+class BestModels:
+    """What prediction needs of best_configuration.json; the rest of it is for people.
+
+    Attributes
+    ----------
+    models : by input modality the names of the model folders that predict it, several for an ensemble
+    default_modality : one of them
+    """
+
+    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    models: dict[ModalityName, Annotated[tuple[ModelName, ...], Len(1)]]
+    default_modality: ModalityName
+
+    def __post_init__(self) -> None:
+        if self.default_modality not in self.models:
+            raise MMCCDError(f"default_modality {self.default_modality} is none of models ({', '.join(self.models)})")
+
+
+def load_best(path: str | Path) -> BestModels:
+    """Read best_configuration.json; raises :class:`MMCCDError` naming the file and the entry that is wrong."""
+    return read_record(BestModels, path, "run mmccd_find_best_configuration again, or remove the file")
 
 
 def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
@@ -149,11 +178,9 @@ def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
     path = folders.pop() / BEST_FILE
     if folders or not path.is_file():
         return []
-    content = load_json(path)
-    if not isinstance(content.get("models"), dict) or content.get("default_modality") not in content["models"]:
-        raise MMCCDError(f"{path} doesn't tell the models: run mmccd_find_best_configuration again, or remove it.")
+    best = load_best(path)
     modalities = {model.input_modality for model in models}
-    modality = modalities.pop() if len(modalities) == 1 else content["default_modality"]
-    names = content["models"].get(modality, [])
+    modality = modalities.pop() if len(modalities) == 1 else best.default_modality
+    names = best.models.get(modality, ())
     by_name = {model.path.resolve().name: model for model in models}
     return [by_name[name] for name in names] if all(name in by_name for name in names) else []

@@ -6,14 +6,17 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from mmccd_auto.core.records import OTHERS_ALLOWED, dataclass_from_json
+from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.model.cycle import Cycle
@@ -44,12 +47,13 @@ class EpochRecord:
     synthetic_auprc : how well synthetic anomalies are found in healthy validation slices; None where that was not tried
     """
 
-    epoch: int
-    iterations: int
-    seconds: float
-    samples_per_second: float
-    data_wait_share: float
-    learning_rate: float
+    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    epoch: Annotated[int, Ge(1)]
+    iterations: Annotated[int, Ge(1)]
+    seconds: Annotated[float, Ge(0)]
+    samples_per_second: Annotated[float, Ge(0)]
+    data_wait_share: Annotated[float, Ge(0)]
+    learning_rate: Annotated[float, Ge(0)]
     train: dict[str, float]
     validation: dict[str, float]
     validation_on: str
@@ -96,19 +100,22 @@ class TrainingLog:
         Raises
         ------
         MMCCDError
-            If any other line isn't JSON.
+            If any other line isn't that of an epoch, or the epochs don't ascend.
         """
         if not self.path.is_file():
             return []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        records = []
+        *lines, last = read_json_bytes(self.path).split(b"\n")
+        lines = [line for line in (*lines, last if _is_whole(last) else b"") if line.strip()]
+        records: list[dict[str, Any]] = []
         for number, line in enumerate(lines, start=1):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number == len(lines):
-                    break
-                raise MMCCDError(f"{self.path}, line {number}, is not valid JSON: mend it or delete the file.") from error
+            where = f"{self.path}, line {number}"
+            record = parse_json(line, where)
+            dataclass_from_json(EpochRecord, record, where, "delete the line, or the file")
+            if records and record["epoch"] <= records[-1]["epoch"]:
+                raise MMCCDError(
+                    f"{where}: epoch {record['epoch']} comes after {records[-1]['epoch']}: delete the line, or the file."
+                )
+            records.append(record)
         return records
 
     def append(self, record: EpochRecord) -> None:
@@ -131,6 +138,15 @@ class TrainingLog:
             logger.warning("%s lacks epochs before %d: it was shortened or deleted.", self.path, epochs + 1)
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a last line without its end is JSON nevertheless: editors leave the end out, a kill cuts it off anywhere."""
+    try:
+        parse_json(line, "")
+    except MMCCDError:
+        return False
+    return True
 
 
 def draw_progress(records: list[dict[str, Any]], example: Example | None, title: str, path: Path) -> None:

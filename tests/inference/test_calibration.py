@@ -228,7 +228,9 @@ def test_a_calibration_of_another_version_is_refused_with_a_way_out(tmp_path):
     content = asdict(fitted([simulated("a", 1)]))
     del content["healthy_error"]["usual_median"]
     save_json(content, tmp_path / "calibration.json")
-    with pytest.raises(MMCCDError, match=r"calibration.json: healthy_error: .*usual_median is missing: .*mmccd_calibrate"):
+    with pytest.raises(
+        MMCCDError, match=r"calibration.json: the entry healthy_error.usual_median is missing: .*mmccd_calibrate"
+    ):
         load_calibration(tmp_path / "calibration.json")
 
 
@@ -421,14 +423,18 @@ def test_a_case_that_the_fold_was_trained_on_is_not_held_out_whatever_the_splits
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), ({"train": []}, "must be a list"), ([{"training": [], "val": []}], "must be a list")],
+    [
+        (None, "does not exist"),
+        ({"train": []}, "it must be a list"),
+        ([{"training": [], "val": []}], r"unknown entry \[0\].training"),
+    ],
 )
 def test_missing_or_broken_splits_are_named(preprocessed, content, message):
     path = preprocessed.parent / "splits_final.json"
     path.unlink()
     if content is not None:
         save_json(content, path)
-    with pytest.raises(MMCCDError, match=f"splits_final.json {message}"):
+    with pytest.raises(MMCCDError, match=f"splits_final.json:? {message}"):
         find_records(preprocessed, "0", "FLAIR")
 
 

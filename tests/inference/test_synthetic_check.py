@@ -166,7 +166,7 @@ def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
         assert choose_model(data, PredictionOptions()).path == folder
     assert choose_model(data, PredictionOptions(trainer="MMCCDTrainer")).path.name != folders[1].name
     save_json({"model": "of an older version"}, folders[0].parent / "best_configuration.json")
-    with pytest.raises(MMCCDError, match="doesn't tell the models"):
+    with pytest.raises(MMCCDError, match="the entry models is missing: run mmccd_find_best_configuration"):
         choose_model(data, PredictionOptions())
 
 

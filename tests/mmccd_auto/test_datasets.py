@@ -149,7 +149,7 @@ def test_faults_of_dataset_json_are_one_sentence_with_the_file(tmp_path, changes
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "words"), [("[]", "not a JSON object"), ("{", "not valid JSON")])
+@pytest.mark.parametrize(("text", "words"), [("[]", "must be an object"), ("{", "not valid JSON")])
 def test_broken_dataset_json(tmp_path, text, words):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(MMCCDError, match=words):

@@ -58,7 +58,7 @@ def test_a_damaged_line_inside_the_log_is_told(tmp_path: Path) -> None:
     log = TrainingLog(tmp_path / "training_log.jsonl")
     log.append(make_record(1))
     log.path.write_text("not json\n" + log.path.read_text())
-    with pytest.raises(MMCCDError, match=r"training_log\.jsonl, line 1, is not valid JSON"):
+    with pytest.raises(MMCCDError, match=r"training_log\.jsonl, line 1 is not valid JSON"):
         log.read()
 
 

@@ -54,7 +54,7 @@ def test_an_edited_file_is_obeyed_and_left_alone(tmp_path):
         ([{"train": ["a"], "val": ["a2"]}], "fold 0: A is in train and in val"),
         ([{"train": [], "val": ["a"]}], "training cases is empty"),
         ({"train": ["a"]}, "must be a list"),
-        ([{"train": ["a"]}], "must be a list"),
+        ([{"train": ["a"]}], r"the entry \[0\].val is missing"),
     ],
 )
 def test_unusable_splits_are_refused(tmp_path, content, message):
