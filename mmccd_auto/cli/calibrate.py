@@ -6,16 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.after_training import calibrate, describe_calibration
+from mmccd_auto.cli.argument_types import MOST_SLICES, whole
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
+from mmccd_auto.devices import choose_device
 from mmccd_auto.inference.validation_maps import MAX_SLICES
 
 
@@ -24,7 +25,9 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
     add_model_options(parser)
     add_folds_option(parser)
-    parser.add_argument("--max_slices", type=int, default=MAX_SLICES, help=f"of each fold (default {MAX_SLICES})")
+    parser.add_argument(
+        "--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices of each fold"
+    )
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from mmccd_auto import __version__
+from mmccd_auto.cli.argument_types import MOST_PROCESSES, whole
 from mmccd_auto.core.failures import Defect
 from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.errors import MMCCDError
@@ -22,9 +22,20 @@ from mmccd_auto.paths import Folders
 logger = logging.getLogger("mmccd_auto")
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Tells the default of each option that has one to tell, unless its help does."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if "default" in text or default is None or default is False or default == [] or default is argparse.SUPPRESS:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else f"{default}"
+        return f"{text} (default: {shown})".replace("%", "%%")
+
+
 def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     parser.add_argument("--version", action="version", version=f"mmccd_auto {__version__}")
     parser.add_argument("--verbose", action=_Verbose, help="also show details for developers, such as tracebacks of defects")
     return parser
@@ -63,7 +74,7 @@ def add_processes_option(parser: argparse.ArgumentParser, default: int | None = 
     parser.add_argument(
         "-np",
         dest="processes",
-        type=int,
+        type=whole(0, MOST_PROCESSES),
         metavar="N",
         default=min(8, os.cpu_count() or 1) if default is None else default,
         help="worker processes; 0 works in this process, one case at a time (least memory)",
@@ -91,27 +102,6 @@ def folders_from(options: argparse.Namespace) -> Folders:
     )
     logger.info("%s", folders.describe())
     return folders
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device that ``-device`` names.
-
-    Raises
-    ------
-    MMCCDError
-        If the device isn't there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise MMCCDError(f"-device {name} is no device: choose cuda, cuda:1, mps, cpu or auto.") from error
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise MMCCDError(f"-device {name}: there is no such GPU here; use -device cpu, or mend the CUDA installation.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise MMCCDError("-device mps: there is no Apple GPU here; use -device cpu.")
-    return device
 
 
 def run_command(command: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,6 @@ from mmccd_auto.cli.common import (
     add_extension_option,
     add_folder_options,
     add_processes_option,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
@@ -18,6 +17,7 @@ from mmccd_auto.cli.common import (
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
 from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.cross_validation_result import describe_cross_validation
+from mmccd_auto.devices import choose_device
 
 
 def _command(arguments: Sequence[str] | None) -> None:

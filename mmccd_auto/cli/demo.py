@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mmccd_auto.cli.common import add_device_option, add_processes_option, choose_device, make_parser, run_command
+from mmccd_auto.cli.argument_types import whole
+from mmccd_auto.cli.common import add_device_option, add_processes_option, make_parser, run_command
 from mmccd_auto.demo import run_demo
+from mmccd_auto.devices import choose_device
 
 
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Simulate brains, then plan, preprocess, train, predict and evaluate on them.")
     parser.add_argument("-o", dest="output", required=True, metavar="DIR", help="an empty or new folder")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other brains and lesions")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, metavar="N", help="another seed gives other brains and lesions"
+    )
     add_processes_option(parser)
     add_device_option(parser)
     options = parser.parse_args(arguments)

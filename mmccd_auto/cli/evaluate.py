@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mmccd_auto.cli.argument_types import number
 from mmccd_auto.cli.common import add_processes_option, make_parser, run_command
 from mmccd_auto.pipeline import evaluate
 
@@ -25,7 +26,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     )
     parser.add_argument("-i", dest="images", default=None, metavar="FOLDER", help="the scans, where they have moved since")
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
-    parser.add_argument("--erosion", type=float, default=0.0, metavar="MM", help="leave out this rim of the brain")
+    parser.add_argument("--erosion", type=number(0, 1000), default=0.0, metavar="MM", help="leave out this rim of the brain")
     parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
     add_processes_option(parser)
     options = parser.parse_args(arguments)

@@ -6,16 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.after_training import PER_KIND, describe_best, find_best_configuration
+from mmccd_auto.cli.argument_types import MOST_SLICES, fold, whole
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
 )
 from mmccd_auto.cli.model_options import add_model_options, models_from
+from mmccd_auto.devices import choose_device
 from mmccd_auto.inference.validation_maps import MAX_SLICES
 
 
@@ -23,9 +24,13 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Choose steps, strips, score and model by synthetic anomalies in healthy held-out slices.")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
     add_model_options(parser, several=True)
-    parser.add_argument("-f", dest="folds", nargs=1, default=None, metavar="FOLD", help="default: the first trained one")
-    parser.add_argument("--per_kind", type=int, default=PER_KIND, help=f"anomalies of each kind (default {PER_KIND})")
-    parser.add_argument("--max_slices", type=int, default=MAX_SLICES, help=f"healthy slices (default {MAX_SLICES})")
+    parser.add_argument(
+        "-f", dest="folds", nargs=1, type=fold, default=None, metavar="FOLD", help="default: the first trained one"
+    )
+    parser.add_argument(
+        "--per_kind", type=whole(1, 1000), default=PER_KIND, metavar="N", help="synthetic anomalies of each kind"
+    )
+    parser.add_argument("--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices")
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")

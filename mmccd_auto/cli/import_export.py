@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.importing.import_dataset import ImportOptions
@@ -14,12 +15,19 @@ from mmccd_auto.pipeline import import_export
 def _command(arguments: Sequence[str] | None) -> int:
     parser = make_parser("Turn a hospital export (DICOM or NIfTI, skull on, any grids) into a raw dataset.")
     parser.add_argument("-i", dest="input", required=True, metavar="EXPORT", help="folder, zip archive or DICOMDIR")
-    parser.add_argument("-d", dest="number", type=int, required=True, metavar="NUMBER", help="of the new dataset")
+    parser.add_argument("-d", dest="number", type=whole(0, 999), required=True, metavar="NUMBER", help="of the new dataset")
     parser.add_argument("-n", dest="name", required=True, metavar="NAME", help="of the new dataset")
     parser.add_argument(
-        "--modalities", nargs="+", default=["FLAIR", "T1", "T2"], metavar="MODALITY", help="to import, in this order"
+        "--modalities",
+        nargs="+",
+        type=path_name("modality"),
+        default=["FLAIR", "T1", "T2"],
+        metavar="MODALITY",
+        help="to import, in this order",
     )
-    parser.add_argument("--reference", default=None, help="modality that keeps its grid; default FLAIR, else T2, T1C, T1")
+    parser.add_argument(
+        "--reference", default=None, metavar="MODALITY", help="modality that keeps its grid; default FLAIR, else T2, T1C, T1"
+    )
     add_series_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="secret for pseudonyms that last")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mmccd_auto.cli.argument_types import fold, path_name
 from mmccd_auto.model_choice import PredictionOptions
 
 
@@ -16,17 +17,37 @@ def add_model_options(parser: argparse.ArgumentParser, several: bool = False) ->
     """
     if several:
         parser.add_argument(
-            "-c", dest="configurations", nargs="+", default=[], metavar="CYCLE", help="modality cycle; several are averaged"
+            "-c",
+            dest="configurations",
+            nargs="+",
+            type=path_name("configuration"),
+            default=[],
+            metavar="CYCLE",
+            help="modality cycle; several are averaged",
         )
     else:
-        parser.add_argument("-c", dest="configurations", nargs=1, default=[], metavar="CYCLE", help="modality cycle")
-    parser.add_argument("-tr", dest="trainer", default=None, help="trainer class")
-    parser.add_argument("-p", dest="plans_name", default=None, help="name of the plans")
+        parser.add_argument(
+            "-c",
+            dest="configurations",
+            nargs=1,
+            type=path_name("configuration"),
+            default=[],
+            metavar="CYCLE",
+            help="modality cycle",
+        )
+    parser.add_argument(
+        "-tr", dest="trainer", type=path_name("trainer"), default=None, metavar="CLASS", help="trainer class"
+    )
+    parser.add_argument(
+        "-p", dest="plans_name", type=path_name("plans"), default=None, metavar="NAME", help="name of the plans"
+    )
 
 
 def add_folds_option(parser: argparse.ArgumentParser) -> None:
     """The option -f of commands that take several folds."""
-    parser.add_argument("-f", dest="folds", nargs="+", default=None, metavar="FOLD", help="default: every trained fold")
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", type=fold, default=None, metavar="FOLD", help="default: every trained fold"
+    )
 
 
 def models_from(options: argparse.Namespace) -> PredictionOptions:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mmccd_auto.cli.argument_types import number, path_name
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
     add_processes_option,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
 )
+from mmccd_auto.devices import choose_device
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
+from mmccd_auto.plans.plan import SPACING_LIMITS_MM
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -23,7 +25,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "-d", dest="datasets", nargs="+", default=None, metavar="DATASET", help="numbers or names; without it every dataset"
     )
-    parser.add_argument("-pl", dest="planner", default="MMCCDPlanner", help="planner class")
+    parser.add_argument("-pl", dest="planner", default="MMCCDPlanner", metavar="CLASS", help="planner class")
     parser.add_argument(
         "--resolution",
         default="standard",
@@ -31,13 +33,25 @@ def _command(arguments: Sequence[str] | None) -> int:
         help="largest patch edge: 64 px (workstations without a GPU), 128 px, 256 px; each has plans of its own",
     )
     parser.add_argument(
-        "-gpu_memory_target", type=float, default=None, metavar="GB", help="without it what the device has, 8 if unknown"
+        "-gpu_memory_target",
+        type=number(0, 10_000, above=True),
+        default=None,
+        metavar="GB",
+        help="without it what the device has, 8 if unknown",
     )
-    parser.add_argument("-overwrite_target_spacing", type=float, default=None, metavar="MM", help="pixel edge in the slice")
-    parser.add_argument("-overwrite_plans_name", default=None, metavar="NAME", help="name of the plans")
+    parser.add_argument(
+        "-overwrite_target_spacing",
+        type=number(*SPACING_LIMITS_MM),
+        default=None,
+        metavar="MM",
+        help="pixel edge in the slice",
+    )
+    parser.add_argument(
+        "-overwrite_plans_name", type=path_name("plans"), default=None, metavar="NAME", help="name of the plans"
+    )
     parser.add_argument(
         "--time_budget",
-        type=float,
+        type=number(0, 1_000_000, above=True),
         default=10.0,
         metavar="MINUTES",
         help="per case at prediction; the number of diffusion steps and strips is planned to fit",

@@ -6,23 +6,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mmccd_auto.cli.argument_types import number, whole
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
+from mmccd_auto.devices import choose_device
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.precision import PRECISIONS
 from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
 from mmccd_auto.inference.settings import PRESETS
 from mmccd_auto.pipeline import predict
+from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -43,26 +45,54 @@ def _command(arguments: Sequence[str] | None) -> int:
         metavar="FOLDER",
         help="a trained model's folder, used alone; the maps of several are averaged",
     )
-    parser.add_argument("-d", dest="dataset", default=None, help="the model's dataset; not needed where there is one model")
+    parser.add_argument(
+        "-d",
+        dest="dataset",
+        default=None,
+        metavar="DATASET",
+        help="the model's dataset; not needed where there is one model",
+    )
     add_model_options(parser, several=True)
     add_folds_option(parser)
     parser.add_argument("--preset", default="balanced", choices=PRESETS, help="steps and strips")
-    parser.add_argument("--sampling_steps", type=int, default=None, help="instead of the preset's")
-    parser.add_argument("--strip_stride", type=int, default=None, metavar="PX", help="instead of the preset's")
     parser.add_argument(
-        "--strips_per_pass", type=int, default=None, metavar="N", help="hidden together, instead of the preset's; 0: none"
+        "--sampling_steps", type=whole(1, MOST_TIMESTEPS), default=None, metavar="N", help="instead of the preset's"
+    )
+    parser.add_argument(
+        "--strip_stride", type=whole(1, LARGEST_EDGE), default=None, metavar="PX", help="instead of the preset's"
+    )
+    parser.add_argument(
+        "--strips_per_pass",
+        type=whole(0, LARGEST_STRIPS_PER_PASS),
+        default=None,
+        metavar="N",
+        help="hidden together, instead of the preset's; 0: none",
     )
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="auto: what is quicker, on a GPU")
-    parser.add_argument("--batch_size", type=int, default=None, help="strips per network evaluation; the map stays the same")
+    parser.add_argument(
+        "--batch_size",
+        type=whole(1, 65536),
+        default=None,
+        metavar="N",
+        help="strips per network evaluation; the map stays the same",
+    )
     parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
     parser.add_argument(
         "--score", default=None, choices=SCORES, help=f"default: {DEFAULT_SCORE}; squared is the published one"
     )
     parser.add_argument(
-        "--fpr", type=float, default=None, metavar="SHARE", help=f"of healthy tissue in the mask (default {DEFAULT_RATE})"
+        "--fpr",
+        type=number(0, 1, above=True, below=True),
+        default=None,
+        metavar="SHARE",
+        help=f"of healthy tissue in the mask (default {DEFAULT_RATE})",
     )
-    parser.add_argument("--threshold", type=float, default=None, help="of the mask, instead of one by --fpr")
-    parser.add_argument("--min_lesion", type=float, default=None, metavar="MM3", help="instead of the calibrated volume")
+    parser.add_argument(
+        "--threshold", type=number(0, 1e9), default=None, metavar="SCORE", help="of the mask, instead of one by --fpr"
+    )
+    parser.add_argument(
+        "--min_lesion", type=number(0, 1e9), default=None, metavar="MM3", help="instead of the calibrated volume"
+    )
     parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
     add_series_option(parser)
     add_brain_extraction_option(parser)

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import torch
 
+from mmccd_auto.cli.argument_types import fold, path_name, whole
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
     add_folder_options,
     add_processes_option,
-    choose_device,
     folders_from,
     make_parser,
     run_command,
 )
+from mmccd_auto.devices import choose_device
 from mmccd_auto.pipeline import TrainingOptions, train
+from mmccd_auto.plans.plan import MOST_EPOCHS, MOST_ITERATIONS
 from mmccd_auto.training.ranks import Ranks, join_ranks, leave_ranks
 
 logger = logging.getLogger(__name__)
@@ -30,12 +32,25 @@ logger = logging.getLogger(__name__)
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Train both networks of a modality cycle on the healthy slices of a dataset.")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
-    parser.add_argument("fold", metavar="FOLD", help="0..4, or all to train on every case")
-    parser.add_argument("-c", dest="configuration", default=None, help="modality cycle, as FLAIR-T1; default: the plan's")
-    parser.add_argument("-tr", dest="trainer", default="MMCCDTrainer", help="trainer class")
-    parser.add_argument("-p", dest="plans_name", default="mmccdPlans", help="name of the plans")
-    parser.add_argument("--num_epochs", type=int, default=None, help="instead of the plan's")
-    parser.add_argument("--iterations_per_epoch", type=int, default=None, help="instead of the plan's")
+    parser.add_argument("fold", metavar="FOLD", type=fold, help="0..4, or all to train on every case")
+    parser.add_argument(
+        "-c",
+        dest="configuration",
+        type=path_name("configuration"),
+        default=None,
+        metavar="CYCLE",
+        help="modality cycle, as FLAIR-T1; default: the plan's",
+    )
+    parser.add_argument(
+        "-tr", dest="trainer", type=path_name("trainer"), default="MMCCDTrainer", metavar="CLASS", help="trainer class"
+    )
+    parser.add_argument(
+        "-p", dest="plans_name", type=path_name("plans"), default="mmccdPlans", metavar="NAME", help="name of the plans"
+    )
+    parser.add_argument("--num_epochs", type=whole(1, MOST_EPOCHS), default=None, metavar="N", help="instead of the plan's")
+    parser.add_argument(
+        "--iterations_per_epoch", type=whole(1, MOST_ITERATIONS), default=None, metavar="N", help="instead of the plan's"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--overwrite", action="store_true", help="start over, also where a finished or half-finished training is there"
