@@ -6,12 +6,12 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from annotated_types import Ge, Interval
+from annotated_types import Ge, Interval, Predicate
 
-from mmccd_auto.core.names import FoldName
-from mmccd_auto.core.records import read_record
+from mmccd_auto.core.names import is_fold
+from mmccd_auto.core.records import Expected, read_record
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json, save_json_once
 from mmccd_auto.plans.plan import (
@@ -27,6 +27,9 @@ from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
 Share = Annotated[float, Interval(ge=0, le=1)]
+ChoiceFold = Annotated[
+    str, Predicate(lambda value: not value or is_fold(value)), Expected('a fold ("0", "1", ..., "all") or ""')
+]
 REMEDY = "choose again with mmccd_find_best_configuration, or remove the file"
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ class InferenceChoice:
     strips_per_pass: StripsPerPass = 1
     tried: tuple[TriedRung, ...] = ()
     planned: PlannedInference | None = None
-    fold: FoldName | Literal[""] = ""
+    fold: ChoiceFold = ""
     source: str = ""
     weights_sha256: str = ""
 

@@ -21,7 +21,7 @@ from mmccd_auto.inference.validation_maps import MAX_SLICES
 
 
 def _command(arguments: Sequence[str] | None) -> None:
-    parser = make_parser("Calibrate a trained model's scores anew on healthy held-out slices (mmccd_train does it, too).")
+    parser = make_parser("Calibrate a trained model's scores again on healthy held-out slices (mmccd_train does it, too).")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
     add_model_options(parser)
     add_folds_option(parser)

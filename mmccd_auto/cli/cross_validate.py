@@ -25,7 +25,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
     add_model_options(parser)
     add_folds_option(parser)
-    parser.add_argument("--overwrite", action="store_true", help="predict every case anew; else finished maps are kept")
+    parser.add_argument("--overwrite", action="store_true", help="predict every case again; else finished maps are kept")
     add_processes_option(parser)
     add_device_option(parser)
     add_extension_option(parser)

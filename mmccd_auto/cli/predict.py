@@ -101,7 +101,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--dicom_seg", action="store_true", help="DICOM: also write the mask and the score as DICOM")
     parser.add_argument("--keep_identity", action="store_true", help="file these DICOM objects with the patient, for a PACS")
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
-    parser.add_argument("--overwrite", action="store_true", help="predict every case anew (the default)")
+    parser.add_argument("--overwrite", action="store_true", help="predict every case again (the default)")
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "results")

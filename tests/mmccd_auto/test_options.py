@@ -1,0 +1,124 @@
+"""Options that can't be: one sentence before anything begins, and a help that tells each default once."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmccd_auto.devices import choose_device
+from mmccd_auto.errors import MMCCDError
+
+COMMANDS = (
+    "plan_and_preprocess",
+    "import_export",
+    "train",
+    "calibrate",
+    "find_best_configuration",
+    "cross_validate",
+    "predict",
+    "evaluate",
+    "demo",
+)
+
+
+def run(command: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", [f"mmccd_{command}", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"mmccd_auto.cli.{command}").main()
+    return int(ended.value.code or 0)
+
+
+NAMES = ("../../elsewhere", "/elsewhere", "a__b", "x" * 300, ".", "..", "", "a\nb", ".hidden", "NUL")
+WHOLE = ("0", "-1", "1000000000000", "1.5", "1e3", "nan", "\u0663", "", "9" * 5000, "1_0")
+AMOUNTS = ("0", "-1", "nan", "inf", "1e999", "", "x", "\u0663")
+BAD_OPTIONS: list[tuple[str, list[str], str, tuple[str, ...]]] = [
+    ("train", ["900", "0"], "-np", ("-1", "257", "1.5", "two", "\u0663")),
+    ("train", ["900", "0"], "--num_epochs", WHOLE),
+    ("train", ["900", "0"], "--iterations_per_epoch", WHOLE),
+    ("train", ["900", "0"], "-p", NAMES),
+    ("train", ["900", "0"], "-tr", NAMES),
+    ("train", ["900", "0"], "-c", NAMES),
+    ("plan_and_preprocess", [], "-overwrite_plans_name", NAMES),
+    ("plan_and_preprocess", [], "-np", ("-1", "100000")),
+    ("plan_and_preprocess", [], "-gpu_memory_target", AMOUNTS),
+    ("plan_and_preprocess", [], "-overwrite_target_spacing", (*AMOUNTS, "1e-9", "1e9")),
+    ("plan_and_preprocess", [], "--time_budget", AMOUNTS),
+    ("import_export", ["-i", "x", "-n", "x"], "-d", ("-1", "1000", "x", "\u0663")),
+    ("import_export", ["-i", "x", "-n", "x", "-d", "1"], "--modalities", ("../x", "a__b")),
+    ("calibrate", ["900"], "--max_slices", WHOLE),
+    ("calibrate", ["900"], "-f", ("00", "\u0663", "-1", "../0")),
+    ("find_best_configuration", ["900"], "--per_kind", WHOLE),
+    ("find_best_configuration", ["900"], "--max_slices", WHOLE),
+    ("find_best_configuration", ["900"], "-f", ("00", "1000")),
+    ("cross_validate", ["900"], "-f", ("00", "x")),
+    ("predict", ["-i", "x", "-o", "y"], "--sampling_steps", WHOLE),
+    ("predict", ["-i", "x", "-o", "y"], "--strip_stride", WHOLE),
+    ("predict", ["-i", "x", "-o", "y"], "--strips_per_pass", ("-1", "17", "1000000000")),
+    ("predict", ["-i", "x", "-o", "y"], "--batch_size", WHOLE),
+    ("predict", ["-i", "x", "-o", "y"], "--fpr", (*AMOUNTS, "1", "2")),
+    ("predict", ["-i", "x", "-o", "y"], "--threshold", ("-1", "nan", "inf", "1e999", "x")),
+    ("predict", ["-i", "x", "-o", "y"], "--min_lesion", ("-1", "nan", "inf", "1e999", "x")),
+    ("predict", ["-i", "x", "-o", "y"], "-p", NAMES),
+    ("evaluate", ["-ref", "x", "-pred", "y"], "--erosion", ("-1", "nan", "inf", "1e9")),
+    ("demo", ["-o", "x"], "--seed", ("-1", "1e3", "99999999999")),
+]
+
+
+@pytest.mark.parametrize(("command", "others", "option", "values"), BAD_OPTIONS, ids=lambda value: str(value)[:30])
+def test_absurd_options_are_refused_by_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    others: list[str],
+    option: str,
+    values: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in values:
+        assert run(command, [*others, f"{option}={value}"], monkeypatch) != 0
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(r"error: argument .*give ", told), told
+        assert len(told) < 500
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fold", ["00", "01", "\u0663", "\u00b2", "-1", "1.0", "", "ALL", "../0", "1000"])
+def test_folds_are_plain_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fold: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", ["900", "--", fold], monkeypatch) != 0
+    assert re.search(r"argument FOLD: .* is no fold: give 0, 1, 2, \.\.\. or all", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["meta", "xla", "hpu", "mtia", "ipu", "vulkan", "cpu:3", "cuda:99", "mps:1", "gpu", "", "cuda:x", "-1"]
+)
+def test_devices_that_cannot_compute_are_refused(name: str) -> None:
+    with pytest.raises(MMCCDError, match=r"^-device .*(use -device|choose) "):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_the_cpu_has_one_name(name: str) -> None:
+    assert choose_device(name) == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_tells_each_default_once_and_none_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert run(command, ["--help"], monkeypatch) == 0
+    told = capsys.readouterr().out
+    assert not re.findall(r"default: (None|False|\[|==)", told)
+    assert all(len(re.findall(r"\bdefault\b", line)) <= 1 for line in told.splitlines())
+    assert "anew" not in told
