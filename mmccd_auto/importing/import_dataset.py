@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Len
 
 from mmccd_auto.core.names import ModalityName
-from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content
+from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content, read_record
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS
 from mmccd_auto.dicom.records import Series
@@ -61,6 +61,14 @@ class ImportOptions:
     link_file: str | None = None
     keep_head: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _Corrections:
+    """What is read of dataset.json when an import goes on."""
+
+    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    subjects: dict[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,9 +254,9 @@ def _describe(dataset: Path, channels: Sequence[str], records: dict[str, dict], 
 
 def _subjects(dataset: Path, derived: dict[str, str]) -> dict[str, str]:
     """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
-    written = load_json(dataset / DATASET_FILE) if (dataset / DATASET_FILE).is_file() else {}
-    corrected = written.get("subjects", {}) if isinstance(written, dict) else {}
-    return {case: corrected.get(case, subject) for case, subject in derived.items()}
+    path = dataset / DATASET_FILE
+    corrected = read_record(_Corrections, path).subjects if path.is_file() else {}
+    return {case: str(corrected.get(case, subject)) for case, subject in derived.items()}
 
 
 def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:
