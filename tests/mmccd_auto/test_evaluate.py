@@ -265,7 +265,7 @@ def test_scans_with_one_name_in_several_folders_are_told_apart(study: Study, tmp
 def test_record_without_the_scan_is_an_error(study: Study) -> None:
     study.add("A")
     save_json({"input_modality": "FLAIR"}, study.maps / "A.json")
-    with pytest.raises(MMCCDError, match=r"A\.json has no entry 'input_file'"):
+    with pytest.raises(MMCCDError, match=r"A\.json: the entry input_file is missing"):
         study.evaluate()
 
 
