@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from mmccd_auto.core.readable_names import check_readable_name
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.nifti_checks import nifti_fault
@@ -133,6 +134,7 @@ def read_volume(path: str | Path, dtype: type | None = np.float32) -> Volume:
         If the file is missing, broken or truncated, or isn't one scalar 3D volume.
     """
     path = Path(path)
+    check_readable_name(path)
     if not path.is_file():
         raise MMCCDError(f"{path} does not exist.")
     image = _read_image(path)
@@ -151,6 +153,7 @@ def read_volume(path: str | Path, dtype: type | None = np.float32) -> Volume:
 def read_geometry(path: str | Path) -> Geometry:
     """Read the geometry of a volume without its voxels. Raises like :func:`read_volume`."""
     path = Path(path)
+    check_readable_name(path)
     if not path.is_file():
         raise MMCCDError(f"{path} does not exist.")
     reader = sitk.ImageFileReader()
@@ -174,6 +177,7 @@ def write_volume(array: np.ndarray, geometry: Geometry, path: str | Path) -> Non
         unknown.
     """
     path = Path(path)
+    check_readable_name(path)
     image = image_from_array(array, geometry)
     with atomic_path(path) as temporary:
         try:
