@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmccd_auto.core.failures import failure_of
 from mmccd_auto.devices import sent_to
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.precision import BFLOAT16, choose_precision
 from mmccd_auto.inference.settings import InferenceSettings
+from mmccd_auto.inference.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
 from mmccd_auto.inference.streaming import Settled, closed_at_the_end
 from mmccd_auto.inference.tiles import tile_corners
 from mmccd_auto.model.noise import combine_keys
@@ -27,48 +28,6 @@ from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_m
 # stages too.
 WITHOUT_WORK = 2
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SliceMaps:
-    """What the cycle could not explain, on the slices' own grid; all float32 [S, H, W], 0 outside the brain and never NaN.
-
-    Attributes
-    ----------
-    squared : mean of (x - x^)^2 over the strips that hid the pixel: the published score, >= 0
-    signed : mean of x - x^; above 0 where the scan is brighter than its cycle
-    cycle : mean of x^, on the scale of the normalised scan
-    coverage : number of strips that hid the pixel
-    network_evaluations : forward and backward network together, for one slice or tile each
-    """
-
-    squared: np.ndarray
-    signed: np.ndarray
-    cycle: np.ndarray
-    coverage: np.ndarray
-    network_evaluations: int
-
-
-@dataclass(frozen=True)
-class SliceWork:
-    """The slices of one scan, to be sent through a cycle.
-
-    Attributes
-    ----------
-    case : name of the case, for errors; the noise does not depend on it
-    image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
-    brain : bool [S, H, W]
-    indices : the slices' numbers in the volume; the noise depends on them
-    """
-
-    case: str
-    image: np.ndarray
-    brain: np.ndarray
-    indices: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if self.image.shape != self.brain.shape or self.image.ndim != 3 or len(self.indices) != len(self.image):
-            raise ValueError(f"image {self.image.shape} and brain {self.brain.shape} must both be [S, H, W], with S indices")
 
 
 def anomaly_maps(
@@ -141,7 +100,7 @@ def stream_maps(
     Yields
     ------
     the maps of each scan; or Settled with an MMCCDError, if the scan or one of its slices alone does not fit into the GPU's
-    memory, or the network gives values that are not finite; or Settled with a MemoryError
+    memory, or the network gives values that are not finite; or with another error of that scan
     """
     across_scans = device.type == "cuda" if across_scans is None else across_scans
     engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
@@ -162,53 +121,13 @@ def stream_maps(
                 progress.update(engine.work_on_a_batch() * engine.per_item)
 
 
-def _is_done(scan: _Scan | Settled) -> bool:
+def _is_done(scan: ScanOnDevice | Settled) -> bool:
     return isinstance(scan, Settled) or not scan.left
 
 
 def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> int:
     """Network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
     return cycle.evaluations(settings.sampling)
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One network input: a tile of a slice with hidden strips (none: nothing is hidden, the whole tile counts).
-
-    ``strip_key`` and ``slice_key`` are those of the noise that belongs to the strips, and of what all strips share.
-    """
-
-    scan: _Scan
-    position: int
-    tile: int
-    strips: tuple[Strip, ...]
-    strip_key: int
-    slice_key: int
-
-
-class _Scan:
-    """One scan on the device: its slices, the sums that the batches add to, and how many passes are left."""
-
-    def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device) -> None:
-        self.work, self.corners = work, corners
-        image = torch.from_numpy(np.ascontiguousarray(work.image, dtype=np.float32))
-        self.image = sent_to(device, image)
-        self.sums = torch.zeros((len(image), 4, *image.shape[1:]), device=device)
-        self.passes = self.left = 0
-        self.error: MMCCDError | None = None
-
-    def maps(self, network_evaluations: int) -> SliceMaps:
-        """The sums divided by how often each pixel was hidden."""
-        squared, signed, cycle, coverage = self.sums.cpu().numpy().transpose(1, 0, 2, 3)
-        if not all(np.isfinite(array).all() for array in (squared, signed, cycle)):
-            raise MMCCDError(
-                f"the network gave values that are not finite for {self.work.case}: look at the scan's intensities and at "
-                "the training's log; with precision bfloat16, try float32."
-            )
-        seen = self.work.brain & (coverage > 0)
-        divisor = np.where(seen, coverage, 1).astype(np.float32)
-        means = (np.where(seen, array / divisor, 0).astype(np.float32) for array in (squared, signed, cycle))
-        return SliceMaps(*means, np.where(self.work.brain, coverage, 0).astype(np.float32), network_evaluations)
 
 
 class _Engine:
@@ -231,8 +150,8 @@ class _Engine:
         self.hides = cycle.masked and settings.strips_per_pass > 0
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size
-        self.queue: deque[_Item] = deque()
-        self.opened: deque[_Scan | Settled] = deque()
+        self.queue: deque[Item] = deque()
+        self.opened: deque[ScanOnDevice | Settled] = deque()
         # The scan that was asked for and isn't open yet, if there is one.
         self.asked: list[SliceWork | Settled] = []
         self.passes = 0
@@ -264,8 +183,8 @@ class _Engine:
             return Settled(scan.error)
         try:
             return scan.maps(scan.passes * self.per_item)
-        except (MMCCDError, MemoryError) as error:
-            return Settled(error)
+        except Exception as error:
+            return Settled(failure_of(error))
 
     def work_on_a_batch(self) -> int:
         """Take a batch from the queue and add what its strips tell to the scans' sums; how many items are done with.
@@ -277,6 +196,8 @@ class _Engine:
             self._evaluate(batch)
         except torch.cuda.OutOfMemoryError:
             done = 0
+        except Exception as error:
+            return self._drop({item.scan for item in batch}, failure_of(error))
         else:
             done = len(batch)
             for item in batch:
@@ -284,7 +205,7 @@ class _Engine:
         # Here, not in the handler: an exception that is being handled holds on to the tensors of its frames.
         return done or self._give_back(batch)
 
-    def _open(self, work: SliceWork) -> _Scan | Settled | None:
+    def _open(self, work: SliceWork) -> ScanOnDevice | Settled | None:
         """Put a scan's items into the queue; None where the GPU has no memory for it before the others are done."""
         opened = self._try_to_open(work)
         if opened is not None:
@@ -299,20 +220,20 @@ class _Engine:
             )
         )
 
-    def _try_to_open(self, work: SliceWork) -> _Scan | Settled | None:
+    def _try_to_open(self, work: SliceWork) -> ScanOnDevice | Settled | None:
         try:
-            scan = _Scan(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
+            scan = ScanOnDevice(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
             items = list(self._items(scan))
-        except MemoryError as error:
-            return Settled(error)
         except torch.cuda.OutOfMemoryError:
             return None
+        except Exception as error:
+            return Settled(failure_of(error))
         scan.passes = scan.left = len(items)
         self.passes += len(items)
         self.queue.extend(items)
         return scan
 
-    def _items(self, scan: _Scan) -> Iterator[_Item]:
+    def _items(self, scan: ScanOnDevice) -> Iterator[Item]:
         """Every pass of a scan; slices without brain give none."""
         work = scan.work
         for tile, (top, left) in enumerate(scan.corners):
@@ -323,13 +244,13 @@ class _Engine:
                 slice_key = combine_keys(work.indices[position], top, left, self.settings.seed)
                 for strips in self._passes(brain):
                     key = combine_keys(slice_key, *(number for strip in strips for number in (strip.axis, strip.start)))
-                    yield _Item(scan, position, tile, strips, key, slice_key)
+                    yield Item(scan, position, tile, strips, key, slice_key)
 
     def _empty_cache(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _give_back(self, batch: list[_Item]) -> int:
+    def _give_back(self, batch: list[Item]) -> int:
         self._empty_cache()
         if len(batch) > 1:
             self.queue.extendleft(reversed(batch))
@@ -342,12 +263,18 @@ class _Engine:
             )
             return 0
         scan = batch[0].scan
-        scan.error = MMCCDError(
+        sentence = (
             f"{scan.work.case}: even one slice does not fit into the free memory of {self.device}: free the GPU of other "
             "work or use -device cpu."
         )
-        dropped, scan.left = scan.left, 0
-        self.queue = deque(item for item in self.queue if item.scan is not scan)
+        return self._drop({scan}, MMCCDError(sentence))
+
+    def _drop(self, scans: set[ScanOnDevice], error: MMCCDError | MemoryError) -> int:
+        """End scans by an error; how many items are done with by that. The queue holds those that no batch has taken."""
+        dropped = sum(scan.left for scan in scans)
+        for scan in scans:
+            scan.error, scan.left = error, 0
+        self.queue = deque(item for item in self.queue if item.scan not in scans)
         return dropped
 
     def _passes(self, brain: np.ndarray) -> Sequence[tuple[Strip, ...]]:
@@ -362,7 +289,7 @@ class _Engine:
         return array[..., top : top + self.patch_size[0], left : left + self.patch_size[1]]
 
     @torch.inference_mode()
-    def _evaluate(self, batch: list[_Item]) -> None:
+    def _evaluate(self, batch: list[Item]) -> None:
         """Reconstruct a batch and add what its hidden strips tell to the sums (all or nothing)."""
         tiles = [self._tile(item.scan.image[item.position], *item.scan.corners[item.tile]) for item in batch]
         x = torch.stack(tiles)[:, None]
@@ -375,21 +302,21 @@ class _Engine:
         reconstruction = reconstruction.float()
         error = x - reconstruction
         values = torch.cat([hidden * error**2, hidden * error, hidden * reconstruction, hidden], dim=1)
-        places: dict[tuple[_Scan, int], list[int]] = {}
+        places: dict[tuple[ScanOnDevice, int], list[int]] = {}
         for index, item in enumerate(batch):
             places.setdefault((item.scan, item.tile), []).append(index)
         additions = [(place, *self._sum_by_slice(batch, values, chosen)) for place, chosen in places.items()]
         for (scan, tile), positions, part in additions:
             self._tile(scan.sums, *scan.corners[tile]).index_add_(0, positions, part)
 
-    def _keep(self, batch: list[_Item]) -> Tensor:
+    def _keep(self, batch: list[Item]) -> Tensor:
         """The keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
         if not self.hides:
             return torch.ones((len(batch), 1, *self.patch_size), device=self.device)
         groups = [item.strips for item in batch]
         return keep_mask_of_groups(groups, self.patch_size, self.settings.strip_width, self.device)
 
-    def _sum_by_slice(self, batch: list[_Item], values: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
+    def _sum_by_slice(self, batch: list[Item], values: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
         """The values of a scan's tile, summed slice by slice.
 
         A matrix product instead of scattered additions: those have no fixed order on a GPU.

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.core.wording import clauses
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Volume, write_volume
+from mmccd_auto.inference.case_record import sealed
 from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
@@ -167,7 +167,7 @@ def write_prediction(
         modality=request["input_modality"],
     )
     files = [*(f"{case}{ending}" for ending in (*volumes, ".png")), *other_files]
-    record = {"case": case, **request, **_results(prediction), "files": files, "versions": software_versions()}
+    record = sealed({"case": case, **request, **_results(prediction), "versions": software_versions()}, output, files)
     save_json(record, output / f"{case}.json")
     return record
 
@@ -188,21 +188,6 @@ def remove_case_files(output: Path, case: str) -> None:
             raise MMCCDError(
                 f"{path} could not be removed ({error.strerror or error}): check who may write there."
             ) from error
-
-
-def finished_record(output: Path, case: str, request: dict[str, Any]) -> dict[str, Any] | None:
-    """CASE.json of a case whose files are all there and were made by the same request; else None."""
-    path = output / f"{case}.json"
-    if not path.is_file():
-        return None
-    try:
-        record = read_record(JsonObject, path)
-    except MMCCDError:
-        return None
-    if any(name not in record or record[name] != value for name, value in request.items()):
-        return None
-    files = record.get("files")
-    return record if files and all((output / name).is_file() for name in files) else None
 
 
 def summary_row(record: dict[str, Any], status: str) -> SummaryRow:

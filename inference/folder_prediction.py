@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
@@ -20,6 +21,7 @@ from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
+from mmccd_auto.inference.case_record import FILES, finished_record, missing_files
 from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.inference.dicom_source import read_source
 from mmccd_auto.inference.export import (
@@ -28,7 +30,6 @@ from mmccd_auto.inference.export import (
     LEFT_OUT,
     SummaryRow,
     describe_request,
-    finished_record,
     remove_case_files,
     summary_row,
     write_prediction,
@@ -106,9 +107,10 @@ def predict_file(
         raise MMCCDError(found.error)
     run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
     found = InputCase(case or found.case, path)
-    opened = run.open(found, None if brain_mask is None else Path(brain_mask))
-    prediction = predictor.predict_volume(opened.scan.volume, opened.scan.case, opened.scan.brain_mask)
-    run.close(found, opened, prediction)
+    with folder_lock(output, "maps"):
+        opened = run.open(found, None if brain_mask is None else Path(brain_mask))
+        prediction = predictor.predict_volume(opened.scan.volume, opened.scan.case, opened.scan.brain_mask)
+        run.close(found, opened, prediction)
     return prediction
 
 
@@ -144,8 +146,8 @@ def predict_folder(
         raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
     if export.link_file is not None:
         check_link_place(export.link_file, output)
-    with tempfile.TemporaryDirectory(prefix="mmccd-predict-") as workspace:
-        listing = _discover(predictor, source, output, export, Path(workspace))
+    with folder_lock(output, "maps"), workspace("predict") as temporary:
+        listing = _discover(predictor, source, output, export, temporary)
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -156,11 +158,11 @@ def predict_folder(
         if export.link_file is not None:
             files = [(one.case, "", _relative(one.file, root)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
-        run = _Run(predictor, root, output, brain_masks, save_cycle, export, Path(workspace))
+        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary)
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
-            return run_over_cases(listing.cases, rows, output, _left_out_rows(listing, root))
+            return run_over_cases(listing.cases, rows, output, run.missing, _left_out_rows(listing, root))
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,11 @@ class _Run:
     save_cycle: bool
     export: ExportOptions
     workspace: Path
+    written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def missing(self, case: str) -> list[str]:
+        """Those of the files of a case that is done or kept that are there no more."""
+        return missing_files(self.output, self.written.get(case, ()))
 
     def rows(self, cases: Sequence[InputCase], continue_prediction: bool = False) -> Iterator[SummaryRow | Settled]:
         """Predict the cases, or keep them, and give the line of summary.csv of each, or Settled with the error.
@@ -198,9 +205,9 @@ class _Run:
         """Read a case's scan; a case that is kept is settled by this."""
         case = found.case
         if found.error is None and continue_prediction and (mask is None or mask.is_file()):
-            record = finished_record(self.output, case, self._request(found, mask))
-            if record is not None:
-                return Settled(summary_row(record, KEPT))
+            kept = self._kept(case, self._request(found, mask))
+            if kept is not None:
+                return Settled(kept)
         remove_case_files(self.output, case)
         if found.error is not None:
             raise MMCCDError(found.error)
@@ -216,13 +223,26 @@ class _Run:
     def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
         """Write everything of a predicted case; a failure leaves none of its files."""
         try:
-            return summary_row(self._write(found, opened.request, prediction), DONE)
+            return self._finished(self._write(found, opened.request, prediction), DONE)
         except BaseException:
             remove_case_files(self.output, found.case)
             raise
         finally:
             # Pictures hold themselves in cycles: those of many cases would wait for the collector.
             gc.collect()
+
+    def _kept(self, case: str, request: dict[str, Any]) -> SummaryRow | None:
+        """The row of a case that is finished; None where it is to be predicted."""
+        record = finished_record(self.output, case, request)
+        try:
+            return None if record is None else self._finished(record, KEPT)
+        except KeyError as error:
+            logger.warning("%s: predicted again: %s.json is of a version that knew no %s.", case, case, error)
+            return None
+
+    def _finished(self, record: dict[str, Any], status: str) -> SummaryRow:
+        self.written[record["case"]] = (f"{record['case']}.json", *record[FILES])
+        return summary_row(record, status)
 
     def _mask_of(self, found: InputCase) -> Path | None:
         return None if self.masks is None else self.masks / f"{found.case}.nii.gz"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mmccd_auto.core.failures import Defect, sentence_of
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.export import DONE, FAILED, SKIPPED, SummaryRow, write_summary
+from mmccd_auto.inference.export import DONE, FAILED, KEPT, SKIPPED, SummaryRow, write_summary
 from mmccd_auto.inference.inputs import InputCase
 from mmccd_auto.inference.streaming import Settled
 
@@ -35,6 +36,7 @@ def run_over_cases(
     cases: Sequence[InputCase],
     rows_of: Iterable[SummaryRow | Settled],
     output: Path,
+    missing: Callable[[str], Sequence[str]],
     left_out: Sequence[SummaryRow] = (),
 ) -> RunSummary:
     """Take what becomes of every case, telling the time left, and write summary.csv (also when interrupted).
@@ -44,39 +46,50 @@ def run_over_cases(
     cases : that are worked on
     rows_of : their rows, in the same order; Settled with a row or with the error that ended the case
     output : folder of summary.csv
+    missing : the names of the files of a case that were written and are there no more
     left_out : rows of files that belong to no case, for summary.csv
     """
     rows: list[SummaryRow] = []
-    failed: list[str] = []
     told = False
     try:
         work = tqdm(rows_of, total=len(cases), desc="prediction", unit="case", disable=len(cases) == 1)
         for number, (found, made) in enumerate(zip(cases, work, strict=True), start=1):
             row = _row(found, made.outcome if isinstance(made, Settled) else made)
             rows.append(row)
-            if row.status == FAILED:
-                failed.append(row.reason)
             if row.status == DONE and not told and number < len(cases):
                 told = True
                 minutes = row.seconds * (len(cases) - number) / 60
                 logger.info("%s took %.0f s; about %.1f minutes for the others", row.case, row.seconds, minutes)
     finally:
+        rows = [_as_it_is(row, missing(row.case), output) for row in rows]
         write_summary([*rows, *left_out], output)
+    failed = [row.reason for row in rows if row.status == FAILED]
     if rows and all(row.status == SKIPPED for row in rows):
         failed = [row.reason for row in rows]
     return RunSummary(tuple(rows), failed)
 
 
+def _as_it_is(row: SummaryRow, missing: Sequence[str], output: Path) -> SummaryRow:
+    """Take back that a case is done where its files are gone by now."""
+    if row.status not in (DONE, KEPT) or not missing:
+        return row
+    sentence = (
+        f"{row.case}: {', '.join(missing)} vanished from {output} before the run ended: see what removes files there, and "
+        "run the same command with --continue_prediction."
+    )
+    logger.error("%s", sentence)
+    return SummaryRow(row.case, FAILED, sentence, input_file=row.input_file)
+
+
 def _row(found: InputCase, outcome: SummaryRow | MMCCDError | MemoryError) -> SummaryRow:
     if isinstance(outcome, SummaryRow):
         return outcome
-    if isinstance(outcome, MemoryError):
-        sentence = f"{found.case} needs more memory than there is: free some, or leave this case out."
-    elif found.series is not None and found.case not in str(outcome):
+    sentence = sentence_of(found.case, outcome)
+    if found.series is not None and found.case not in sentence:
         # Of a hospital's export nobody knows the files by name.
-        sentence = f"{found.case}: {outcome}"
-    else:
-        sentence = str(outcome)
+        sentence = f"{found.case}: {sentence}"
+    if isinstance(outcome, Defect):
+        logger.debug("%s: %s", found.case, outcome.details)
     if found.skipped:
         logger.warning("%s", sentence)
         return SummaryRow(found.case, SKIPPED, sentence)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any, TypeVar
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.failures import failure_of
 from mmccd_auto.large_blocks import release_free_blocks
 
 Item = TypeVar("Item")
@@ -33,8 +33,9 @@ class Settled:
 
     Attributes
     ----------
-    outcome : a result, or the MMCCDError or MemoryError that ended the case; of an error, and of those that led to it, only
-        the messages are kept, since the frames of a traceback hold the case's arrays
+    outcome : a result, or the MMCCDError or MemoryError that ended the case, see
+        :func:`mmccd_auto.core.failures.failure_of`; of an error, and of those that led to it, only the messages are kept,
+        since the frames of a traceback hold the case's arrays
     """
 
     outcome: Any
@@ -47,8 +48,7 @@ class Settled:
 def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]:
     """``function`` of the items that stand at the same place of all ``streams``, one after the other.
 
-    An error of one case, an :class:`MMCCDError` or a MemoryError, is handed on as :class:`Settled`; so is what was settled
-    before.
+    An exception of one case is handed on as :class:`Settled`; so is what was settled before.
 
     Raises
     ------
@@ -187,8 +187,8 @@ def _attempt(function: Callable[..., Any], items: tuple) -> Any:
             finally:
                 # Else the gaps between the blocks of earlier cases grow from case to case.
                 release_free_blocks()
-    except (MMCCDError, MemoryError) as error:
-        return Settled(error)
+    except Exception as error:
+        return Settled(failure_of(error))
 
 
 def _make(items: Iterator[Any], ready: Queue, places: threading.Semaphore, stopped: threading.Event) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.records import dataclass_from_json, read_record
+from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
 from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
@@ -255,11 +255,11 @@ def _predict_cases(
 ) -> list[SummaryRow]:
     """Predict scan by scan, because imagesTr holds those of other folds, too; summary.csv is of all of them."""
     rows: list[SummaryRow] = []
-    with tempfile.TemporaryDirectory(prefix="mmccd-cross-validate-") as workspace:
+    with workspace("cross-validate") as temporary:
         try:
             for case in tqdm(cases, desc=description, unit="case"):
                 scan = dataset.channel_file(case, predictor.input_modality)
-                masks = _brain_masks_of(dataset, case, Path(workspace))
+                masks = _brain_masks_of(dataset, case, temporary)
                 rows += predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True).rows
         finally:
             write_summary(rows, output)
@@ -278,8 +278,8 @@ def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None
 
 def _judge_fold(model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps: Path, processes: int) -> ComparisonResult:
     """Judge a fold's maps against labelsTr, where a case without a file gets a label of zeros."""
-    with tempfile.TemporaryDirectory(prefix="mmccd-cross-validate-") as workspace:
-        reference = Path(workspace) / "labelsTr"
+    with workspace("cross-validate") as temporary:
+        reference = temporary / "labelsTr"
         reference.mkdir()
         for case in cases:
             label = dataset.label_file(case)

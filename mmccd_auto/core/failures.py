@@ -32,17 +32,19 @@ class Defect(MMCCDError):
 def failure_of(error: Exception) -> MMCCDError | MemoryError:
     """Turn what ended a case into something that can be told: its own sentence, a lack of memory, or a :class:`Defect`.
 
-    The result holds no frames and can be sent to another process, which not every exception can.
+    The result can be sent to another process, which not every exception can.
     """
     if isinstance(error, MMCCDError):
         return error
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
         return MemoryError(str(error))
-    return Defect(
+    defect = Defect(
         f"an unexpected {type(error).__name__}{_reason(error)} in {_place(error)}: please report it, with what --verbose "
         "shows, or leave this case out.",
         "".join(traceback.format_exception(type(error), error, error.__traceback__)),
     )
+    defect.__cause__ = error
+    return defect
 
 
 def sentence_of(case: str, error: MMCCDError | MemoryError) -> str:

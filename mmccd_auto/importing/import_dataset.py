@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Len
 
+from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.names import ModalityName
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content, read_record
+from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS
 from mmccd_auto.dicom.records import Series
@@ -121,8 +122,8 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     if options.link_file is not None:
         check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
-    with tempfile.TemporaryDirectory(prefix="mmccd-import-") as workspace:
-        listing = list_source_cases(source, options.modalities, workspace, options.series, key, output=dataset)
+    with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
+        listing = list_source_cases(source, options.modalities, temporary, options.series, key, output=dataset)
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:
@@ -132,7 +133,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         subjects = _subjects(dataset, {case.case: case.subject for case in usable})
         logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
         arguments = [
-            (case.case, (case, channels, reference, options, dataset, Path(workspace) / f"work-{index}"))
+            (case.case, (case, channels, reference, options, dataset, temporary / f"work-{index}"))
             for index, case in enumerate(usable)
         ]
         outcomes = run_cases(import_case, arguments, processes, "importing")

@@ -8,12 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume, write_volume
 from mmccd_auto.orientation import from_canonical, to_canonical
@@ -114,8 +114,7 @@ def _by_program(name: str, volume: Volume, command: Callable[[str, Path], list[s
     command : from the scan's file and the folder to the arguments
     result : file name of the mask in the folder
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with workspace("brain") as folder:
         scan = folder / "scan.nii.gz"
         write_volume(volume.array.astype(np.float32), volume.geometry, scan)
         try:

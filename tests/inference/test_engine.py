@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmccd_auto.core.failures import Defect
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
@@ -222,7 +223,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(cycle, settings, mon
     assert_same(maps, {name: getattr(expected, name) for name in NAMES})
 
 
-def test_no_memory_for_one_slice_is_one_sentence_and_other_errors_stay_what_they_are(cycle, settings, monkeypatch):
+def test_no_memory_for_one_slice_is_one_sentence_and_other_errors_are_told_as_defects(cycle, settings, monkeypatch):
     image, brain = make_slices()
 
     def fail(error):
@@ -235,8 +236,31 @@ def test_no_memory_for_one_slice_is_one_sentence_and_other_errors_stay_what_they
     with pytest.raises(MMCCDError, match="does not fit"):
         anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
     fail(RuntimeError("a defect"))
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(Defect, match=r"unexpected RuntimeError in mmccd_auto\.inference") as told:
         anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    assert "a defect" in told.value.details
+    fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    with pytest.raises(MemoryError):
+        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+
+
+def test_an_error_of_one_scan_leaves_the_others_their_maps(cycle, settings, monkeypatch):
+    (image, brain), real = make_slices(), cycle.reconstruct
+    works = [SliceWork(case, image, brain, tuple(range(len(image)))) for case in "abc"]
+    calls = []
+
+    def reconstruct(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyError("a defect")
+        return real(*arguments)
+
+    expected = anomaly_maps(cycle, image, brain, settings, "alone", CPU, PATCH)
+    monkeypatch.setattr(cycle, "reconstruct", reconstruct)
+    first, *others = stream_maps(cycle, works, settings, CPU, PATCH, precision="float32")
+    assert "unexpected KeyError" in str(first.outcome)
+    for maps in others:
+        np.testing.assert_array_equal(maps.squared, expected.squared)
 
 
 def test_networks_that_give_nan_are_an_error(cycle, settings):

@@ -47,7 +47,8 @@ def files_of(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".json":
-            found[path.name] = {name: value for name, value in load_json(path).items() if name != "seconds"}
+            content = load_json(path).items()
+            found[path.name] = {name: value for name, value in content if name not in ("seconds", "record_sha256")}
         elif path.name.endswith(".nii.gz"):
             volume = read_volume(path, dtype=None)
             found[path.name] = (volume.array.tobytes(), str(volume.array.dtype), volume.geometry)

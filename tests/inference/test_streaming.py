@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mmccd_auto.core.failures import Defect
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.streaming import AT_ONCE, Settled, behind, each, part_of_each, prefetched, split
 
@@ -33,9 +34,16 @@ def test_an_error_settles_its_case_and_the_others_go_on(stage):
 
 
 @pytest.mark.parametrize("stage", [each, behind])
-def test_defects_are_raised_and_streams_must_be_equally_long(stage):
-    with pytest.raises(ZeroDivisionError):
-        list(stage(lambda value: 1 / value, [1, 0]))
+def test_a_defect_settles_its_case_and_is_visible_as_one(stage):
+    first, settled, last = stage(lambda value: 1 // value, [1, 0, 1])
+    assert (first, last) == (1, 1)
+    assert isinstance(settled.outcome, Defect)
+    assert "unexpected ZeroDivisionError" in str(settled.outcome)
+    assert "1 // value" in settled.outcome.details
+
+
+@pytest.mark.parametrize("stage", [each, behind])
+def test_streams_must_be_equally_long(stage):
     with pytest.raises(ValueError, match="shorter"):
         list(stage(lambda one, other: one, [1, 2], [1]))
 
@@ -266,23 +274,26 @@ def test_a_case_that_failed_leaves_its_sentences_and_nothing_else(stage) -> None
         assert str(settled.outcome.__cause__) == f"disk error {number}"
 
 
-def test_a_defect_is_raised_in_the_place_of_its_own_case() -> None:
-    def write(case: str) -> None:
-        if case == "a":
-            raise ZeroDivisionError("of case a")
-        raise MMCCDError("case b can't be written.")
+@pytest.mark.parametrize("stage", [each, behind])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_end_that_is_asked_for_is_no_failure_of_a_case(stage, error) -> None:
+    def end(_: int) -> None:
+        raise error
 
-    with pytest.raises(ZeroDivisionError, match="of case a"):
-        next(behind(write, ["a", "b", "c"]))
+    with pytest.raises(error):
+        list(stage(end, [1, 2]))
 
 
-def test_a_defect_of_the_last_result_is_not_hidden_by_items_that_fail() -> None:
+def test_an_end_asked_for_by_the_last_result_is_not_hidden_by_items_that_fail() -> None:
     def items() -> Iterator[int]:
         yield 0
         raise KeyboardInterrupt
 
-    with pytest.raises(ZeroDivisionError):
-        list(behind(lambda value: 1 / value, items()))
+    def end(_: int) -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        list(behind(end, items()))
 
 
 def endless(closed: list[bool]) -> Iterator[SimpleNamespace]:
@@ -294,7 +305,7 @@ def endless(closed: list[bool]) -> Iterator[SimpleNamespace]:
 
 
 def refuse_all(_: SimpleNamespace) -> None:
-    raise ZeroDivisionError
+    raise SystemExit
 
 
 STAGES = {
@@ -309,7 +320,7 @@ STAGES = {
 def test_an_error_ends_the_threads_before_it_gets_out(stage: Callable[..., Iterator]) -> None:
     """Also while somebody looks at the error, as a notebook does; its frames would hold on to the stages."""
     before, closed = set(threading.enumerate()), []
-    with pytest.raises((ZeroDivisionError, AttributeError)) as held:
+    with pytest.raises((SystemExit, AttributeError)) as held:
         list(stage(prefetched(endless(closed))))
     assert held.value.__traceback__ is not None
     assert set(threading.enumerate()) <= before

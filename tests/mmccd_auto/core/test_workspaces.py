@@ -69,6 +69,12 @@ def test_a_living_run_keeps_its_folder(worker):
     assert not os.path.exists(worker.folder)
 
 
+def test_one_run_may_have_several(tmp_path):
+    with workspace("predict") as outer, workspace("brain") as inner:
+        assert set(os.listdir(tmp_path)) == {outer.name, inner.name}
+    assert os.listdir(tmp_path) == []
+
+
 def test_nothing_of_others_is_removed(tmp_path):
     keep = tmp_path / "keep"
     keep.mkdir()
