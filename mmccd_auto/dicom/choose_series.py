@@ -14,7 +14,13 @@ from mmccd_auto.modalities import contrast
 SMALLEST_CONFIDENCE = 0.4
 _COVERAGE_STEP = 20.0
 _PLANES = ("axial", "oblique", "coronal", "sagittal")
-_RULES = ("original, not computed", "nearer to the axial plane", "covers more of the head", "finer voxels")
+_RULES = (
+    "original, not computed",
+    "its name doesn't say post",
+    "nearer to the axial plane",
+    "covers more of the head",
+    "finer voxels",
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,9 @@ def choose_series(
 ) -> list[SeriesChoice]:
     """Choose for each wanted modality the best series of that contrast.
 
-    Of several series, the usable ones (no problem, confidence of at least 0.4) are ranked: original before computed, axial
-    before oblique, coronal and sagittal, the larger covered height (in steps of 20 mm), the smaller voxel, and at last
-    the lower series number.
+    Of several series, the usable ones (no problem, confidence of at least 0.4) are ranked: original before computed, those
+    called "post" last (they may be after a contrast agent), axial before oblique, coronal and sagittal, the larger covered
+    height (in steps of 20 mm), the smaller voxel, and at last the lower series number.
 
     Parameters
     ----------
@@ -170,7 +176,7 @@ def _usable(candidate: _Candidate) -> bool:
 
 
 def _rank(candidate: _Candidate) -> tuple:
-    """Smaller is better; the first four entries are those of :data:`_RULES`."""
+    """Smaller is better; the first entries are those of :data:`_RULES`."""
     series, grid = candidate.series, candidate.series.grid
     plane = series.facts.orientation
     covered = (grid.size[2] * grid.spacing[2]) // _COVERAGE_STEP if grid else 0.0
@@ -178,6 +184,7 @@ def _rank(candidate: _Candidate) -> tuple:
     number = series.number if series.number is not None else 10**9
     return (
         not candidate.found.original,
+        candidate.found.perhaps_after_agent,
         _PLANES.index(plane) if plane in _PLANES else len(_PLANES),
         -covered,
         round(voxel, 4),

@@ -68,12 +68,14 @@ class Classification:
     confidence : 0 to 1
     reason : a phrase with the numbers that decided
     original : False for images computed from others, such as reformatted planes, which keep their contrast
+    perhaps_after_agent : whether the name says "post" and nothing tells after what
     """
 
     kind: str
     confidence: float
     reason: str
     original: bool = True
+    perhaps_after_agent: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,13 @@ def classify(facts: SequenceFacts) -> Classification:
     description, protocol = read_words(facts.description), read_words(facts.protocol_name)
     named = description if description.kind else protocol
     found = _by_image_type(facts) or _with_name(_by_measurement(facts), named, facts)
+    perhaps = found.kind == "T1" and (description.post or protocol.post)
     if found.kind == "T1":
         found = _with_agent(found, facts, (description, protocol))
     reason = found.reason if original else f"{found.reason}; computed from other images"
-    return Classification(found.kind, round(min(found.confidence, 0.99), 2), reason, original)
+    return Classification(
+        found.kind, round(min(found.confidence, 0.99), 2), reason, original, perhaps and found.kind == "T1"
+    )
 
 
 def _by_image_type(facts: SequenceFacts) -> _Reading | None:

@@ -22,7 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from mmccd_auto.dicom.open_file import read_header_of, unpack
+from mmccd_auto.dicom.open_file import read_header_of, read_transfer_syntax, unpack
 from mmccd_auto.dicom.pixel_checks import largest_content
 from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.records import Series, sentence
@@ -52,23 +52,20 @@ def put_files(series: Series, folder: Path) -> None:
     OSError
         If a file can't be read or written.
     """
-    packed = series.facts.transfer_syntax == DeflatedExplicitVRLittleEndian
-    readable = packed or series.facts.transfer_syntax in _READ_BY_DCM2NIIX
     for number, path in enumerate(series.files, 1):
-        target = folder / f"{number:06d}.dcm"
         try:
             with quiet_pydicom():
-                if packed:
-                    _unpack(path, target)
-                if series.renumber or not readable:
-                    _rewrite(target if packed else path, target, number if series.renumber else None, not readable)
-                elif not packed:
-                    _link(path, target)
+                _put(path, folder / f"{number:06d}.dcm", number if series.renumber else None, series.facts.transfer_syntax)
         except OSError:
             raise
         except Exception as error:
             # Every decoder has its own exceptions, and pydicom's may quote the header.
             logger.debug("Decoding ended with %s.", type(error).__name__)
+            if series.facts.transfer_syntax in UNCOMPRESSED:
+                raise MMCCDError(
+                    f"{sentence(series.label)} has a file (number {number} along the stack) that can't be read, it may be "
+                    "damaged: export it again."
+                ) from None
             raise MMCCDError(
                 f"{sentence(series.label)} is compressed in a way that can't be read here ({syntax_name(series)}): "
                 "export it without compression."
@@ -79,6 +76,20 @@ def syntax_name(series: Series) -> str:
     """The transfer syntax in words; what isn't one is not repeated."""
     syntax = UID(series.facts.transfer_syntax)
     return syntax.name if syntax in AllTransferSyntaxes else "an unknown transfer syntax"
+
+
+def _put(path: Path, target: Path, number: int | None, usual_syntax: str) -> None:
+    """Link a file, or write what dcm2niix can read; the files of one series may be compressed in several ways."""
+    with path.open("rb") as file:
+        syntax = read_transfer_syntax(file) or usual_syntax
+    packed = syntax == DeflatedExplicitVRLittleEndian
+    readable = packed or syntax in _READ_BY_DCM2NIIX
+    if packed:
+        _unpack(path, target)
+    if number is not None or not readable:
+        _rewrite(target if packed else path, target, number, decompress=not readable)
+    elif not packed:
+        _link(path, target)
 
 
 def _link(path: Path, target: Path) -> None:

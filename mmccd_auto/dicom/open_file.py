@@ -83,6 +83,13 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
     return dataset, file
 
 
+def read_transfer_syntax(file: BinaryIO) -> str:
+    """Read the UID of a file's transfer syntax; empty where the file doesn't tell it."""
+    if not has_preamble(file.read(PREAMBLE)):
+        return ""
+    return str(_read_meta(file).get("TransferSyntaxUID", ""))
+
+
 def unpack(file: BinaryIO, limit: int) -> Iterator[bytes]:
     """Give what a packed file holds behind its file header, in blocks.
 

@@ -36,6 +36,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLSLossless,
     RLELossless,
@@ -318,6 +319,14 @@ def _replaced(folder: Path, old: bytes, new: bytes) -> Path:
     return write_scans(folder, (T1, T2))
 
 
+def _several_syntaxes(folder: Path) -> Path:
+    syntaxes = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGLSLossless, ImplicitVRLittleEndian)
+    for number in range(FLAIR.slices):
+        scan = replace(FLAIR, syntax=syntaxes[number % len(syntaxes)])
+        write(make_images(scan)[number], folder / f"{number}")
+    return write_scans(folder, (T1, T2))
+
+
 def _spacing_of_text(folder: Path) -> Path:
     return _replaced(folder, b"DS\x08\x004.0\\4.0 ", b"DS\x08\x00nan\\nan ")
 
@@ -375,6 +384,7 @@ _EXPORTS = (
     Awkward("RLE", _of(*(replace(scan, syntax=RLELossless) for scan in CLEAN)), Expected((USED,))),
     Awkward("JPEG-LS", _of(T1, T2, replace(FLAIR, syntax=JPEGLSLossless)), Expected((USED,))),
     Awkward("deflated", _of(T1, T2, replace(FLAIR, syntax=DeflatedExplicitVRLittleEndian)), Expected((USED,))),
+    Awkward("several transfer syntaxes", _several_syntaxes, Expected((USED,))),
     Awkward("big-endian", _of(T1, T2, replace(FLAIR, syntax=ExplicitVRBigEndian)), Expected((USED,))),
     Awkward("implicit types", _of(*(replace(scan, syntax=ImplicitVRLittleEndian) for scan in CLEAN)), Expected((USED,))),
     Awkward("oblique", _of(*(replace(scan, orientation=OBLIQUE) for scan in CLEAN)), Expected((USED,))),

@@ -43,6 +43,17 @@ def test_the_better_one_is_taken_in_any_order(better: Series, worse: Series) -> 
     assert used(better, worse) == used(worse, better) == {"FLAIR": better.number}
 
 
+def test_a_t1_called_post_is_taken_where_there_is_no_other() -> None:
+    before, after = (
+        make(9, replace(T1, description="T1 sag", orientation="sagittal")),
+        make(1, replace(T1, description="T1 POST")),
+    )
+    assert used(before, after, wanted=("T1",)) == {"T1": 9}
+    assert used(after, wanted=("T1",)) == {"T1": 1}
+    agent = make(1, replace(T1, description="T1 POST", contrast_agent=True))
+    assert used(agent, wanted=("T1",)) == {}
+
+
 def test_every_row_says_why() -> None:
     rows = choose_series([make(1), make(2, replace(FLAIR, orientation="coronal")), make(3, T1)], ["FLAIR"], {})
     assert [row.used_as for row in rows] == ["FLAIR", None, None]

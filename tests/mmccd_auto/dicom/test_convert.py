@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named_as_such(series, tmp_path, monke
 
 
 def test_a_full_disk_while_files_are_copied_is_named_as_such(series: Series, tmp_path: Path, monkeypatch) -> None:
-    def fill(*_: object) -> None:
+    def fill(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mmccd_auto.dicom.converter_files._rewrite", fill)
