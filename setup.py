@@ -32,6 +32,7 @@ setup(
     install_requires=[
         "torch>=2.5",
         "SimpleITK>=2.3",
+        "nibabel>=5.0",
         "batchgenerators>=0.25.1",
         "numpy>=1.24",
         "scipy>=1.11",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.imaging.labels import read_brain_mask
+from mmccd_auto.imaging.readable import check_readable
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.inference.case_record import FILES, finished_record, missing_files
@@ -93,7 +96,7 @@ def predict_file(
     path : of the scan
     output : folder, not the scan's own
     case : name; None takes it from the file's name
-    brain_mask : file, nonzero in the brain
+    brain_mask : file, 1 in the brain and 0 elsewhere
     save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
 
     Raises
@@ -211,14 +214,16 @@ class _Run:
         remove_case_files(self.output, case)
         if found.error is not None:
             raise MMCCDError(found.error)
-        if mask is not None and not mask.is_file():
-            raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
+        if mask is not None:
+            if not os.path.lexists(mask):
+                raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
+            check_readable(mask)
         request = self._request(found, mask)
         if request["dicom"] is not None:
             # Whether objects can refer to the images is known before the networks have worked for hours.
             read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
-        return _Opened(request, Scan(volume, case, None if mask is None else read_volume(mask, dtype=None)))
+        return _Opened(request, Scan(volume, case, None if mask is None else read_brain_mask(mask)))
 
     def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
         """Write everything of a predicted case; a failure leaves none of its files."""
@@ -260,11 +265,15 @@ class _Run:
         return write_prediction(prediction, request, self.output, found.series is not None, extra)
 
     def _load(self, found: InputCase) -> Volume:
-        return read_volume(found.file) if found.series is None else convert_series(found.series, self.workspace).volume
+        if found.series is None:
+            # What is odd about the file is told with the case's other warnings, and kept in CASE.json.
+            return read_volume(found.file, warn=False)
+        return convert_series(found.series, self.workspace).volume
 
     def _request(self, found: InputCase, mask: Path | None) -> dict[str, Any]:
         predictor = self.predictor
         if found.series is None:
+            check_readable(found.file)
             name, content = _relative(found.file, self.root), _content([found.file])
         else:
             # Folders and files of an export may be called by the patient's name.

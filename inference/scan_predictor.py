@@ -15,6 +15,9 @@ import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.labels import checked_brain_mask
+from mmccd_auto.imaging.limits import check_geometry
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.inference.findings import find_findings
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
@@ -22,7 +25,7 @@ from mmccd_auto.inference.masks import lesions_and_candidates
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
-from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction, extract_brain
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class ScanMaps:
 
 @dataclass(frozen=True)
 class _Located:
-    """A scan with its brain found: by what, with what warning, and since when (seconds of the monotonic clock)."""
+    """A scan with its brain found: by what, with what warnings, and since when (seconds of the monotonic clock)."""
 
     scan: Scan
     brain_extraction: str
-    warning: str | None
+    warnings: tuple[str, ...]
     started: float
 
 
@@ -131,12 +134,12 @@ class ScanPredictor(ABC):
         array : [z, y, x], intensities of the input modality
         spacing : mm along x, y, z
         case : name, for files and errors; the map does not depend on it
-        brain_mask : [z, y, x], nonzero in the brain; None looks for the brain
+        brain_mask : [z, y, x], bool or 1 in the brain and 0 elsewhere; None looks for the brain
 
         Raises
         ------
         MMCCDError
-            As :meth:`predict_volume`, or if the array is not 3D, the spacing isn't one, or the mask isn't finite.
+            As :meth:`predict_volume`, or if the array is not 3D, the spacing isn't one, or the mask is of another shape.
         """
         array = np.asarray(array)
         if array.ndim != 3:
@@ -152,9 +155,7 @@ class ScanPredictor(ABC):
         if brain_mask is not None:
             if np.shape(brain_mask) != array.shape:
                 raise MMCCDError(f"{case}: the brain mask's shape {np.shape(brain_mask)} is not the scan's {array.shape}.")
-            if not np.isfinite(np.asarray(brain_mask, dtype=np.float32)).all():
-                raise MMCCDError(f"{case}: the brain mask holds values that are not finite: give 0 outside the brain.")
-            mask = Volume((np.asarray(brain_mask) != 0).astype(np.uint8), geometry)
+            mask = Volume(np.asarray(brain_mask), geometry)
         return self.predict_volume(Volume(array, geometry), case, mask)
 
     def predict_volume(self, volume: Volume, case: str = "case", brain_mask: Volume | None = None) -> Prediction:
@@ -164,12 +165,13 @@ class ScanPredictor(ABC):
         ----------
         volume : of the input modality
         case : name, for files and errors; the map does not depend on it
-        brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
+        brain_mask : 1 in the brain and 0 elsewhere, on the scan's grid; None looks for the brain
 
         Raises
         ------
         MMCCDError
-            If the scan can't be used (no brain found, no contrast, not finite), or the network fails.
+            If the scan can't be used (no brain found, no contrast, too much inside the brain that isn't finite, complex
+            numbers), the mask holds other values, or the network fails.
         """
         (prediction,) = self.predict_volumes([Scan(volume, case, brain_mask)])
         if isinstance(prediction, Settled):
@@ -203,17 +205,26 @@ class ScanPredictor(ABC):
         yield from each(finished, beside, maps)
 
     def _located(self, scan: Scan) -> _Located:
-        """The scan in float32, and where its brain is."""
+        """The scan in float32, finite, and where its brain is."""
         started = time.monotonic()
-        volume = Volume(scan.volume.array.astype(np.float32, copy=False), scan.volume.geometry)
+        given, name = scan.volume, f"{scan.case}: {self.input_modality}"
+        if given.array.dtype.kind == "c":
+            raise MMCCDError(f"{name} holds complex numbers: give the magnitude.")
+        check_geometry(given.geometry, name)
+        volume = Volume(given.array.astype(np.float32, copy=False), given.geometry, given.warnings)
         if scan.brain_mask is not None:
-            return _Located(Scan(volume, scan.case, scan.brain_mask), "given", None, started)
-        extraction = self._find_brain(volume, scan.case)
-        mask = None
-        if extraction is not None and extraction.backend != STRIPPED:
-            mask = Volume(extraction.mask.astype(np.uint8), volume.geometry)
-        backend, warning = ("given", None) if extraction is None else (extraction.backend, extraction.warning)
-        return _Located(Scan(volume, scan.case, mask), backend, warning, started)
+            mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
+            brain, backend, warning = mask.array > 0, "given", None
+            if brain.shape != volume.array.shape:
+                # Which is told where the grids are compared.
+                return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, started)
+        else:
+            found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
+            brain, backend, warning = found.mask, found.backend, found.warning
+            mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
+        volume = settle_non_finite(volume, brain, name)
+        warnings = (*volume.warnings, *([warning] if warning else []))
+        return _Located(Scan(volume, scan.case, mask), backend, warnings, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, scoring = located.scan.volume, self.scoring
@@ -243,7 +254,7 @@ class ScanPredictor(ABC):
             seconds=seconds,
             normalisation=maps.normalisation,
             brain_extraction=located.brain_extraction,
-            warnings=(*([located.warning] if located.warning else []), *self.scan_warnings(scan, maps.brain)),
+            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),
         )
 
     def predict_file(
@@ -272,9 +283,3 @@ class ScanPredictor(ABC):
         see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
         masks = None if brain_masks is None else Path(brain_masks)
         return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export)
-
-    def _find_brain(self, scan: Volume, case: str) -> BrainExtraction | None:
-        """The brain of the scan; None for values that aren't finite, which preprocessing refuses by name."""
-        if not np.isfinite(scan.array).all():
-            return None
-        return extract_brain(scan, self.input_modality, self.brain_extraction, f"{case}: {self.input_modality}")

@@ -21,7 +21,8 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.files import save_json
-from mmccd_auto.image_io import read_geometry, read_volume, write_volume
+from mmccd_auto.image_io import read_geometry, write_volume
+from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
@@ -271,7 +272,7 @@ def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None
     given = dataset.brain_mask_file(case)
     if given is None or given.name == f"{case}.nii.gz":
         return None if given is None else given.parent
-    mask = read_volume(given, dtype=None)
+    mask = read_brain_mask(given)
     write_volume(mask.array, mask.geometry, workspace / f"{case}.nii.gz")
     return workspace
 
@@ -290,7 +291,13 @@ def _judge_fold(model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps
             else:
                 _copy(label, reference / label.name)
         try:
-            return compare_folders(reference, {model.trainer: maps}, dataset.images_folder(), processes=processes)
+            return compare_folders(
+                reference,
+                {model.trainer: maps},
+                dataset.images_folder(),
+                processes=processes,
+                label_values=dataset.label_values,
+            )
         except MMCCDError as error:
             # The sentence should name the user's file, not its copy.
             raise MMCCDError(str(error).replace(str(reference), str(dataset.labels_folder()))) from error

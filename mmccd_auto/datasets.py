@@ -12,10 +12,10 @@ from mmccd_auto.core.names import name_problem
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.dataset_subjects import complete_subjects
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.imaging.labels import DEFAULT_LABELS, LabelValues
 
 DATASET_FILE = "dataset.json"
 DEFAULT_FILE_ENDING = ".nii.gz"
-DEFAULT_LABELS = {"background": 0, "lesion": 1}
 SPLITS = ("Tr", "Ts")
 
 _DATASET_NAME = re.compile(r"Dataset(?P<number>\d+)_(?P<name>.+)")
@@ -32,7 +32,7 @@ class Dataset:
     folder : that holds dataset.json
     name : of the folder, such as ``Dataset001_RealBrain``
     modalities : channel names in the order of their channel numbers, two or more
-    labels : name -> value; everything that isn't background (0) counts as abnormal
+    labels : name -> value; what is neither background (0) nor "ignore" is abnormal
     file_ending : of every image and label, such as ``.nii.gz``
     subjects : case -> person, for the cases where dataset.json tells it
     content : dataset.json as it is
@@ -92,6 +92,11 @@ class Dataset:
     def brain_mask_file(self, case: str, split: str = "Tr") -> Path | None:
         """The case's given brain mask, or None: then the mask is found from the images."""
         return _if_file(self.brain_masks_folder(split) / f"{case}{self.file_ending}")
+
+    @property
+    def label_values(self) -> LabelValues:
+        """What the values in its labels mean."""
+        return LabelValues(self.labels, str(self.folder / DATASET_FILE))
 
     def subject(self, case: str) -> str:
         """Tell the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
@@ -211,6 +216,18 @@ def load_dataset(folder: str | Path) -> Dataset:
     )
 
 
+def read_label_values(path: str | Path) -> LabelValues:
+    """Read from a dataset.json, nnU-Net's regions included, what the values of its labels mean; the rest is not looked at.
+
+    Raises
+    ------
+    MMCCDError
+        If it can't be read or its labels aren't names and values.
+    """
+    content = read_record(JsonObject, path)
+    return LabelValues(_labels(content, Path(path), regions=True), str(path))
+
+
 def visible_files(folder: Path) -> list[Path]:
     """What a folder holds, sorted by name, without hidden files (``._x`` of macOS); empty where it doesn't exist."""
     if not folder.is_dir():
@@ -248,14 +265,23 @@ def _modalities(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _labels(content: dict[str, Any], path: Path) -> dict[str, int]:
+def _labels(content: dict[str, Any], path: Path, regions: bool = False) -> dict[str, Any]:
+    """Name -> value, and with ``regions`` also name -> values."""
     labels = content.get("labels", DEFAULT_LABELS)
     example = '{"background": 0, "lesion": 1}'
-    if not isinstance(labels, dict) or not all(type(value) is int for value in labels.values()):
+    if not isinstance(labels, dict) or not all(_is_value(value, regions) for value in labels.values()):
         raise MMCCDError(f"{path}: labels must be an object of names and whole numbers, as in {example}.")
-    if labels.get("background") != 0 or len(set(labels.values())) != len(labels):
+    single = [value for value in labels.values() if isinstance(value, int)]
+    if labels.get("background") != 0 or len(set(single)) != len(single):
         raise MMCCDError(f"{path}: labels must give background the value 0 and every other name its own, as in {example}.")
-    return dict(labels)
+    return {name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()}
+
+
+def _is_value(value: Any, regions: bool) -> bool:
+    """A whole number, or the several of one of nnU-Net's regions."""
+    if regions and isinstance(value, list):
+        return bool(value) and all(type(one) is int for one in value)
+    return type(value) is int
 
 
 def _file_ending(content: dict[str, Any], path: Path) -> str:

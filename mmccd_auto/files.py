@@ -196,6 +196,8 @@ def _why_not_written(path: Path, temporary: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in _FULL_DISK:
         return f"{path} could not be written ({reason}): free some disk space or choose a folder on another disk."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{path} could not be written, its name is too long: give it a shorter one, by that of the scan or case."
     own_names = {str(name) for name in (path, temporary, path.parent)}
     about = f" for {error.filename}" if error.filename and str(error.filename) not in own_names else ""
     return f"{path} could not be written ({reason}{about}): check the permissions or choose another folder."

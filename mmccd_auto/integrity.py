@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.dataset_names import naming_problems
 from mmccd_auto.dataset_subjects import split_people
 from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.image_io import Geometry, Volume, read_volume
-from mmccd_auto.nifti_checks import count_non_finite
+from mmccd_auto.imaging.labels import brain_mask_fault, label_fault
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 
 MISSING_CHANNELS_KEY = "missing_channels"
 CONFIRMED_KEY = "subjects_confirmed"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,12 @@ class CaseReport:
     Attributes
     ----------
     problems : sentences, each beginning with a file
+    warnings : sentences on files that can be used, but should be looked at
     fingerprints : file -> hash of its voxels, by which copies of one image are found
     """
 
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
 
 
@@ -39,9 +45,10 @@ def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
     """Check the whole dataset and return every problem, each line beginning with the file and saying what to do.
 
     Checked are: names and completeness of the files, numTraining, subjects, and per case that each file can be read, is
-    finite and not constant, that channels, label and brain mask are on one grid (:meth:`Geometry.differences`), that the
-    label holds only values that dataset.json names, and that no image stands under two cases of different people or under
-    two modalities.
+    finite inside the brain and not constant, that channels, label and brain mask are on one grid
+    (:meth:`Geometry.differences`), that the label holds only values that dataset.json names, and that no image stands under
+    two cases of different people or under two modalities. What is odd but no fault (a header that disagrees with itself) is
+    logged as a warning.
 
     Parameters
     ----------
@@ -59,6 +66,8 @@ def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
             problems.append(f"{dataset.images_folder(split) / case}_*{dataset.file_ending}: {outcome.error}")
             continue
         problems += outcome.result.problems
+        for warning in outcome.result.warnings:
+            logger.warning("%s", warning)
         for file, fingerprint in outcome.result.fingerprints.items():
             owners[fingerprint].append((case, file))
     return problems + copy_problems(dataset, owners)
@@ -113,29 +122,37 @@ def _people_problems(dataset: Dataset) -> list[str]:
 
 def verify_case(dataset: Dataset, case: str, split: str) -> CaseReport:
     """Check one case's files, one volume in memory at a time."""
-    problems = _channel_problems(dataset, case, split)
+    problems, warnings = _channel_problems(dataset, case, split), []
     fingerprints: dict[str, str] = {}
     reference: tuple[Path, Geometry] | None = None
+    extras: list[tuple[Path, Geometry]] = []
+    brain = None
+    for path, check in (
+        (dataset.label_file(case, split), _label_problems),
+        (dataset.brain_mask_file(case, split), _mask_problems),
+    ):
+        volume = None if path is None else _read(path, problems, warnings)
+        if path is None or volume is None:
+            continue
+        faults = check(path, volume.array, dataset)
+        problems += faults
+        extras.append((path, volume.geometry))
+        brain = volume.array > 0 if check is _mask_problems and not faults else None
     for modality in dataset.available_modalities(case, split):
         path = dataset.channel_file(case, modality, split)
-        volume = _read(path, problems)
+        volume = _read(path, problems, warnings)
         if volume is None:
             continue
-        faults = _image_problems(path, volume.array)
+        faults = _image_problems(path, volume, brain, warnings)
         problems += faults
         if not faults:
             fingerprints[str(path)] = _fingerprint(volume.array)
         reference = reference or (path, volume.geometry)
         problems += _grid_problems(path, volume.geometry, *reference)
-    extras = ((dataset.label_file(case, split), _label_problems), (dataset.brain_mask_file(case, split), _mask_problems))
-    for path, check in extras:
-        volume = _read(path, problems) if path is not None else None
-        if path is None or volume is None:
-            continue
-        problems += check(path, volume.array, dataset)
-        if reference is not None:
-            problems += _grid_problems(path, volume.geometry, *reference)
-    return CaseReport(tuple(problems), fingerprints)
+    if reference is not None:
+        for path, geometry in extras:
+            problems += _grid_problems(path, geometry, *reference)
+    return CaseReport(tuple(problems), tuple(warnings), fingerprints)
 
 
 def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) -> list[str]:
@@ -199,20 +216,30 @@ def _channel_problems(dataset: Dataset, case: str, split: str) -> list[str]:
     return problems
 
 
-def _read(path: Path, problems: list[str]) -> Volume | None:
+def _read(path: Path, problems: list[str], warnings: list[str]) -> Volume | None:
     try:
-        return read_volume(path, dtype=None)
+        volume = read_volume(path, dtype=None, warn=False)
     except MMCCDError as error:
         problems.append(str(error))
         return None
+    warnings += [f"{path}: {warning}" for warning in volume.warnings]
+    return volume
 
 
-def _image_problems(path: Path, array: np.ndarray) -> list[str]:
-    count = int(array.size - np.isfinite(array).sum()) or count_non_finite(path)
-    if count:
-        return [f"{path} holds {count} voxels that are NaN or infinite: export it again or set them to 0."]
-    if array.min() == array.max():
-        return [f"{path} is constant (every voxel is {array.flat[0]:g}): export it again or remove it."]
+def _image_problems(path: Path, volume: Volume, brain: np.ndarray | None, warnings: list[str]) -> list[str]:
+    """What is wrong with a scan's values; ``brain`` is the given mask."""
+    finite = with_zeros(volume)
+    if finite is not volume:
+        if brain is None or brain.shape != volume.array.shape:
+            found = examine_brain(finite.array, volume.geometry.spacing)
+            brain = found.mask if found.usable else np.ones(volume.array.shape, dtype=bool)
+        try:
+            settled = settle_non_finite(Volume(volume.array, volume.geometry), brain, str(path))
+        except MMCCDError as error:
+            return [str(error)]
+        warnings += [f"{path}: {warning}" for warning in settled.warnings]
+    if finite.array.min() == finite.array.max():
+        return [f"{path} is constant (every voxel is {finite.array.flat[0]:g}): export it again or remove it."]
     return []
 
 
@@ -227,30 +254,15 @@ def _grid_problems(path: Path, geometry: Geometry, reference: Path, reference_ge
 
 
 def _label_problems(path: Path, array: np.ndarray, dataset: Dataset) -> list[str]:
-    values = np.unique(array)
-    if not np.isfinite(values).all() or count_non_finite(path):
-        return [f"{path} holds NaN or infinite values: a label holds the whole numbers of {DATASET_FILE} only."]
-    fractions = values[values != np.round(values)]
-    if fractions.size:
-        return [
-            f"{path} holds values that are no whole numbers (such as {fractions[0]:g}): resample labels with nearest "
-            "neighbour."
-        ]
-    unknown = sorted({int(value) for value in values} - set(dataset.labels.values()))
-    if not unknown:
-        return []
-    shown = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-    known = ", ".join(f"{value} {name}" for name, value in dataset.labels.items())
-    return [f"{path} holds unknown values ({shown}; known are {known}): add them to labels in {DATASET_FILE} or correct it."]
+    fault = label_fault(array, dataset.label_values)
+    return [] if fault is None else [f"{path} {fault}"]
 
 
 def _mask_problems(path: Path, array: np.ndarray, _: Dataset) -> list[str]:
-    values = np.unique(array)
-    if not np.isin(values, (0, 1)).all():
-        return [f"{path} holds values other than 0 and 1: a brain mask is 1 in the brain and 0 elsewhere."]
-    if values.size < 2:
-        return [f"{path} marks {'every' if values[0] else 'no'} voxel as brain: draw it again or remove it."]
-    return []
+    fault = brain_mask_fault(array)
+    if fault is None and array.all():
+        fault = "marks every voxel as brain: draw it again or remove it."
+    return [] if fault is None else [f"{path} {fault}"]
 
 
 def _fingerprint(array: np.ndarray) -> str:

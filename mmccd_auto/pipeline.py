@@ -13,7 +13,7 @@ import torch
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.names import check_fold, check_path_name
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets
+from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets, read_label_values
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import evaluate_folder
@@ -266,6 +266,7 @@ def evaluate(
     processes: int = 0,
     erosion_mm: float = 0.0,
     names: Sequence[str] | None = None,
+    dataset_json: str | Path | None = None,
 ) -> str:
     """Judge predicted maps against labels, beside the intensity baseline; returns a table to read.
 
@@ -273,6 +274,7 @@ def evaluate(
     ----------
     prediction : a folder; or several, which are then compared on the same voxels
     names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
+    dataset_json : file that says what the labels' values mean; None looks in and beside the folder of the labels
     others : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
 
     Raises
@@ -282,8 +284,9 @@ def evaluate(
         and :func:`mmccd_auto.evaluation.compare.compare_folders` do.
     """
     folders = [prediction] if isinstance(prediction, str | Path) else list(prediction)
+    values = None if dataset_json is None else read_label_values(dataset_json)
     if len(folders) == 1 and names is None:
-        result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm)
+        result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm, values)
         return method_table(result.methods, result.prevalence)
     methods = name_predictions(folders, names)
-    return comparison_table(compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm))
+    return comparison_table(compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm, values))

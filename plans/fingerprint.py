@@ -23,8 +23,10 @@ from mmccd_auto.datasets import Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import save_json
-from mmccd_auto.image_io import Triple, Volume, read_geometry, read_volume
-from mmccd_auto.imaging.true_zero import without_offset
+from mmccd_auto.image_io import Geometry, Triple, Volume, read_geometry, read_volume
+from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
 from mmccd_auto.orientation import slice_axis_first, to_canonical
 from mmccd_auto.plans import measures
 from mmccd_auto.plans.case_fingerprint import IN_PLANE_XYZ, CaseFingerprint, ModalityFingerprint, SlicesFingerprint
@@ -32,7 +34,7 @@ from mmccd_auto.plans.plan import SLICE_AXES
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CASES_FOLDER = "dataset_fingerprint"
-VERSION = 3
+VERSION = 4
 REMEDY = "measure again with mmccd_plan_and_preprocess --overwrite, or copy the file again"
 
 
@@ -106,7 +108,7 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
         files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
         parts = (files, dataset.label_file(case), dataset.brain_mask_file(case))
         record = output.parent / CASES_FOLDER / f"{case}.json"
-        arguments.append((case, (case, dataset.subject(case), *parts, record, overwrite)))
+        arguments.append((case, (case, dataset.subject(case), *parts, dataset.label_values, record, overwrite)))
     outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
     cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
     failed = {outcome.case: outcome.error for outcome in outcomes if outcome.result is None}
@@ -124,6 +126,7 @@ def fingerprint_case(
     files: Mapping[str, Path],
     label_file: Path | None = None,
     brain_mask_file: Path | None = None,
+    label_values: LabelValues | None = None,
 ) -> CaseFingerprint:
     """Measure one case.
 
@@ -132,8 +135,9 @@ def fingerprint_case(
     case : name, for errors
     subject : whose scan it is
     files : modality -> file
-    label_file : abnormal voxels (> 0); None: the case counts as healthy
-    brain_mask_file : brain voxels (> 0); None: the volumes are brain-extracted
+    label_file : abnormal voxels; None: the case counts as healthy
+    brain_mask_file : 1 in the brain; None: the volumes are brain-extracted
+    label_values : what the label's values mean; None knows 0 and 1
 
     Raises
     ------
@@ -147,21 +151,25 @@ def fingerprint_case(
     measured, brains, geometries, canonical, original = {}, {}, {}, None, None
     for modality, file in files.items():
         volume = read_volume(file)
-        turned = without_offset(to_canonical(volume))
+        turned = to_canonical(volume)
+        turned = without_offset(turned, find_true_zero(with_zeros(turned)))
         if given is not None and given.shape != turned.array.shape:
             raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
-        report = examine_brain(turned.array, turned.geometry.spacing)
+        report = examine_brain(with_zeros(turned).array, turned.geometry.spacing)
         if given is None and not report.usable:
             raise MMCCDError(f"{file} {report.reason}")
         brains[modality] = report.mask if given is None else given
+        turned = settle_non_finite(turned, brains[modality], str(file))
+        for warning in turned.warnings:
+            logger.warning("%s: %s", file, warning)
         measured[modality] = _measure_modality(turned, brains[modality], report.skull, file)
         geometries[modality] = turned.geometry
         canonical, original = canonical or turned.geometry, original or volume.geometry
     one_grid = all(not canonical.differences(geometry) for geometry in geometries.values())
     overlaps = [measures.dice(*pair) for pair in itertools.combinations(brains.values(), 2)] if one_grid else []
     brain = _common(brains) if one_grid else next(iter(brains.values()))
-    label = _read_beside(label_file, next(iter(files.values())))
-    anomaly = np.zeros_like(brain) if label is None else to_canonical(label).array > 0
+    label = _given_label(label_file, next(iter(files.values())), label_values or LabelValues())
+    anomaly = np.zeros_like(brain) if label is None else label
     return CaseFingerprint(
         subject=subject,
         orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(original.direction),
@@ -186,29 +194,31 @@ def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
     """The brain mask of a file, canonical bool [z, y, x]; None without a file."""
-    volume = _read_beside(file, image_file)
-    if volume is None:
-        return None
-    if not (volume.array > 0).any():
-        raise MMCCDError(f"{file} is empty: mark the brain with 1, or remove the file.")
-    return to_canonical(volume).array > 0
-
-
-def _read_beside(file: Path | None, image_file: Path) -> Volume | None:
-    """A label or mask, which must lie on the grid of the image."""
     if file is None:
         return None
-    volume = read_volume(file)
-    differences = volume.geometry.differences(read_geometry(image_file))
+    mask = read_brain_mask(file)
+    _check_grid(file, mask.geometry, image_file)
+    return to_canonical(mask).array > 0
+
+
+def _given_label(file: Path | None, image_file: Path, values: LabelValues) -> np.ndarray | None:
+    """Where a label isn't normal, canonical bool [z, y, x]; None without a file."""
+    if file is None:
+        return None
+    label = read_label(file, values).not_normal()
+    _check_grid(file, label.geometry, image_file)
+    return to_canonical(label).array > 0
+
+
+def _check_grid(file: Path, geometry: Geometry, image_file: Path) -> None:
+    """A label or mask must lie on the grid of the image."""
+    differences = geometry.differences(read_geometry(image_file))
     if differences:
         raise MMCCDError(f"{file} is not on the grid of {image_file} ({differences[0]}): resample one onto the other.")
-    return volume
 
 
 def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path) -> ModalityFingerprint:
     values = volume.array[brain]
-    if not np.isfinite(values).all():
-        raise MMCCDError(f"{file} holds values that are not finite: mend or leave out the file.")
     if values.min() == values.max():
         raise MMCCDError(f"{file} has one constant value inside the brain: it is no scan; mend or leave out the file.")
     spacing = volume.geometry.spacing
@@ -246,6 +256,7 @@ def _measure_or_load(
     files: dict[str, Path],
     label_file: Path | None,
     brain_mask_file: Path | None,
+    label_values: LabelValues,
     record: Path,
     overwrite: bool,
 ) -> CaseFingerprint:
@@ -264,7 +275,7 @@ def _measure_or_load(
                 return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
         except MMCCDError as error:
             logger.warning("%s The case is measured again.", error)
-    fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file)
+    fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file, label_values)
     save_json({"made_from": key, "fingerprint": dataclasses.asdict(fingerprint)}, record)
     return fingerprint
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.image_io import Volume
+from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.labels import checked_brain_mask
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
 from mmccd_auto.preprocessing.registration import Registration, register, resample_onto
@@ -23,7 +25,7 @@ class PreparedCase:
 
     Attributes
     ----------
-    volumes : by modality, the reference first; whole heads, as they came
+    volumes : by modality, the reference first; whole heads, as they came, with the warnings of their files
     brain : of the reference
     registrations : of each other modality onto the reference
     left_out : modality -> why it could not be used
@@ -50,24 +52,26 @@ def prepare_case(
     volumes : by modality, each on a grid of its own, with or without skull
     reference : the modality that keeps its grid and its voxels
     backend : of the brain extraction, see :func:`extract_brain`
-    brain_mask : nonzero in the brain, on the reference's grid; then no brain is looked for
+    brain_mask : 1 in the brain, on the reference's grid; then no brain is looked for
 
     Raises
     ------
     MMCCDError
-        If the reference is missing or its brain can't be found. Another modality that can't be laid on it is left out.
+        If the reference is missing, its brain can't be found, or its values there aren't finite. Another modality that
+        can't be laid on it is left out.
     """
     if reference not in volumes:
         raise MMCCDError(f"{case} has no {reference}, onto which the other scans are laid: leave the case out.")
     fixed = volumes[reference]
-    brain = _brain_of(case, fixed, reference, backend, brain_mask)
+    brain = _brain_of(case, with_zeros(fixed), reference, backend, brain_mask)
+    fixed = settle_non_finite(fixed, brain.mask, f"{case}: {reference}")
     prepared, registrations, left_out = {reference: fixed}, {}, {}
     for modality, moving in volumes.items():
         if modality == reference:
             continue
         pair = f"{case}: {modality} and {reference}"
         try:
-            found = register(fixed, moving, brain.mask, pair)
+            found = register(fixed, with_zeros(moving), brain.mask, pair)
         except MMCCDError as error:
             left_out[modality] = str(error)
             continue
@@ -79,7 +83,12 @@ def prepare_case(
             )
             continue
         same_grid = not found.moved and not moving.geometry.differences(fixed.geometry)
-        prepared[modality] = moving if same_grid else resample_onto(moving, fixed.geometry, found.transform)
+        laid = moving if same_grid else _laid_onto(moving, fixed.geometry, found)
+        try:
+            prepared[modality] = settle_non_finite(laid, brain.mask, f"{case}: {modality}")
+        except MMCCDError as error:
+            left_out[modality] = str(error)
+            continue
         how = f"moved by {found.shift:.1f} mm and {found.angle:.1f} degrees" if found.moved else "the headers agree"
         logger.info("%s: %s, likeness %.3f", pair, how, found.likeness)
     return PreparedCase(prepared, brain, registrations, left_out)
@@ -96,6 +105,16 @@ def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
     return Volume(np.where(brain, volume.array, np.asarray(background, dtype=volume.array.dtype)), volume.geometry)
 
 
+def _laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volume:
+    """``moving`` on another grid, NaN where it mostly was so before."""
+    finite = with_zeros(moving)
+    laid = resample_onto(finite, geometry, found.transform)
+    if finite is not moving:
+        bad = Volume((~np.isfinite(moving.array)).astype(np.float32), moving.geometry)
+        laid.array[resample_onto(bad, geometry, found.transform).array > 0.5] = np.nan
+    return Volume(laid.array, geometry, moving.warnings)
+
+
 def _brain_of(case: str, volume: Volume, modality: str, backend: str, brain_mask: Volume | None) -> BrainExtraction:
     if brain_mask is None:
         return extract_brain(volume, modality, backend, f"{case}: {modality}")
@@ -104,6 +123,5 @@ def _brain_of(case: str, volume: Volume, modality: str, backend: str, brain_mask
         raise MMCCDError(
             f"{case}: the brain mask does not lie on the grid of {modality} ({'; '.join(differences)}): resample it."
         )
-    if not brain_mask.array.any():
-        raise MMCCDError(f"{case}: the brain mask is empty: mend it or leave it out.")
-    return BrainExtraction(brain_mask.array != 0, "given", 0.0, "")
+    mask = checked_brain_mask(brain_mask, f"{case}: the brain mask")
+    return BrainExtraction(mask.array > 0, "given", 0.0, "")

@@ -11,6 +11,9 @@ from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.core.records import dataclass_from_json
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.labels import checked_brain_mask
+from mmccd_auto.imaging.limits import check_size
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
 from mmccd_auto.orientation import (
     SLICE_AXIS_POSITION,
@@ -120,22 +123,26 @@ def preprocess_case(
     volumes : by modality; for prediction the input modality alone will do
     plan : gives slice axis, spacing, patch size and normalisation
     label : nonzero = abnormal
-    brain_mask : nonzero = brain; taken for all modalities instead of looking for the brain
+    brain_mask : 1 in the brain, else 0; taken for all modalities instead of looking for the brain
 
     Raises
     ------
     MMCCDError
-        If volumes don't lie on one grid, the skull is still on, or modalities aren't registered with each other.
+        If volumes don't lie on one grid, the skull is still on, modalities aren't registered with each other, values
+        inside the brain aren't finite, or the plan's grid would be too large.
     """
     modalities = _modalities(case, volumes, plan)
-    _check_grids(case, {name: volumes[name] for name in modalities}, label, brain_mask)
+    volumes = {name: volumes[name] for name in modalities}
+    _check_grids(case, volumes, label, brain_mask)
     original = volumes[modalities[0]].geometry
-    zeros = {name: find_true_zero(volumes[name]) for name in modalities}
+    zeros = {name: find_true_zero(with_zeros(volume)) for name, volume in volumes.items()}
     volumes = {name: without_offset(volumes[name], zero) for name, zero in zeros.items()}
     masks = _brain_masks(case, volumes, brain_mask)
+    volumes = {name: settle_non_finite(volume, masks[name], f"{case}: {name}") for name, volume in volumes.items()}
     native_brain = np.logical_and.reduce(list(masks.values()))
     brain = to_canonical(Volume(native_brain, original))
     grid = target_grid(brain, plan.slice_axis, plan.target_spacing, plan.patch_size, plan.network.divisor)
+    check_size(grid.size, f"{case} at the plan's spacing of {plan.target_spacing:g} mm")
     geometry = CaseGeometry(original, brain.geometry, plan.slice_axis, grid)
     brain_slices = _slices(resample_mask(brain, grid), plan.slice_axis)
     if not brain_slices.any():
@@ -228,16 +235,12 @@ def _check_grids(case: str, volumes: dict[str, Volume], label: Volume | None, br
 
 
 def _brain_masks(case: str, volumes: dict[str, Volume], brain_mask: Volume | None) -> dict[str, np.ndarray]:
-    for name, volume in volumes.items():
-        if not np.isfinite(volume.array).all():
-            raise MMCCDError(f"{case}: {name} holds values that are not finite: mend or leave out the file.")
     if brain_mask is not None:
-        if brain_mask.array.dtype.kind == "f" and not np.isfinite(brain_mask.array).all():
-            raise MMCCDError(f"{case}: the brain mask holds values that are not finite: make them 0 outside the brain.")
-        if not brain_mask.array.any():
-            raise MMCCDError(f"{case}: the brain mask is empty: mend it or leave it out.")
-        return dict.fromkeys(volumes, brain_mask.array != 0)
-    masks = {name: find_brain(volume.array, volume.geometry.spacing, f"{case}: {name}") for name, volume in volumes.items()}
+        return dict.fromkeys(volumes, checked_brain_mask(brain_mask, f"{case}: the brain mask").array > 0)
+    masks = {
+        name: find_brain(with_zeros(volume).array, volume.geometry.spacing, f"{case}: {name}")
+        for name, volume in volumes.items()
+    }
     (first, reference), *others = masks.items()
     for name, mask in others:
         overlap = 2 * np.count_nonzero(mask & reference) / (np.count_nonzero(mask) + np.count_nonzero(reference))

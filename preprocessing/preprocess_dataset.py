@@ -9,6 +9,7 @@ from mmccd_auto.datasets import Dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import Outcome, run_cases
 from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.labels import read_brain_mask, read_label
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import FORMAT_VERSION, CaseRecord, case_record_path, remove_case, write_case
@@ -58,10 +59,11 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
     label, brain_mask = files.pop("label"), files.pop("brain mask")
     preprocessed = preprocess_case(
         case,
-        {name: read_volume(path) for name, path in files.items() if path is not None},
+        # What is odd about the files was said when they were measured.
+        {name: read_volume(path, warn=False) for name, path in files.items() if path is not None},
         plan,
-        label=None if label is None else read_volume(label, dtype=None),
-        brain_mask=None if brain_mask is None else read_volume(brain_mask, dtype=None),
+        label=None if label is None else read_label(label, dataset.label_values).not_normal(),
+        brain_mask=None if brain_mask is None else read_brain_mask(brain_mask),
     )
     return write_case(output, preprocessed, dataset.subject(case), settings, sources)
 

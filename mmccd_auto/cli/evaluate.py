@@ -12,7 +12,14 @@ from mmccd_auto.pipeline import evaluate
 
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("Compare predicted maps with reference labels, beside the intensity of the scan itself.")
-    parser.add_argument("-ref", dest="reference", required=True, metavar="FOLDER", help="CASE.nii.gz, abnormal voxels not 0")
+    parser.add_argument("-ref", dest="reference", required=True, metavar="FOLDER", help="CASE.nii.gz labels")
+    parser.add_argument(
+        "-djfile",
+        dest="dataset_json",
+        default=None,
+        metavar="FILE",
+        help="dataset.json that names the labels' values; else the one in or beside the folder of -ref, else 0 and 1 only",
+    )
     parser.add_argument(
         "-pred",
         dest="predictions",
@@ -39,6 +46,7 @@ def _command(arguments: Sequence[str] | None) -> None:
         output=options.output,
         processes=options.processes,
         names=options.names,
+        dataset_json=options.dataset_json,
     )
     print(table)
 

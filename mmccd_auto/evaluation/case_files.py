@@ -10,7 +10,9 @@ from typing import Annotated, ClassVar
 from annotated_types import Len
 
 from mmccd_auto.core.records import OTHERS_ALLOWED, read_record
+from mmccd_auto.datasets import DATASET_FILE, read_label_values
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.imaging.labels import LabelValues
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl")
 ANOMALY_ENDING = "_anomaly.nii.gz"
@@ -110,6 +112,20 @@ def find_compared_files(
                 problems.setdefault(case, []).append(str(error))
     raise_together(problems, len(labels))
     return found, {method: sorted(_predicted(folder) - labels.keys()) for method, folder in predictions.items()}
+
+
+def find_label_values(reference: Path) -> LabelValues:
+    """What the values of the labels in a folder mean: by the dataset.json in it or beside it, else 0 and 1 alone.
+
+    Raises
+    ------
+    MMCCDError
+        If there is a dataset.json whose labels can't be read.
+    """
+    for place in (reference / DATASET_FILE, reference.resolve().parent / DATASET_FILE):
+        if place.is_file():
+            return read_label_values(place)
+    return LabelValues()
 
 
 def raise_together(problems: Mapping[str, Sequence[str]], cases: int) -> None:

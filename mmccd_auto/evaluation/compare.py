@@ -10,7 +10,7 @@ import numpy as np
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
-from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files
+from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files, find_label_values
 from mmccd_auto.evaluation.judging import (
     CaseEvaluation,
     Grid,
@@ -19,11 +19,11 @@ from mmccd_auto.evaluation.judging import (
     brain_of,
     check_erosion,
     choose_voxels,
-    finite,
     judge_cases,
     judge_prediction,
     judge_score,
     scan_facts,
+    settled,
 )
 from mmccd_auto.evaluation.metrics import PairedDifference, paired_difference
 from mmccd_auto.evaluation.results import (
@@ -37,6 +37,7 @@ from mmccd_auto.evaluation.results import (
     unmatched_warnings,
 )
 from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.labels import LabelValues
 from mmccd_auto.smoothing import smooth_inside
 
 DIFFERENCE_FIGURES = ("auprc", "best_dice", "dice")
@@ -88,6 +89,7 @@ def compare_folders(
     output: Path | None = None,
     processes: int = 0,
     erosion_mm: float = 0.0,
+    label_values: LabelValues | None = None,
 ) -> ComparisonResult:
     """Judge several folders of predictions on the same voxels of the same cases.
 
@@ -97,9 +99,10 @@ def compare_folders(
 
     Parameters
     ----------
-    reference : folder of CASE.nii.gz labels, nonzero = abnormal
+    reference : folder of CASE.nii.gz labels
     predictions : method -> folder that ``mmccd_predict`` wrote; see :func:`name_predictions`
-    images, brain_masks, output, processes, erosion_mm : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+    images, brain_masks, output, processes, erosion_mm, label_values : as in
+        :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
 
     Raises
     ------
@@ -114,7 +117,8 @@ def compare_folders(
         raise MMCCDError("No folder of predictions was given: name one or more with -pred.")
     cases, unmatched = find_compared_files(reference, predictions, images, brain_masks)
     by_modality = _modalities_differ(cases)
-    work = [(case, (files, by_modality, erosion_mm)) for case, files in cases.items()]
+    values = label_values or find_label_values(reference)
+    work = [(case, (files, by_modality, erosion_mm, values)) for case, files in cases.items()]
     evaluations = judge_cases(compare_case, work, processes)
     methods = {method: method_result(method, evaluations) for method in evaluations[0].methods}
     compared = {
@@ -134,7 +138,12 @@ def compare_folders(
     return result
 
 
-def compare_case(predictions: Mapping[str, CaseFiles], by_modality: bool = False, erosion_mm: float = 0.0) -> CaseEvaluation:
+def compare_case(
+    predictions: Mapping[str, CaseFiles],
+    by_modality: bool = False,
+    erosion_mm: float = 0.0,
+    label_values: LabelValues | None = None,
+) -> CaseEvaluation:
     """Judge one case of every method, inside the brain that all of them have.
 
     Parameters
@@ -142,6 +151,7 @@ def compare_case(predictions: Mapping[str, CaseFiles], by_modality: bool = False
     predictions : method -> files, all of one case and one reference
     by_modality : the baselines' names end with the modality
     erosion_mm : see :func:`mmccd_auto.evaluation.judging.erode`
+    label_values : what the reference's values mean; None knows 0 and 1
 
     Raises
     ------
@@ -153,11 +163,11 @@ def compare_case(predictions: Mapping[str, CaseFiles], by_modality: bool = False
     grid = Grid.of(first.anomaly)
     scans = {path: grid.read(path) for path in dict.fromkeys(files.image for files in predictions.values())}
     common, anywhere = _brains(predictions, scans, grid)
-    voxels = choose_voxels(first.case, grid, first.reference, common, erosion_mm)
+    voxels = choose_voxels(first.case, grid, first.reference, common, erosion_mm, label_values)
     methods: dict[str, JudgedMethod] = {name: judge_prediction(files, voxels) for name, files in predictions.items()}
     for modality, path in _scan_of_each_modality(predictions, scans, common).items():
         ending = f" {modality}" if by_modality else ""
-        methods |= _baselines(scans[path].array, path, modality, ending, voxels)
+        methods |= _baselines(settled(scans[path], common, path), path, modality, ending, voxels)
     facts = {
         **voxels.facts(),
         "brain_voxels_of_all": int(np.count_nonzero(common)),
@@ -186,7 +196,8 @@ def _scan_of_each_modality(
     found: dict[str, Path] = {}
     for files in predictions.values():
         path = found.setdefault(files.modality, files.image)
-        if path != files.image and not np.array_equal(scans[path].array[brain], scans[files.image].array[brain]):
+        first, other = (scans[one].array[brain] for one in (path, files.image))
+        if path != files.image and not np.array_equal(first, other, equal_nan=True):
             raise MMCCDError(
                 f"{path} and {files.image} are both the {files.modality} of {files.case} but differ inside the brain: "
                 "compare predictions of the same scans."
@@ -195,7 +206,7 @@ def _scan_of_each_modality(
 
 
 def _baselines(image: np.ndarray, path: Path, modality: str, ending: str, voxels: JudgedVoxels) -> dict[str, JudgedMethod]:
-    score = intensity_score(finite(image, path), voxels.whole_brain, modality, str(path))
+    score = intensity_score(image, voxels.whole_brain, modality, str(path))
     smoothed = smooth_inside(score, voxels.whole_brain, voxels.grid.geometry.spacing, SMOOTHING_MM)
     return {
         f"{INTENSITY}{ending}": judge_score(score, voxels),

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmccd_auto.evaluation.baselines import INTENSITY, intensity_score
-from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files
+from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files, find_label_values
 from mmccd_auto.evaluation.judging import (
     CaseEvaluation,
     Grid,
     brain_of,
     check_erosion,
     choose_voxels,
-    finite,
     judge_cases,
     judge_prediction,
     judge_score,
     scan_facts,
+    settled,
 )
 from mmccd_auto.evaluation.results import (
     EvaluationResult,
@@ -27,6 +27,7 @@ from mmccd_auto.evaluation.results import (
     settings_of,
     unmatched_warnings,
 )
+from mmccd_auto.imaging.labels import LabelValues
 
 ANOMALY_MAP = "anomaly_map"
 
@@ -39,18 +40,21 @@ def evaluate_folder(
     output: Path | None = None,
     processes: int = 0,
     erosion_mm: float = 0.0,
+    label_values: LabelValues | None = None,
 ) -> EvaluationResult:
     """Judge the predictions of a folder against labels, case by case and pooled.
 
     Parameters
     ----------
-    reference : folder of CASE.nii.gz labels, nonzero = abnormal
+    reference : folder of CASE.nii.gz labels
     prediction : folder that ``mmccd_predict`` wrote
     images : folder of the predicted scans, where they aren't any more where CASE.json says
     brain_masks : folder of CASE.nii.gz brain masks; else the prediction's own mask file, else found from the scan
     output : JSON file for the result
     processes : workers; 0 works in this process
     erosion_mm : voxels nearer than this to the outside of the brain are left out (3D, in mm, whatever the spacing)
+    label_values : what the labels' values mean; None asks the dataset.json in or beside ``reference``, and knows 0 and 1
+        alone where there is none
 
     Raises
     ------
@@ -62,7 +66,8 @@ def evaluate_folder(
     images, brain_masks = (None if folder is None else Path(folder) for folder in (images, brain_masks))
     check_erosion(erosion_mm)
     cases, unmatched = find_case_files(reference, prediction, images, brain_masks)
-    evaluations = judge_cases(evaluate_case, [(files.case, (files, erosion_mm)) for files in cases], processes)
+    values = label_values or find_label_values(reference)
+    evaluations = judge_cases(evaluate_case, [(files.case, (files, erosion_mm, values)) for files in cases], processes)
     warnings = [
         *unmatched_warnings(unmatched, prediction),
         *mask_warnings(ANOMALY_MAP, evaluations),
@@ -79,7 +84,7 @@ def evaluate_folder(
     return result
 
 
-def evaluate_case(files: CaseFiles, erosion_mm: float = 0.0) -> CaseEvaluation:
+def evaluate_case(files: CaseFiles, erosion_mm: float = 0.0, label_values: LabelValues | None = None) -> CaseEvaluation:
     """Judge one case inside its brain.
 
     Raises
@@ -90,8 +95,8 @@ def evaluate_case(files: CaseFiles, erosion_mm: float = 0.0) -> CaseEvaluation:
     grid = Grid.of(files.anomaly)
     image = grid.read(files.image)
     whole_brain = brain_of(files, image, grid)
-    voxels = choose_voxels(files.case, grid, files.reference, whole_brain, erosion_mm)
-    score = intensity_score(finite(image.array, files.image), whole_brain, files.modality, str(files.image))
+    voxels = choose_voxels(files.case, grid, files.reference, whole_brain, erosion_mm, label_values)
+    score = intensity_score(settled(image, whole_brain, files.image), whole_brain, files.modality, str(files.image))
     methods = {ANOMALY_MAP: judge_prediction(files, voxels), INTENSITY: judge_score(score, voxels)}
     facts = {**scan_facts(files), **voxels.facts(), **methods[ANOMALY_MAP].facts}
     return CaseEvaluation(files.case, facts, methods)

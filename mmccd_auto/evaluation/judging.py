@@ -18,6 +18,8 @@ from mmccd_auto.evaluation.metrics import OverlapCounts, ScoreCounts
 from mmccd_auto.evaluation.surface_distances import distance_figures
 from mmccd_auto.executor import run_cases
 from mmccd_auto.image_io import Geometry, Volume, read_geometry, read_volume
+from mmccd_auto.imaging.labels import Label, LabelValues, read_brain_mask, read_label
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.modalities import lesions_expected_dark
 
 RANKING_FIGURES = ("auprc", "auroc", "best_dice")
@@ -62,12 +64,27 @@ class Grid:
             If it can't be read or lies on another grid.
         """
         volume = read_volume(path)
-        differences = volume.geometry.differences(self.geometry)
+        self._check(volume.geometry, path)
+        return volume
+
+    def read_label(self, path: Path, values: LabelValues) -> Label:
+        """Read a label; raises as :meth:`read`, and where it holds values that ``values`` doesn't name."""
+        label = read_label(path, values)
+        self._check(label.geometry, path)
+        return label
+
+    def read_brain_mask(self, path: Path) -> np.ndarray:
+        """Read a brain mask, bool [z, y, x]; raises as :meth:`read`, and where it holds other values than 0 and 1."""
+        mask = read_brain_mask(path)
+        self._check(mask.geometry, path)
+        return mask.array > 0
+
+    def _check(self, geometry: Geometry, path: Path) -> None:
+        differences = geometry.differences(self.geometry)
         if differences:
             raise MMCCDError(
                 f"{path} and {self.file} are not on one grid ({'; '.join(differences)}): give the files of one scan."
             )
-        return volume
 
 
 @dataclass(frozen=True)
@@ -78,14 +95,16 @@ class JudgedVoxels:
     ----------
     abnormal : bool [z, y, x], the reference
     whole_brain : bool [z, y, x]
-    brain : bool [z, y, x], the voxels that are judged: the brain without its eroded rim
+    brain : bool [z, y, x], the voxels that are judged: the brain without its eroded rim and what the reference ignores
     grid : of all of them
+    ignored_voxels : of the brain, by the reference's "ignore"
     """
 
     abnormal: np.ndarray
     whole_brain: np.ndarray
     brain: np.ndarray
     grid: Grid
+    ignored_voxels: int = 0
 
     def facts(self) -> dict[str, Any]:
         """Counts of voxels that hold for all methods."""
@@ -95,6 +114,7 @@ class JudgedVoxels:
             "reference_voxels": judged,
             "prevalence": judged / voxels,
             "reference_voxels_outside_brain": int(np.count_nonzero(self.abnormal & ~self.whole_brain)),
+            "ignored_voxels": self.ignored_voxels,
             "reference_voxels_eroded": int(np.count_nonzero(self.abnormal & self.whole_brain & ~self.brain)),
         }
 
@@ -149,26 +169,35 @@ def judge_cases(
     return [outcome.result for outcome in outcomes]
 
 
-def choose_voxels(case: str, grid: Grid, reference: Path, whole_brain: np.ndarray, erosion_mm: float = 0.0) -> JudgedVoxels:
+def choose_voxels(
+    case: str,
+    grid: Grid,
+    reference: Path,
+    whole_brain: np.ndarray,
+    erosion_mm: float = 0.0,
+    values: LabelValues | None = None,
+) -> JudgedVoxels:
     """Read the reference of a case and say which voxels are judged.
 
     Parameters
     ----------
     case : named in errors
     grid : of the case
-    reference : labels, nonzero = abnormal
+    reference : label
     whole_brain : bool [z, y, x]
     erosion_mm : see :func:`erode`
+    values : what the label's values mean; None knows 0 and 1
 
     Raises
     ------
     MMCCDError
-        If the reference can't be read or judged, or no brain voxel is left.
+        If the reference can't be read, holds values that mean nothing, or no brain voxel is left.
     """
-    brain = erode(whole_brain, grid.geometry.spacing, erosion_mm)
+    label = grid.read_label(reference, values or LabelValues())
+    brain = erode(whole_brain, grid.geometry.spacing, erosion_mm) & ~label.ignored
     if not brain.any():
-        raise MMCCDError(f"{case} has no brain voxel left to judge: check its brain mask and the erosion.")
-    return JudgedVoxels(finite(grid.read(reference).array, reference) != 0, whole_brain, brain, grid)
+        raise MMCCDError(f"{case} has no brain voxel left to judge: check its brain mask, the erosion and what is ignored.")
+    return JudgedVoxels(label.abnormal, whole_brain, brain, grid, int(np.count_nonzero(label.ignored & whole_brain)))
 
 
 def judge_score(score: np.ndarray, voxels: JudgedVoxels) -> JudgedMethod:
@@ -224,8 +253,14 @@ def brain_of(files: CaseFiles, image: Volume, grid: Grid) -> np.ndarray:
         If the file lies on another grid, or the scan still has its skull.
     """
     if files.brain_mask is None:
-        return find_brain(image.array, image.geometry.spacing, str(files.image))
-    return grid.read(files.brain_mask).array != 0
+        return find_brain(with_zeros(image).array, image.geometry.spacing, str(files.image))
+    return grid.read_brain_mask(files.brain_mask)
+
+
+def settled(image: Volume, brain: np.ndarray, path: Path) -> np.ndarray:
+    """The values of a scan, with those that aren't finite as prediction took them; raises as
+    :func:`mmccd_auto.imaging.non_finite.settle_non_finite`."""
+    return settle_non_finite(image, brain, str(path)).array
 
 
 def erode(brain: np.ndarray, spacing: tuple[float, float, float], millimetres: float) -> np.ndarray:
@@ -253,7 +288,7 @@ def finite(values: np.ndarray, path: Path) -> np.ndarray:
         If one of them is NaN or infinite.
     """
     if not np.all(np.isfinite(values)):
-        raise MMCCDError(f"{path} holds NaN or infinite values: make it anew.")
+        raise MMCCDError(f"{path} holds NaN or infinite values: make it again.")
     return values
 
 

@@ -1,1 +1,1 @@
-"""A volume, where it lies, and what its intensities mean."""
+"""Volumes: where they lie, how they are read and written, and what their values may be and mean."""

@@ -191,6 +191,9 @@ def import_case(
         raise MMCCDError(f"{source.case} has no second modality that could be laid on its {reference}: {reasons}")
     files = _write_case(source.case, prepared, channels, options.keep_head, dataset)
     record = _record(source.case, prepared, made_from, files, {**unread, **prepared.left_out})
+    for modality, warnings in record["warnings"].items():
+        for warning in warnings:
+            logger.warning("%s: %s: %s", source.case, modality, warning)
     save_json(record, record_file)
     return record
 
@@ -233,6 +236,7 @@ def _record(
             }
             for modality, found in prepared.registrations.items()
         },
+        "warnings": {modality: list(volume.warnings) for modality, volume in prepared.volumes.items() if volume.warnings},
         "left_out": left_out,
         "files": files,
         "made_from": made_from,

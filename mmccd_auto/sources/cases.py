@@ -174,8 +174,8 @@ def dicom_cases(
 
 
 def load_scan(scan: Path | Series, workspace: Path) -> Volume:
-    """The volume of a file or of a series (which is converted in ``workspace``)."""
-    return read_volume(scan) if isinstance(scan, Path) else convert_series(scan, workspace).volume
+    """The volume of a file, whose warnings it carries, or of a series (which is converted in ``workspace``)."""
+    return read_volume(scan, warn=False) if isinstance(scan, Path) else convert_series(scan, workspace).volume
 
 
 def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path | None = None) -> str:

@@ -117,7 +117,7 @@ def test_arrays_give_what_a_volume_with_that_spacing_gives(predictor, make_scan)
         with pytest.raises(MMCCDError, match="three numbers above 0 mm"):
             predictor.predict_arrays(scan.array, spacing)
     mask = np.where(scan.array > 0, 1.0, np.nan)
-    with pytest.raises(MMCCDError, match="brain mask holds values that are not finite"):
+    with pytest.raises(MMCCDError, match="brain mask holds NaN or infinite values"):
         predictor.predict_arrays(scan.array, scan.geometry.spacing, brain_mask=mask)
 
 

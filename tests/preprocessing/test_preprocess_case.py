@@ -247,9 +247,9 @@ def test_unusable_volumes_are_named(scans: dict[str, Volume]) -> None:
     with pytest.raises(MMCCDError, match="a has no images"):
         preprocess_case("a", {}, make_plan())
     broken = scans["T1"].array.copy()
-    broken[3, 5, 5] = np.nan
+    broken[3] = np.nan
     mask = Volume(scans["FLAIR"].array > 0, scans["FLAIR"].geometry)
-    with pytest.raises(MMCCDError, match="a: T1 holds values that are not finite"):
+    with pytest.raises(MMCCDError, match=r"a: T1 holds [0-9]+ voxels that are NaN or infinite inside the brain"):
         preprocess_case("a", {**scans, "T1": Volume(broken, mask.geometry)}, make_plan(), brain_mask=mask)
 
 
