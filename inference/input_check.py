@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmccd_auto.image_io import Volume
 from mmccd_auto.imaging.true_zero import find_true_zero
+from mmccd_auto.inference.without_lesion import features_without_lesion
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile
 
@@ -14,6 +17,8 @@ SMALLEST_SPREAD = 0.06
 
 UNLIKE = 4.0
 CLEARLY_CLOSER = 1.5
+"""Times (1 + 1 / cases): few training scans tell little of how scans of a modality differ."""
+
 SPACING_FACTOR = 1.5
 BRAIN_VOLUME_FACTOR = 1.25
 
@@ -61,15 +66,22 @@ def zero_warnings(scan: Volume) -> list[str]:
 def modality_distances(
     array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], fingerprint: DatasetFingerprint
 ) -> dict[str, float]:
-    """How unlike the training scans of each modality a scan is: root mean square of its features' deviations, in units of
-    their spread; about 1 for a usual scan. Percentiles and the depth profile are free of the scanner's scale."""
-    own = _features_of(array, brain, spacing)
+    """Measure how unlike the training scans of each modality a scan is.
+
+    Root mean square of its features' deviations, in units of their spread; about 1 for a usual scan. Percentiles and the
+    depth profile are free of the scanner's scale.
+    """
+    return _distances([_features_of(array, brain, spacing)], fingerprint)
+
+
+def _distances(candidates: Sequence[np.ndarray], fingerprint: DatasetFingerprint) -> dict[str, float]:
+    """As :func:`modality_distances`, the smallest of several features of one scan."""
     distances = {}
     for modality in fingerprint.modalities:
         known = [_features(case.modalities[modality]) for case in fingerprint.cases.values() if modality in case.modalities]
         if known:
-            spread = np.maximum(np.std(known, axis=0), SMALLEST_SPREAD)
-            distances[modality] = float(np.sqrt(np.mean(((own - np.mean(known, axis=0)) / spread) ** 2)))
+            middle, spread = np.mean(known, axis=0), np.maximum(np.std(known, axis=0), SMALLEST_SPREAD)
+            distances[modality] = min(float(np.sqrt(np.mean(((own - middle) / spread) ** 2))) for own in candidates)
     return distances
 
 
@@ -80,13 +92,18 @@ def _contrast_warning(
     modality: str,
     fingerprint: DatasetFingerprint,
 ) -> str:
-    distances = modality_distances(array, brain, spacing, fingerprint)
+    whole = _features_of(array, brain, spacing)
+    distances = _distances([whole], fingerprint)
     if modality not in distances:
         return ""
+    # A large lesion is no reason to doubt the modality: of the scan as it is and without one, what fits better counts.
+    without = [_scaled(*measured) for measured in features_without_lesion(array, brain, spacing)]
+    own = _distances([whole, *without], fingerprint)[modality]
     closest = min(distances, key=distances.__getitem__)
-    if closest != modality and distances[modality] > CLEARLY_CLOSER * distances[closest]:
+    cases = sum(modality in case.modalities for case in fingerprint.cases.values())
+    if closest != modality and own > CLEARLY_CLOSER * (1 + 1 / cases) * distances[closest]:
         return f"this looks like a {closest}, the model expects {modality}"
-    if distances[modality] > UNLIKE:
+    if own > UNLIKE:
         return f"the contrast is unlike that of the {modality} scans that the model was trained on"
     return ""
 
@@ -120,15 +137,16 @@ def _range(low: float, high: float, style: str) -> str:
 
 
 def _features(fingerprint: ModalityFingerprint) -> np.ndarray:
-    values = fingerprint.percentiles
-    low, high = values["2"], values["90"]
-    scaled = [(value - low) / max(high - low, 1e-12) for key, value in values.items() if key not in ("0.5", "2", "90")]
-    return np.array([*scaled, *fingerprint.depth_profile])
+    return _scaled([fingerprint.percentiles[f"{key:g}"] for key in PERCENTILES], fingerprint.depth_profile)
 
 
 def _features_of(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    found = np.percentile(array[brain], PERCENTILES)
-    scale = dict(zip((f"{key:g}" for key in PERCENTILES), found.tolist(), strict=True))
-    low, high = scale["2"], scale["90"]
-    scaled = [(value - low) / max(high - low, 1e-12) for key, value in scale.items() if key not in ("0.5", "2", "90")]
-    return np.array([*scaled, *depth_profile(array, brain, spacing)])
+    return _scaled(np.percentile(array[brain], PERCENTILES), depth_profile(array, brain, spacing))
+
+
+def _scaled(percentiles: Sequence[float], profile: Sequence[float]) -> np.ndarray:
+    """The features: percentiles on a scale from P2 to P90, without these two and the noisy lowest one, and the profile."""
+    values = dict(zip(PERCENTILES, percentiles, strict=True))
+    low, high = values[2.0], values[90.0]
+    scaled = [(value - low) / max(high - low, 1e-12) for key, value in values.items() if key not in (0.5, 2.0, 90.0)]
+    return np.array([*scaled, *profile])

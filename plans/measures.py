@@ -138,7 +138,9 @@ def correlation_length(changes: np.ndarray, mask: np.ndarray, axis: int, spacing
     return float(len(values) * spacing)
 
 
-def depth_profile(volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float]) -> tuple[float, ...]:
+def depth_profile(
+    volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float], counted: np.ndarray | None = None
+) -> tuple[float, ...]:
     """Mean intensity in five shells of equal volume, from the brain's rim to its depth; P2 of the brain is 0, P90 is 1.
 
     Fluid and cortex lie at the rim, white matter in the depth, so that the profile tells T1 (rising), T2 (falling) and
@@ -149,17 +151,20 @@ def depth_profile(volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, fl
     volume : [z, y, x]
     mask : bool [z, y, x], not empty
     spacing : mm along x, y, z
+    counted : bool [z, y, x], voxels of the mask whose intensities count; None counts all
     """
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
     # Every second voxel of a millimetre tells the shells' means as well, and eight times as fast.
     steps = [max(1, int(PROFILE_MM / edge + 1e-6)) for edge in spacing[::-1]]
     coarse = tuple(slice((size - 1) % step // 2, None, step) for size, step in zip(mask[box].shape, steps, strict=True))
     inside, values = mask[box][coarse], volume[box][coarse]
-    if not inside.any():
+    taken = inside if counted is None else inside & counted[box][coarse]
+    if not taken.any():
         inside, values, steps = mask[box], volume[box], [1, 1, 1]
+        taken = inside if counted is None else inside & counted[box]
     sampling = [edge * step for edge, step in zip(spacing[::-1], steps, strict=True)]
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=sampling)[1:-1, 1:-1, 1:-1][inside]
-    values = values[inside].astype(np.float64)
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=sampling)[1:-1, 1:-1, 1:-1][taken]
+    values = values[taken].astype(np.float64)
     low, high = np.percentile(values, (2, 90))
     order = np.argsort(depth, kind="stable")
     shells = [values[part] if len(part) else values for part in np.array_split(order, DEPTH_SHELLS)]

@@ -63,3 +63,39 @@ def test_spacing_and_volume_outside_of_the_training_scans_are_told(home) -> None
     assert any(warning.startswith("the brain takes") for warning in thick)
     fine = warnings_of(volume, fingerprint, spacing=(x / 4, y / 4, z))
     assert any(warning.startswith("the pixels are") for warning in fine)
+
+
+def with_tumour(volume: Volume, factor: float, radius_mm: float = 30.0) -> Volume:
+    """A ball in the left half, ``factor`` times as bright as the brain's median."""
+    inside = volume.array > 0
+    places = np.indices(volume.array.shape).transpose(1, 2, 3, 0) * volume.geometry.spacing[::-1]
+    middle = places[inside].mean(axis=0) + (10, 5, 28)
+    ball = inside & (np.linalg.norm(places - middle, axis=-1) < radius_mm)
+    assert 0.03 < np.count_nonzero(ball) / np.count_nonzero(inside) < 0.2
+    noise = np.random.default_rng(0).normal(1, 0.08, volume.array.shape)
+    return Volume(
+        np.where(ball, factor * np.median(volume.array[inside]) * noise, volume.array).astype(np.float32), volume.geometry
+    )
+
+
+def few_of(fingerprint: DatasetFingerprint, count: int) -> DatasetFingerprint:
+    cases = dict(list(fingerprint.cases.items())[:count])
+    return DatasetFingerprint.of_cases(fingerprint.dataset, fingerprint.modalities, cases)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize(
+    ("channel", "modality", "factor"), [(0, "FLAIR", 1.7), (0, "FLAIR", 2.2), (1, "T1", 0.45), (2, "T2", 2.5)]
+)
+def test_a_large_tumour_is_no_reason_to_doubt_the_modality(home, channel, modality, factor, count) -> None:
+    raw, fingerprint = home
+    volume = with_tumour(scan_of(raw, channel), factor)
+    found = warnings_of(volume, few_of(fingerprint, count), modality=modality)
+    assert [text for text in found if "looks like" in text or "contrast" in text] == []
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_t2_with_a_tumour_is_no_flair(home, count) -> None:
+    raw, fingerprint = home
+    volume = with_tumour(scan_of(raw, 2), 2.5)
+    assert "this looks like a T2, the model expects FLAIR" in warnings_of(volume, few_of(fingerprint, count))
