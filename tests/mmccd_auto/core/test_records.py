@@ -172,7 +172,7 @@ def test_everything_that_reads_json_or_removes_folders_goes_through_the_door() -
     for room in ROOMS:
         for file in (ROOT / room).rglob("*.py"):
             name, text = file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")
-            if name not in DOOR and re.search(r"\bjson\.loads?\(|\bload_json\b|\bJSONDecoder\b", text):
+            if name not in DOOR and re.search(r"\bjson\.loads?\((?!json\.dumps)|\bload_json\b|\bJSONDecoder\b", text):
                 found.append(f"{name} reads JSON")
             if name not in REMOVAL and re.search(r"\brmtree\b", text):
                 found.append(f"{name} removes folders")
