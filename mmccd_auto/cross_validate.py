@@ -139,7 +139,7 @@ def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
         raise MMCCDError(
             f"{path} does not exist: it says which cases each fold held out; copy it from where the model was trained."
         )
-    return check_splits(load_splits(path), {case: dataset.subject(case) for case in dataset.cases()}, str(path))
+    return check_splits(load_splits(path), {case: dataset.subject(case) for case in dataset.training_cases()}, str(path))
 
 
 def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split], wanted: Sequence[str] | None) -> _HeldOut:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmccd_auto.core.names import name_problem
 from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.dataset_health import LABELLED, UNKNOWN, health_of, nobody_to_train_on, read_health
 from mmccd_auto.dataset_subjects import complete_subjects
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.imaging.labels import DEFAULT_LABELS, LabelValues
@@ -35,6 +36,7 @@ class Dataset:
     labels : name -> value; what is neither background (0) nor "ignore" is abnormal
     file_ending : of every image and label, such as ``.nii.gz``
     subjects : case -> person, for the cases where dataset.json tells it
+    stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json tells nothing of it
     content : dataset.json as it is
     """
 
@@ -45,6 +47,7 @@ class Dataset:
     file_ending: str
     subjects: dict[str, str]
     content: dict[str, Any]
+    stated_health: dict[str, str] | None = None
 
     def images_folder(self, split: str = "Tr") -> Path:
         """Folder ``imagesTr`` (training) or ``imagesTs`` (test)."""
@@ -106,6 +109,32 @@ class Dataset:
     def people(self) -> dict[str, str]:
         """The person of every case that has images, see :func:`mmccd_auto.dataset_subjects.complete_subjects`."""
         return complete_subjects([*self.cases("Tr"), *self.cases("Ts")], self.subjects)
+
+    def health(self, case: str, split: str = "Tr") -> str:
+        """Give "healthy", "labelled" or "unknown" (a patient without labels), see
+        :func:`mmccd_auto.dataset_health.health_of`."""
+        return health_of(self.stated_health, case, self.label_file(case, split) is not None)
+
+    def training_cases(self) -> list[str]:
+        """List the cases of imagesTr that may be trained and calibrated on: all but those of unknown health.
+
+        Raises
+        ------
+        MMCCDError
+            If every case is of unknown health, or one has no label that dataset.json says is labelled.
+        """
+        kinds = {case: self.health(case) for case in self.cases("Tr")}
+        for case, kind in kinds.items():
+            if kind == LABELLED and self.label_file(case) is None:
+                raise MMCCDError(
+                    f"{self.folder / DATASET_FILE} says that case {case} is labelled, but "
+                    f"{self.labels_folder() / case}{self.file_ending} does not exist: add it, or correct the entry."
+                )
+        usable = [case for case, kind in kinds.items() if kind != UNKNOWN]
+        patients = len(kinds) + sum(self.health(case, "Ts") == UNKNOWN for case in self.cases("Ts"))
+        if not usable and patients and self.stated_health is not None:
+            raise MMCCDError(nobody_to_train_on(self.folder, patients))
+        return usable
 
     def _folder(self, kind: str, split: str) -> Path:
         if split not in SPLITS:
@@ -213,6 +242,7 @@ def load_dataset(folder: str | Path) -> Dataset:
         file_ending=_file_ending(content, path),
         subjects=_subjects(content, path),
         content=content,
+        stated_health=read_health(content, path),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.brain_mask import examine_brain
+from mmccd_auto.dataset_health import HEALTH_KEY, LABELLED, UNKNOWN
 from mmccd_auto.dataset_names import naming_problems
 from mmccd_auto.dataset_subjects import split_people
 from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
@@ -106,7 +107,7 @@ def description_problems(dataset: Dataset) -> list[str]:
                 f"{file} gives training case {case} and test case {in_test[dataset.subject(case)]} the same subject "
                 f"{dataset.subject(case)}: move all cases of one person to one side."
             )
-    return problems + _declaration_problems(dataset, known)
+    return problems + _health_problems(dataset, known) + _declaration_problems(dataset, known)
 
 
 def _people_problems(dataset: Dataset) -> list[str]:
@@ -175,6 +176,23 @@ def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) ->
                     f"{file} holds the same voxels as {first_file}, though the cases count as two people: remove one, or "
                     f"name one subject for both in {DATASET_FILE}."
                 )
+    return problems
+
+
+def _health_problems(dataset: Dataset, known: set[str]) -> list[str]:
+    """Cases whose stated health doesn't fit their labels, or that don't exist."""
+    file = dataset.folder / DATASET_FILE
+    stated = dataset.stated_health or {}
+    problems = [
+        f"{file} names the {HEALTH_KEY} of case {case}, which has no images: correct the name or remove the entry."
+        for case in sorted(set(stated) - known)
+    ]
+    for case in dataset.cases("Tr"):
+        label = dataset.label_file(case)
+        if stated.get(case) == LABELLED and label is None:
+            problems.append(f"{file} says that case {case} is labelled, but labelsTr has no label of it: add or correct it.")
+        if stated.get(case) == UNKNOWN and label is not None:
+            problems.append(f"{file} says that the health of case {case} is unknown, but {label} is there: say labelled.")
     return problems
 
 

@@ -12,6 +12,7 @@ import torch
 
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.names import check_path_name
+from mmccd_auto.dataset_health import describe_health
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
 from mmccd_auto.errors import MMCCDError
@@ -116,6 +117,8 @@ def make_plan(
     if planning.plans_name is not None:
         check_path_name("plans", planning.plans_name, "-overwrite_plans_name")
     home = folders.preprocessed / dataset.name
+    kinds = {case: dataset.health(case) for case in dataset.cases("Tr")}
+    logger.info("%s: %s.", dataset.name, describe_health(kinds, dataset.stated_health is not None))
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
     planner = find_planner(planning.planner, [Path(folder) for folder in planning.extensions])(
@@ -187,7 +190,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
 
 def _subjects(dataset: Dataset) -> dict[str, str]:
     """The person of each training case; told where they were taken from the names of the cases."""
-    subjects = {case: dataset.subject(case) for case in dataset.cases("Tr")}
+    subjects = {case: dataset.subject(case) for case in dataset.training_cases()}
     if any(case not in dataset.subjects and person != case for case, person in subjects.items()):
         logger.info("%s; name subjects in %s if this is wrong", describe_people(subjects), dataset.folder / DATASET_FILE)
     return subjects

@@ -100,7 +100,7 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
         If the dataset has no training case or none could be measured. A case that fails is listed in ``failed``.
     """
     output = Path(output)
-    names = dataset.cases("Tr")
+    names = dataset.training_cases()
     if not names:
         raise MMCCDError(f"{dataset.folder / 'imagesTr'} holds no case: put the training scans there.")
     arguments = []

@@ -35,7 +35,11 @@ def preprocess_dataset(
     for every case its record, or the sentence that says why there is none
     """
     output = Path(output)
-    arguments = [(case, (dataset, plan, case, output, overwrite)) for case in dataset.cases("Tr")]
+    usable = dataset.training_cases()
+    for case in sorted(set(dataset.cases("Tr")) - set(usable)):
+        # Whose health was stated otherwise before.
+        remove_case(output, case)
+    arguments = [(case, (dataset, plan, case, output, overwrite)) for case in usable]
     outcomes = run_cases(preprocess_one, arguments, processes, "preprocessing")
     return [_still_there(outcome, output) for outcome in outcomes]
 

@@ -17,6 +17,8 @@ from annotated_types import Ge, Len
 from mmccd_auto.core.names import CaseName, ModalityName, check_path_name
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.removal import remove_folder
+from mmccd_auto.dataset_health import UNKNOWN, read_health
+from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.measures import healthy_slices
@@ -218,7 +220,8 @@ def read_slices(
 
 
 def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
-    """All complete cases of a preprocessed folder by name, sorted; empty where there is none.
+    """All complete cases of a preprocessed folder by name, sorted; empty where there is none. Cases of unknown health
+    (see :mod:`mmccd_auto.dataset_health`) are left out, whatever lies in the folder.
 
     Raises
     ------
@@ -226,7 +229,9 @@ def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
         If another version of this package made some of them, by a recipe that scans to predict no longer go through.
     """
     paths = sorted(Path(folder).glob("*.json"))
-    records = {path.stem: CaseRecord.load(path) for path in paths if (path.parent / path.stem).is_dir()}
+    unknown = _of_unknown_health(Path(folder))
+    paths = [path for path in paths if path.stem not in unknown and (path.parent / path.stem).is_dir()]
+    records = {path.stem: CaseRecord.load(path) for path in paths}
     other = [case for case, record in records.items() if record.settings.get("format", FORMAT_VERSION) != FORMAT_VERSION]
     if other:
         raise MMCCDError(
@@ -238,6 +243,13 @@ def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
 
 def _slice_file(case: str, index: int) -> str:
     return f"{case}/slice_{index:04d}.npz"
+
+
+def _of_unknown_health(folder: Path) -> set[str]:
+    """The cases of unknown health by the dataset.json beside the plans' folder, where there is one."""
+    path = folder.parent / DATASET_FILE
+    health = read_health(read_record(JsonObject, path), path) if path.is_file() else None
+    return {case for case, kind in (health or {}).items() if kind == UNKNOWN}
 
 
 def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
+from mmccd_auto.dataset_health import HEALTHY, LABELLED, UNKNOWN
 from mmccd_auto.importing.import_dataset import ImportOptions
 from mmccd_auto.pipeline import import_export
 
@@ -17,6 +19,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("-i", dest="input", required=True, metavar="EXPORT", help="folder, zip archive or DICOMDIR")
     parser.add_argument("-d", dest="number", type=whole(0, 999), required=True, metavar="NUMBER", help="of the new dataset")
     parser.add_argument("-n", dest="name", required=True, metavar="NAME", help="of the new dataset")
+    add_health_options(parser)
     parser.add_argument(
         "--modalities",
         nargs="+",
@@ -37,12 +40,16 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_processes_option(parser)
     add_folder_options(parser, "raw")
     options = parser.parse_args(arguments)
+    health = health_from(parser, options)
     summary = import_export(
         folders_from(options),
         options.input,
         options.number,
         options.name,
         ImportOptions(
+            health=health,
+            labels=options.labels,
+            label_values=tuple(options.label_values),
             modalities=tuple(options.modalities),
             reference=options.reference,
             series=dict(options.series),
@@ -58,8 +65,44 @@ def _command(arguments: Sequence[str] | None) -> int:
         print(f"note: {message}", file=sys.stderr)
     for message in summary.failed:
         print(f"error: {message}", file=sys.stderr)
-    print(f"imported {len(summary.imported)} cases: {summary.dataset}")
+    print(f"imported {len(summary.imported)} {'case' if len(summary.imported) == 1 else 'cases'}: {summary.dataset}")
+    if summary.imported:
+        print(summary.health)
     return 1 if summary.failed or not summary.imported else 0
+
+
+def add_health_options(parser: argparse.ArgumentParser) -> None:
+    """Add --healthy, --labels and --patients, of which one has to be given."""
+    who = parser.add_argument_group("who is in the export (one of these has to be given)")
+    who.add_argument("--healthy", action="store_true", help="all people are without abnormality: they train")
+    who.add_argument(
+        "--labels",
+        default=None,
+        metavar="FOLDER",
+        help="people may be abnormal where labels (CASE.nii.gz, on the grid of one of the scans) say so; the rest trains",
+    )
+    who.add_argument("--patients", action="store_true", help="people may be abnormal and nothing is marked: nothing trains")
+    who.add_argument(
+        "--label_values",
+        nargs="+",
+        type=whole(1, 65535),
+        default=[1],
+        metavar="VALUE",
+        help="of the labels, that mark what is abnormal",
+    )
+
+
+def health_from(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """Give what the people of the export count as; ends the command with a sentence where that isn't said."""
+    given = [(options.healthy, HEALTHY), (options.labels is not None, LABELLED), (options.patients, UNKNOWN)]
+    kinds = [kind for is_given, kind in given if is_given]
+    if len(kinds) == 1:
+        return kinds[0]
+    parser.error(
+        ("only one of these can be given" if kinds else "say who is in the export")
+        + ": --healthy (all people are without abnormality), --labels FOLDER (labels mark what is abnormal) or --patients "
+        "(people may be abnormal and nothing is marked: they never train)"
+    )
 
 
 def main() -> None:

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-import numpy as np
-from annotated_types import Len
+from typing import Any
 
 from mmccd_auto.core.locks import folder_lock
-from mmccd_auto.core.names import ModalityName
-from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content, read_record
 from mmccd_auto.core.workspaces import workspace
+from mmccd_auto.dataset_health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
 from mmccd_auto.dataset_subjects import describe_people
-from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS
-from mmccd_auto.dicom.records import Series
+from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.executor import run_cases
 from mmccd_auto.files import save_json
-from mmccd_auto.image_io import write_volume
-from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
+from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
+from mmccd_auto.importing.label_files import LabelChoice, assign_labels
+from mmccd_auto.importing.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.integrity import MISSING_CHANNELS_KEY
 from mmccd_auto.modalities import contrast
-from mmccd_auto.preprocessing.prepare_case import PreparedCase, brain_only, prepare_case
-from mmccd_auto.reporting.alignment import alignment_picture
-from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases, load_scan
+from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
+from mmccd_auto.sources.file_names import volume_stem
 
-RECORDS_FOLDER = "import"
 SERIES_FILE = "series.csv"
 REFERENCE_PREFERENCE = ("FLAIR", "T2", "T1C", "T1")
-FORMAT = 1
+SESSIONS_DIFFER = 0.15
+"""Share by which the brain of one person may differ in volume between two visits before somebody should look."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,6 +41,10 @@ class ImportOptions:
 
     Attributes
     ----------
+    health : of all people: "healthy" (without abnormality), "labelled" (``labels`` mark what is abnormal) or "unknown"
+        (patients without labels, who never train); it has to be said
+    labels : folder of label files, where ``health`` is "labelled"
+    label_values : of the labels, that mark what is abnormal
     modalities : to import, in the order of their channels
     reference : onto whose grid the others are laid; None takes the first of FLAIR, T2, T1C, T1 that is imported
     series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
@@ -54,6 +55,9 @@ class ImportOptions:
     overwrite : import cases again that are there
     """
 
+    health: str | None = None
+    labels: str | None = None
+    label_values: tuple[int, ...] = (1,)
     modalities: tuple[str, ...] = ("FLAIR", "T1", "T2")
     reference: str | None = None
     series: dict[str, str] = field(default_factory=dict)
@@ -65,203 +69,225 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class _Corrections:
-    """What is read of dataset.json when an import goes on."""
-
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
-    subjects: dict[str, str | int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _KeptRecord:
-    """What is read of import/CASE.json when an import goes on."""
-
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
-    modalities: Annotated[tuple[ModalityName, ...], Len(1)]
-    left_out: dict[str, str]
-    files: Annotated[tuple[str, ...], Len(1)]
-    made_from: JsonObject
-
-
-@dataclass(frozen=True)
 class ImportSummary:
     """What became of an import.
 
     Attributes
     ----------
     dataset : folder, DatasetXXX_Name
-    imported : cases that can be trained on
+    imported : cases that can be used
     failed : a sentence for each case that can't
-    notes : sentences on scans that were left out of their case, and files that could not be read
+    notes : sentences on scans that were left out of their case, files that could not be read, and what a person should
+        look at
+    health : a sentence on what the imported people count as
     """
 
     dataset: Path
     imported: tuple[str, ...]
     failed: list[str]
     notes: list[str]
+    health: str = ""
 
 
 def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptions, processes: int) -> ImportSummary:
-    """Turn an export into a raw dataset to train on; an interrupted import continues where it was.
+    """Turn an export into a raw dataset, or add it to one that was imported; an interrupted import continues where it was.
 
     Parameters
     ----------
     source : folder, zip archive or DICOMDIR; DICOM files, else NIfTI files named by their modality
-    dataset : folder to make, DatasetXXX_Name
+    dataset : folder to make, or to add to, DatasetXXX_Name
     options : the user's wishes
     processes : workers; 0 works in this process
 
     Raises
     ------
     MMCCDError
-        If there is nothing to import, or the dataset's folder holds something else.
+        If it isn't said who is healthy, there is nothing to import, or the dataset's folder holds something else.
     """
     dataset = Path(dataset)
+    _check_health(options)
     _check_place(dataset)
     reference = _reference(options)
     if options.link_file is not None:
         check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
     with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
-        listing = list_source_cases(source, options.modalities, temporary, options.series, key, output=dataset)
+        present = _present(dataset)
+        earlier = {record["case"]: record.get("health") for record in _records(dataset)}
+        listing = list_source_cases(
+            source, options.modalities, temporary, options.series, key, known=_known(dataset), output=dataset
+        )
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:
             write_link(options.link_file, listing.studies, listing.names, _source_files(listing, Path(source)))
-        channels = _channels(listing, options.modalities)
+        channels = _channels(listing, options.modalities, present)
         usable = [case for case in listing.cases if case.error is None]
-        subjects = _subjects(dataset, {case.case: case.subject for case in usable})
+        subjects = _subjects(present, usable)
         logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
+        labels = _labels(options, listing, usable, Path(source))
+        case_options = _case_options(options, channels, reference)
         arguments = [
-            (case.case, (case, channels, reference, options, dataset, temporary / f"work-{index}"))
+            (case.case, (case, case_options, dataset, temporary / f"work-{index}", labels.by_case.get(case.case)))
             for index, case in enumerate(usable)
+            if case.case not in labels.errors
         ]
         outcomes = run_cases(import_case, arguments, processes, "importing")
-    failed = [case.error for case in listing.cases if case.error is not None]
+        records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
+        if records or present is not None:
+            _describe(dataset, channels, records, subjects, present, earlier)
+    failed = [case.error for case in listing.cases if case.error is not None] + list(labels.errors.values())
     failed += [outcome.error for outcome in outcomes if outcome.error is not None]
-    records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
-    left_out = [sentence for record in records.values() for sentence in record["left_out"].values()]
-    if records:
-        _describe(dataset, channels, records, subjects)
-    return ImportSummary(dataset, tuple(records), failed, [*listing.notes, *left_out])
+    notes = [*listing.notes, *_notes(records), *_unlike_sessions(records, subjects)]
+    if labels.unused:
+        notes.append(f"{labels.unused} volumes of {options.labels} are the label of no imported case.")
+    return ImportSummary(
+        dataset, tuple(records), failed, notes, _told_health(dataset, len({subjects[case] for case in records}), options)
+    )
 
 
-def import_case(
-    source: SourceCase, channels: Sequence[str], reference: str, options: ImportOptions, dataset: Path, workspace: Path
-) -> dict[str, Any]:
-    """Import one case and return its record, unless that was done before from the same files by the same options.
-
-    Raises
-    ------
-    MMCCDError
-        If the case can't be trained on: fewer than two modalities, no reference, no brain.
-    """
-    record_file = dataset / RECORDS_FOLDER / f"{source.case}.json"
-    made_from = {
-        "format": FORMAT,
-        "scans": {modality: _state(scan) for modality, scan in sorted(source.scans.items())},
-        "channels": list(channels),
-        "reference": reference,
-        "brain_extraction": options.backend,
-        "keep_head": options.keep_head,
-    }
-    if record_file.is_file() and not options.overwrite:
-        try:
-            existing = read_content(_KeptRecord, record_file)
-            if existing["made_from"] == made_from and all((dataset / name).is_file() for name in existing["files"]):
-                return existing
-        except MMCCDError as error:
-            logger.warning("%s The case is imported again.", error)
-    record_file.unlink(missing_ok=True)
-    if len(source.scans) < 2:
+def _check_health(options: ImportOptions) -> None:
+    if options.health not in KINDS or (options.labels is None) != (options.health != LABELLED):
         raise MMCCDError(
-            f"{source.case} has only {', '.join(source.scans)}: training needs two modalities, so it is left out."
+            "An import has to be told who is in it: --healthy (all people are without abnormality), --labels FOLDER (labels "
+            "mark what is abnormal) or --patients (people may be abnormal and nothing is marked: they never train)."
         )
-    volumes, unread = {}, {}
-    for modality, scan in source.scans.items():
-        try:
-            volumes[modality] = load_scan(scan, workspace)
-        except MMCCDError as error:
-            unread[modality] = f"{source.case}: {error}"
-    if reference not in volumes:
-        raise MMCCDError(unread.get(reference, f"{source.case} has no {reference}, onto which others are laid: left out."))
-    prepared = prepare_case(source.case, volumes, reference, options.backend)
-    if len(prepared.volumes) < 2:
-        reasons = " ".join([*unread.values(), *prepared.left_out.values()])
-        raise MMCCDError(f"{source.case} has no second modality that could be laid on its {reference}: {reasons}")
-    files = _write_case(source.case, prepared, channels, options.keep_head, dataset)
-    record = _record(source.case, prepared, made_from, files, {**unread, **prepared.left_out})
-    for modality, warnings in record["warnings"].items():
-        for warning in warnings:
-            logger.warning("%s: %s: %s", source.case, modality, warning)
-    save_json(record, record_file)
-    return record
+    if not options.label_values or any(value < 1 for value in options.label_values):
+        raise MMCCDError("--label_values must be whole numbers above 0; 0 is what is healthy.")
 
 
-def _write_case(case: str, prepared: PreparedCase, channels: Sequence[str], keep_head: bool, dataset: Path) -> list[str]:
-    brain = prepared.brain.mask
-    files = []
-    for modality, volume in prepared.volumes.items():
-        name = f"imagesTr/{case}_{channels.index(modality):04d}.nii.gz"
-        written = volume if keep_head else brain_only(volume, brain)
-        write_volume(written.array, written.geometry, dataset / name)
-        files.append(name)
-    reference = next(iter(prepared.volumes.values()))
-    name = f"brain_masksTr/{case}.nii.gz"
-    write_volume(brain.astype(np.uint8), reference.geometry, dataset / name)
-    alignment_picture(dataset / RECORDS_FOLDER / f"{case}.png", case, prepared.volumes, brain)
-    return [*files, name]
+def _check_place(dataset: Path) -> None:
+    if (dataset / DATASET_FILE).exists() and not (dataset / RECORDS_FOLDER).is_dir():
+        raise MMCCDError(f"{dataset} holds a dataset that was not imported: choose another number or name.")
 
 
-def _record(
-    case: str, prepared: PreparedCase, made_from: dict[str, Any], files: list[str], left_out: dict[str, str]
-) -> dict[str, Any]:
-    geometry = next(iter(prepared.volumes.values())).geometry
-    return {
-        "case": case,
-        "modalities": list(prepared.volumes),
-        "brain_extraction": {
-            "backend": prepared.brain.backend,
-            "brain_ml": round(float(prepared.brain.mask.sum() * geometry.voxel_volume / 1000), 1),
-            "warning": prepared.brain.warning,
-        },
-        "registrations": {
-            modality: {
-                "moved": found.moved,
-                "shift_mm": round(found.shift, 2),
-                "angle_degrees": round(found.angle, 2),
-                "likeness": round(found.likeness, 4),
-                "likeness_by_headers": round(found.likeness_before, 4),
-                "contrast": round(found.contrast, 3),
-            }
-            for modality, found in prepared.registrations.items()
-        },
-        "warnings": {modality: list(volume.warnings) for modality, volume in prepared.volumes.items() if volume.warnings},
-        "left_out": left_out,
-        "files": files,
-        "made_from": made_from,
-    }
+def _present(dataset: Path) -> Dataset | None:
+    """The dataset of an earlier import; None where there is none."""
+    return load_dataset(dataset) if (dataset / DATASET_FILE).exists() else None
 
 
-def _describe(dataset: Path, channels: Sequence[str], records: dict[str, dict], subjects: dict[str, str]) -> None:
-    """Write dataset.json."""
-    missing = {case: [name for name in channels if name not in record["modalities"]] for case, record in records.items()}
+def _records(dataset: Path) -> list[dict[str, Any]]:
+    """The records of earlier imports; one that can't be read counts for nothing, so that its case is imported again."""
+    records = (read_case_record(path) for path in sorted((dataset / RECORDS_FOLDER).glob("*.json")))
+    return [record for record in records if record is not None]
+
+
+def _known(dataset: Path) -> Known:
+    """The pseudonyms that the dataset has already."""
+    records = [record for record in _records(dataset) if record.get("origin") and record.get("subject")]
+    by_study = {record["origin"]: Pseudonym(record["case"], record["subject"]) for record in records}
+    return Known(by_study, {record["case"] for record in records}, {record["subject"] for record in records})
+
+
+def _subjects(present: Dataset | None, cases: Sequence[SourceCase]) -> dict[str, str]:
+    """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
+    corrected = {} if present is None else present.subjects
+    return {case.case: corrected.get(case.case, case.subject) for case in cases}
+
+
+def _labels(options: ImportOptions, listing: SourceListing, usable: Sequence[SourceCase], source: Path) -> LabelChoice:
+    if options.labels is None:
+        return LabelChoice({}, {}, 0)
+    scans = [scan for case in listing.cases for scan in case.scans.values() if isinstance(scan, Path)]
+    names = {case.case: [case.case] for case in usable}
+    for case, _, file in _source_files(listing, source):
+        if case in names:
+            names[case].append("_".join((*Path(file).parent.parts, volume_stem(Path(file)))))
+    return assign_labels(options.labels, names, scans)
+
+
+def _case_options(options: ImportOptions, channels: Sequence[str], reference: str) -> CaseOptions:
+    return CaseOptions(
+        health=str(options.health),
+        channels={modality: number for number, modality in enumerate(channels)},
+        reference=reference,
+        backend=options.backend,
+        keep_head=options.keep_head,
+        label_values=options.label_values,
+        overwrite=options.overwrite,
+    )
+
+
+def _describe(
+    dataset: Path,
+    channels: Sequence[str],
+    records: Mapping[str, dict],
+    subjects: Mapping[str, str],
+    present: Dataset | None,
+    earlier: Mapping[str, str | None],
+) -> None:
+    """Write dataset.json: what it said of other cases stays, and so does what a person edited there.
+
+    Parameters
+    ----------
+    subjects : person by case
+    present : the dataset as it was
+    earlier : health by case that earlier imports wrote, by which edits are known
+    """
+    before = {} if present is None else present.content
     content = {
         "channel_names": {str(number): name for number, name in enumerate(channels)},
-        "labels": DEFAULT_LABELS,
-        "numTraining": len(records),
+        "labels": before.get("labels", DEFAULT_LABELS),
+        "numTraining": 0,
         "file_ending": ".nii.gz",
-        "subjects": {case: subjects[case] for case in records},
-        MISSING_CHANNELS_KEY: {case: names for case, names in missing.items() if names},
+        "subjects": dict(before.get("subjects", {})),
+        HEALTH_KEY: dict(before.get(HEALTH_KEY) or {}),
+        MISSING_CHANNELS_KEY: dict(before.get(MISSING_CHANNELS_KEY, {})),
     }
+    content = {**before, **content}
+    for case, record in records.items():
+        content["subjects"][case] = subjects[case]
+        if content[HEALTH_KEY].get(case) == earlier.get(case):
+            content[HEALTH_KEY][case] = record.get("health", UNKNOWN)
+        missing = [name for name in channels if name not in record["modalities"]]
+        content[MISSING_CHANNELS_KEY].pop(case, None)
+        if missing:
+            content[MISSING_CHANNELS_KEY][case] = missing
+    # Cases that an import removed because they can no longer be used are no part of the dataset.
+    there = {record["case"]: record.get("health", HEALTHY) for record in _records(dataset)}
+    for entry in ("subjects", HEALTH_KEY, MISSING_CHANNELS_KEY):
+        content[entry] = {case: value for case, value in content[entry].items() if case in there}
+    content["numTraining"] = sum(SPLIT_OF[health] == "Tr" for health in there.values())
     save_json(content, dataset / DATASET_FILE)
 
 
-def _subjects(dataset: Path, derived: dict[str, str]) -> dict[str, str]:
-    """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
-    path = dataset / DATASET_FILE
-    corrected = read_record(_Corrections, path).subjects if path.is_file() else {}
-    return {case: str(corrected.get(case, subject)) for case, subject in derived.items()}
+def _notes(records: Mapping[str, dict]) -> list[str]:
+    """What of the cases was left out, and what is odd of their brains."""
+    notes = [sentence for record in records.values() for sentence in record["left_out"].values()]
+    for case, record in records.items():
+        for modality, warnings in record.get("warnings", {}).items():
+            notes += [f"{case}: {modality}: {warning}" for warning in warnings]
+        if record["brain_extraction"]["warning"]:
+            notes.append(f"{case}: {record['brain_extraction']['warning']}")
+    return notes
+
+
+def _unlike_sessions(records: Mapping[str, dict], subjects: Mapping[str, str]) -> list[str]:
+    """A sentence on each person whose brain differs in volume between visits: one of its outlines may be wrong."""
+    volumes: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for case, record in records.items():
+        volumes[subjects[case]].append((record["brain_extraction"]["brain_ml"], case))
+    notes = []
+    for (smallest, first), (largest, second) in ((min(one), max(one)) for one in volumes.values()):
+        if largest > (1 + SESSIONS_DIFFER) * smallest:
+            notes.append(
+                f"The brain of one person takes {smallest:.0f} ml in {first} and {largest:.0f} ml in {second}: look at the "
+                f"outlines in {RECORDS_FOLDER}/{first}.png and {RECORDS_FOLDER}/{second}.png, one of them may be wrong."
+            )
+    return notes
+
+
+def _told_health(dataset: Path, people: int, options: ImportOptions) -> str:
+    """Say what the imported people count as, and why."""
+    who = "1 person" if people == 1 else f"{people} people"
+    if options.health == HEALTHY:
+        return f"{who} {'counts' if people == 1 else 'count'} as healthy, because --healthy was given."
+    if options.health == LABELLED:
+        return f"{who} {'has' if people == 1 else 'have'} labels (--labels): slices with what they mark train nothing."
+    return (
+        f"{who} may be abnormal (--patients): the scans lie in {dataset / ('images' + SPLIT_OF[UNKNOWN])}, to be predicted, "
+        "and train and calibrate nothing."
+    )
 
 
 def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:
@@ -274,7 +300,8 @@ def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, st
     ]
 
 
-def _channels(listing: SourceListing, modalities: Sequence[str]) -> list[str]:
+def _channels(listing: SourceListing, modalities: Sequence[str], present: Dataset | None) -> list[str]:
+    """The channels of the dataset: those that it has, and then those that the export adds."""
     there = {modality for case in listing.cases for modality in case.scans}
     channels = [modality for modality in modalities if modality in there]
     if len(channels) < 2:
@@ -283,7 +310,11 @@ def _channels(listing: SourceListing, modalities: Sequence[str]) -> list[str]:
             f"Two modalities of {', '.join(modalities)} are needed to train, and {found} found: look at {SERIES_FILE} in "
             f"the dataset's folder {RECORDS_FOLDER}, and name the series by --series."
         )
-    return channels
+    before = [] if present is None else list(present.modalities)
+    for name, known in itertools.product(channels, before):
+        if name != known and contrast(name) == contrast(known):
+            raise MMCCDError(f"The dataset calls {known} what --modalities calls {name}: give it the same name.")
+    return [*before, *(name for name in channels if name not in before)]
 
 
 def _reference(options: ImportOptions) -> str:
@@ -293,18 +324,3 @@ def _reference(options: ImportOptions) -> str:
             raise MMCCDError(f"--reference {options.reference} is none of the imported {', '.join(options.modalities)}.")
         return names[contrast(options.reference)]
     return next((names[one] for one in REFERENCE_PREFERENCE if one in names), options.modalities[0])
-
-
-def _check_place(dataset: Path) -> None:
-    if (dataset / DATASET_FILE).exists() and not (dataset / RECORDS_FOLDER).is_dir():
-        raise MMCCDError(f"{dataset} holds a dataset that was not imported: choose another number or name.")
-
-
-def _state(scan: Path | Series) -> str:
-    """A hash of what a scan is made of, by sizes and times of its files (their names may name the patient)."""
-    files = [scan] if isinstance(scan, Path) else sorted(scan.files)
-    digest = hashlib.sha256()
-    for file in files:
-        state = file.stat()
-        digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

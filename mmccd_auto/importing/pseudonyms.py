@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from mmccd_auto.core.tables import write_csv
@@ -13,6 +15,7 @@ from mmccd_auto.dicom.records import Study
 from mmccd_auto.errors import MMCCDError
 
 HASH_LETTERS = 10
+CODE_LETTERS = 20
 LINK_COLUMNS = ("case", "subject", "patient_name", "patient_id", "birth_date", "study_date", "study_uid", "source_file")
 
 
@@ -47,21 +50,33 @@ def read_key(path: str | Path) -> bytes:
     return key
 
 
-def pseudonyms(studies: Sequence[Study], key: bytes | None = None) -> list[Pseudonym]:
+@dataclass(frozen=True)
+class Known:
+    """The pseudonyms that a dataset has already.
+
+    Attributes
+    ----------
+    by_study : pseudonym by the code of its study, see :func:`study_code`
+    cases, subjects : all names that are taken
+    """
+
+    by_study: Mapping[str, Pseudonym] = field(default_factory=dict)
+    cases: Collection[str] = ()
+    subjects: Collection[str] = ()
+
+
+def pseudonyms(studies: Sequence[Study], key: bytes | None = None, known: Known | None = None) -> list[Pseudonym]:
     """A pseudonym for each study.
 
     Parameters
     ----------
     studies : in the order in which they are numbered
     key : makes keyed hashes (HMAC-SHA256), which stay the same when the export grows; None numbers cases and people
+    known : of an earlier import into the same dataset: its studies keep their numbers, and new ones get others
     """
     people = [_identity(study) for study in studies]
     if key is None:
-        order = list(dict.fromkeys(people))
-        return [
-            Pseudonym(f"case_{number:04d}", f"subject_{order.index(person) + 1:04d}")
-            for number, person in enumerate(people, start=1)
-        ]
+        return _numbered(studies, people, known or Known())
     named = [
         Pseudonym(
             f"case_{_hash(key, *person, study.uid)}",
@@ -70,6 +85,31 @@ def pseudonyms(studies: Sequence[Study], key: bytes | None = None) -> list[Pseud
         for person, study in zip(people, studies, strict=True)
     ]
     return named
+
+
+def _numbered(studies: Sequence[Study], people: Sequence[tuple[str, ...]], known: Known) -> list[Pseudonym]:
+    """Numbers for cases and people, in the order of the studies, beside those that are taken."""
+    before = [known.by_study.get(study_code(study)) for study in studies]
+    subjects = {person: name.subject for person, name in zip(people, before, strict=True) if name is not None}
+    free_cases, free_subjects = _free("case", known.cases), _free("subject", known.subjects)
+    for person in people:
+        if person not in subjects:
+            subjects[person] = next(free_subjects)
+    return [
+        name if name is not None else Pseudonym(next(free_cases), subjects[person])
+        for person, name in zip(people, before, strict=True)
+    ]
+
+
+def _free(word: str, taken: Collection[str]) -> Iterator[str]:
+    """Numbered names after the last one that is taken."""
+    numbers = [int(match[1]) for name in taken if (match := re.fullmatch(rf"{word}_(\d{{4,9}})", name))]
+    return (f"{word}_{number:04d}" for number in count(max(numbers, default=0) + 1))
+
+
+def study_code(study: Study) -> str:
+    """A hash by which a study is recognised in a later import; it tells nothing to those who don't have the study."""
+    return hashlib.sha256(f"study\0{study.uid}".encode()).hexdigest()[:CODE_LETTERS]
 
 
 def check_link_place(path: str | Path, handed_on: str | Path) -> None:

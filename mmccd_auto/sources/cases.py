@@ -5,6 +5,8 @@ Import and prediction both take their cases from here, so that a scan has one na
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +23,7 @@ from mmccd_auto.dicom.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume
-from mmccd_auto.importing.pseudonyms import Pseudonym, pseudonyms
+from mmccd_auto.importing.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
 from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row
 from mmccd_auto.sources.file_names import shortened, too_long
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
@@ -37,6 +39,7 @@ class SourceCase:
     scans : by wanted modality the file or series that stands for it
     error : why nothing can be made of the case; None if something can
     skipped : it holds nothing that is wanted, which is no failure
+    origin : a code of the study, or of the folder that holds the files, by which a later import recognises the case
     """
 
     case: str
@@ -44,6 +47,7 @@ class SourceCase:
     scans: dict[str, Path | Series] = field(repr=False)
     error: str | None = None
     skipped: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def list_source_cases(
     output: str | Path | None = None,
     channels: Sequence[str] = (),
     alone: bool = False,
+    known: Known | None = None,
 ) -> SourceListing:
     """Find the cases of an input and what stands for each wanted modality.
 
@@ -94,6 +99,7 @@ def list_source_cases(
     overrides : pattern by modality (``--series``), for DICOM
     key : of the pseudonyms, see :func:`pseudonyms`
     output : folder of the results: it is not searched, and its file system limits the length of names
+    known : pseudonyms that are given already, see :func:`pseudonyms`
     channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
 
     Raises
@@ -108,14 +114,14 @@ def list_source_cases(
         nifti = list_nifti_cases(source, wanted, channels, output, alone)
         export = _without_volumes(export, nifti)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
-    dicom = dicom_cases(export, wanted, overrides or {}, key, taken)
+    dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
     keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
     # Folders of a DICOM export may be called by patients.
     notes += [f"Left out: {line}." for line in summarise_left_out(nifti.left_out, None if export.studies else source)]
-    cases = _beside_each_other(dicom.cases, _nifti_part(nifti))
+    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]
     if not alone and any(case.scans for case in cases):
@@ -138,6 +144,7 @@ def dicom_cases(
     overrides: Mapping[str, str],
     key: bytes | None = None,
     taken: Collection[str] = (),
+    known: Known | None = None,
 ) -> SourceListing:
     """The cases of the DICOM files: one for each study of each patient.
 
@@ -145,7 +152,7 @@ def dicom_cases(
     ----------
     taken : folded names of other cases and people, which numbered pseudonyms pass over
     """
-    names = pseudonyms(export.studies, key)
+    names = pseudonyms(export.studies, key, known)
     notes = []
     if key is None:
         numbered, names = names, _passing_over(names, taken)
@@ -167,7 +174,8 @@ def dicom_cases(
             continue
         scans = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
         error = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
-        cases.append(SourceCase(name.case, name.subject, scans, error, skipped=not scans and not overrides))
+        skipped = not scans and not overrides
+        cases.append(SourceCase(name.case, name.subject, scans, error, skipped, study_code(study)))
         table += dicom_rows(name.case, choices)
     notes += _notes(export) if cases else []
     return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))
@@ -205,10 +213,11 @@ def _free(name: str, taken: Collection[str]) -> str:
     return next(free for number in count(max(numbers) + 1) if (free := f"{word}_{number:04d}") not in taken)
 
 
-def _nifti_part(nifti: NiftiListing) -> list[SourceCase]:
+def _nifti_part(nifti: NiftiListing, root: Path) -> list[SourceCase]:
+    origin = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:CODE_LETTERS]
     return [
         SourceCase(
-            case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, skipped=case.skipped
+            case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, case.skipped, origin
         )
         for case in nifti.cases
     ]

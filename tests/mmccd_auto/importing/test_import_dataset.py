@@ -22,6 +22,8 @@ from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 
+HEALTHY = ImportOptions(health="healthy")
+
 
 def written(folder: Path) -> str:
     """The names of all files, and the text of those that hold text."""
@@ -38,7 +40,7 @@ def test_every_export_is_imported_or_refused_by_a_sentence(awkward: Awkward, tmp
     trainable = [used for used in awkward.expected.used if "FLAIR" in used and len(used) > 1]
     sentences: list[str] = []
     try:
-        summary = import_dataset(source, output, ImportOptions(), 0)
+        summary = import_dataset(source, output, HEALTHY, 0)
         sentences = [*summary.failed, *summary.notes]
         imported = summary.imported
     except MMCCDError as error:
@@ -71,7 +73,9 @@ def test_studies_of_one_person_share_a_subject(tmp_path: Path) -> None:
     others = [replace(scan, patient=("Other^One", "77", "19700101"), study="1.2.3") for scan in CLEAN]
     for number, scans in enumerate((CLEAN, later, others)):
         write_scans(export / str(number), scans)
-    import_dataset(export, tmp_path / "Dataset007_Hospital", ImportOptions(link_file=str(tmp_path / "link.csv")), 0)
+    import_dataset(
+        export, tmp_path / "Dataset007_Hospital", ImportOptions(health="healthy", link_file=str(tmp_path / "link.csv")), 0
+    )
     dataset = load_dataset(tmp_path / "Dataset007_Hospital")
     link = pd.read_csv(tmp_path / "link.csv", dtype=str)
     by_person = {person: set(rows["case"]) for person, rows in link.groupby("patient_id")}
@@ -102,7 +106,7 @@ def nifti_export(folder: Path) -> Path:
 
 def test_nifti_files_are_laid_on_each_other_and_an_import_goes_on_where_it_was(tmp_path: Path) -> None:
     source, output = nifti_export(tmp_path / "in"), tmp_path / "Dataset008_Files"
-    summary = import_dataset(source, output, ImportOptions(), 0)
+    summary = import_dataset(source, output, HEALTHY, 0)
     assert summary.imported == ("visit0", "visit1")
     assert summary.failed == []
     dataset = load_dataset(output)
@@ -115,7 +119,7 @@ def test_nifti_files_are_laid_on_each_other_and_an_import_goes_on_where_it_was(t
     assert 2 * np.count_nonzero(brains[0] & brains[1]) / (brains[0].sum() + brains[1].sum()) > 0.93
     times = {path: path.stat().st_mtime_ns for path in output.rglob("*.nii.gz")}
     (output / "import" / "visit0.json").unlink()
-    import_dataset(source, output, ImportOptions(), 0)
+    import_dataset(source, output, HEALTHY, 0)
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed
     assert all(name.startswith("visit0") for name in changed)
@@ -126,7 +130,7 @@ def test_a_given_dataset_is_never_overwritten_by_an_import(tmp_path: Path) -> No
     output.mkdir()
     (output / "dataset.json").write_text("{}")
     with pytest.raises(MMCCDError, match="not imported"):
-        import_dataset(nifti_export(tmp_path / "in"), output, ImportOptions(), 0)
+        import_dataset(nifti_export(tmp_path / "in"), output, HEALTHY, 0)
 
 
 def test_background_of_scans_with_negative_tissue_is_below_it(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_background_of_scans_with_negative_tissue_is_below_it(tmp_path: Path) ->
         volume = read_volume(path, dtype=None)
         shifted = np.where(volume.array > 0, volume.array.astype(np.int16) - 500, -600)
         write_volume(Volume(shifted.astype(np.int16), volume.geometry).array, volume.geometry, path)
-    summary = import_dataset(source, tmp_path / "Dataset008_Files", ImportOptions(), 0)
+    summary = import_dataset(source, tmp_path / "Dataset008_Files", HEALTHY, 0)
     dataset = load_dataset(summary.dataset)
     for case in dataset.cases():
         volume, mask = read_volume(dataset.channel_file(case, "FLAIR")), read_volume(dataset.brain_mask_file(case))

@@ -15,7 +15,7 @@ from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.preprocessing.brain_extraction import extract_brain
 from mmccd_auto.preprocessing.registration import register, resample_onto
 
-TEMPLATE = ImportOptions(backend="template")
+TEMPLATE = ImportOptions(health="healthy", backend="template")
 
 
 @pytest.mark.real_data
