@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from mmccd_auto.inference.validation_maps import (
     load_validation_record,
     make_validation_maps,
 )
+from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE
 from mmccd_auto.training.model_folder import ModelFolder
@@ -73,11 +74,11 @@ def calibrate_model(
     settings = settings or make_settings(plan, model.configuration)
     for fold in choose_folds(model, folds):
         make_validation_maps(model, fold, Path(preprocessed), settings, device, max_slices, extensions)
-    members = _members(model, settings)
+    members = _members(model, settings, preprocessed)
     # What a fold was trained on counts only where no fold has held anything out: the cycle knows it.
     source = HELD_OUT if any(record.source == HELD_OUT for record in members.values()) else TRAINED_ON
     shown = {fold: record for fold, record in members.items() if record.source == source}
-    cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record)]
+    cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record, preprocessed)]
     calibration = fit_calibration(
         once_each(cases),
         plan.configuration(model.configuration).score,
@@ -85,10 +86,25 @@ def calibrate_model(
         source,
         {fold: record.weights_sha256 for fold, record in members.items()},
     )
+    calibration = numbered(calibration, cases, Path(preprocessed).parent)
     for fold in members:
         save_json(asdict(calibration), model.fold(fold) / CALIBRATION_FILE)
     _tell(model, calibration)
     return calibration
+
+
+def numbered(calibration: Calibration, cases: Sequence[CaseMaps], home: Path) -> Calibration:
+    """A calibration with numbers for the people that it was fitted on: it lies in a model folder, which is handed on.
+
+    Parameters
+    ----------
+    calibration : fitted on ``cases``
+    cases : with the people's names
+    home : $mmccd_preprocessed/DATASET, which holds the link
+    """
+    numbers = load_subject_numbers(home, {case.case: case.subject for case in cases})
+    subjects = [replace(one, subject=numbers.subjects[one.subject]) for one in calibration.subjects]
+    return replace(calibration, subjects=tuple(subjects))
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:
@@ -116,11 +132,13 @@ def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
     return calibration
 
 
-def folds_with_maps(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
+def folds_with_maps(
+    model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path
+) -> dict[str, ValidationRecord]:
     """The folds whose maps are there and fit: made by these settings and by the weights that are there now."""
     found = {}
     for fold in model.folds():
-        record = load_validation_record(model, fold)
+        record = load_validation_record(model, fold, preprocessed)
         if record is None or record.settings != settings.to_json():
             continue
         if record.weights_sha256 == file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
@@ -128,9 +146,9 @@ def folds_with_maps(model: ModelFolder, settings: InferenceSettings) -> dict[str
     return found
 
 
-def _members(model: ModelFolder, settings: InferenceSettings) -> dict[str, ValidationRecord]:
+def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path) -> dict[str, ValidationRecord]:
     """Those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
-    found = folds_with_maps(model, settings)
+    found = folds_with_maps(model, settings, preprocessed)
     if not found:
         raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
     return found

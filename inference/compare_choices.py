@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmccd_auto.inference.calibration import fit_calibration
+from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.synthetic_check import auprc_by_kind
+from mmccd_auto.inference.synthetic_check import auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT
-from mmccd_auto.plans.plan import ScorePlan
+from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
@@ -42,6 +42,7 @@ class Tried:
     by_kind : of each kind
     by_seed : the mean over the kinds for each seed, of the noise and of the anomalies; the same seeds for every line
     evaluations_per_slice : network evaluations, mean over the healthy slices
+    by_anomaly : AUPRC of each anomaly, of all seeds; the same anomalies in the same order for every line
     """
 
     model: str
@@ -57,10 +58,15 @@ class Tried:
     by_kind: dict[str, float]
     by_seed: tuple[float, ...]
     evaluations_per_slice: float
+    by_anomaly: tuple[float, ...] = ()
 
 
 def try_choices(
-    model: ModelFolder, trial: SyntheticTrial, scores: Iterable[ScorePlan] | None = None, seeds: int = SEEDS
+    model: ModelFolder,
+    trial: SyntheticTrial,
+    scores: Iterable[ScorePlan] | None = None,
+    seeds: int = SEEDS,
+    before: ConfigurationPlan | None = None,
 ) -> list[Tried]:
     """Try steps, strips and scores of a trained fold on its healthy held-out slices.
 
@@ -71,12 +77,15 @@ def try_choices(
     scores : to try; None takes :func:`candidate_scores`
     seeds : of the noise and of the anomalies. Maps of two seeds can differ more than those of two step counts do, and how
         much is found of a few anomalies depends on which they are
+    before : what was chosen before, which is tried, too
     """
     loaded = trial.load(model)
     planned = model.plan.configuration(model.configuration).score
     scores = list(candidate_scores(planned) if scores is None else scores)
+    if before is not None and before.score not in scores:
+        scores.append(before.score)
     found = []
-    for settings in candidate_settings(model, loaded):
+    for settings in candidate_settings(model, loaded, before):
         logger.info("%s: %s", model.path.name, _in_words(settings))
         lines = [
             _scores_tried(model, trial, one, trial.maps(model, loaded, one, draw), scores)
@@ -91,9 +100,11 @@ def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
     return [replace(settings, seed=settings.seed + number) for number in range(seeds)]
 
 
-def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceSettings]:
+def candidate_settings(
+    model: ModelFolder, loaded: FoldModel, before: ConfigurationPlan | None = None
+) -> list[InferenceSettings]:
     """The planned steps; a few steps; and one step, strips side by side or half overlapping, one, two or four of them at
-    once.
+    once; and what was chosen ``before``.
 
     No strips overlap by more than half, also where the plan has them closer: they average more of the same, and would make
     this take longer than a short training.
@@ -101,13 +112,14 @@ def candidate_settings(model: ModelFolder, loaded: FoldModel) -> list[InferenceS
     planned = make_settings(model.plan, model.configuration)
     if not loaded.cycle.masked:
         return [planned]
+    chosen = set() if before is None else {(before.sampling_steps, before.strip_stride, before.strips_per_pass)}
     width, stride = planned.strip_width, planned.strip_stride
     few = min(FEW_STEPS, planned.sampling.steps)
     rungs = {(1, start, together) for start in (width, max(1, width // 2)) for together in STRIPS_PER_PASS}
-    rungs |= {(few, width, 1), (planned.sampling.steps, max(stride, width // 2), planned.strips_per_pass)}
+    rungs |= chosen | {(few, width, 1), (planned.sampling.steps, max(stride, width // 2), planned.strips_per_pass)}
     return [
         make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
-        for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / rung[2], rung))
+        for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / max(rung[2], 1), rung))
     ]
 
 
@@ -183,7 +195,9 @@ def _scores_tried(
 
     def line(score: ScorePlan, published: bool) -> Tried:
         calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
-        by_kind = auprc_by_kind(maps.altered, calibration, "squared" if published else "combined")
+        name = "squared" if published else "combined"
+        each = auprc_of_each(maps.altered, [scores_in_units(one.case, calibration)[name] for one in maps.altered])
+        by_kind = mean_by_kind(maps.altered, each)
         mean = float(np.mean(list(by_kind.values())))
         return Tried(
             model.path.resolve().name,
@@ -199,6 +213,7 @@ def _scores_tried(
             by_kind,
             (mean,),
             maps.evaluations_per_slice,
+            tuple(each),
         )
 
     return [line(planned, True), *(line(score, False) for score in scores)]
@@ -208,7 +223,8 @@ def _mean_over_seeds(lines: Sequence[Tried]) -> Tried:
     """One line of the lines of several seeds."""
     by_seed = tuple(line.auprc for line in lines)
     by_kind = {kind: float(np.mean([line.by_kind[kind] for line in lines])) for kind in lines[0].by_kind}
-    return replace(lines[0], auprc=float(np.mean(by_seed)), by_kind=by_kind, by_seed=by_seed)
+    each = tuple(value for line in lines for value in line.by_anomaly)
+    return replace(lines[0], auprc=float(np.mean(by_seed)), by_kind=by_kind, by_seed=by_seed, by_anomaly=each)
 
 
 def _in_words(settings: InferenceSettings) -> str:

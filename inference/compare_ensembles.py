@@ -13,7 +13,7 @@ from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.compare_choices import SEEDS, TOLERANCE, Tried, seeded
 from mmccd_auto.inference.settings import make_settings
-from mmccd_auto.inference.synthetic_check import AlteredMaps, auprc_of_scores
+from mmccd_auto.inference.synthetic_check import AlteredMaps, auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -30,12 +30,14 @@ class TriedEnsemble:
     auprc : mean over the kinds of synthetic anomalies, and over the seeds of the noise
     by_kind : of each kind
     evaluations_per_slice : network evaluations of all models together, mean over the healthy slices
+    by_anomaly : AUPRC of each anomaly, of all seeds, in the order of the models' own
     """
 
     models: tuple[str, ...]
     auprc: float
     by_kind: dict[str, float]
     evaluations_per_slice: float
+    by_anomaly: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,15 @@ def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
 
 
 def _line(group: tuple[str, ...], members: Mapping[str, list[_Member]], best: Mapping[str, Tried]) -> TriedEnsemble:
-    found = [_by_kind([members[name][seed] for name in group]) for seed in range(SEEDS)]
-    by_kind = {kind: float(np.mean([one[kind] for one in found])) for kind in found[0]}
+    each = [_of_each([members[name][seed] for name in group]) for seed in range(SEEDS)]
+    # The anomalies are the same whatever made the maps, so the first member's tell what they are.
+    of_seeds = [mean_by_kind(members[group[0]][seed].altered, values) for seed, values in enumerate(each)]
+    by_kind = {kind: float(np.mean([one[kind] for one in of_seeds])) for kind in of_seeds[0]}
     evaluations = sum(best[name].evaluations_per_slice for name in group)
-    return TriedEnsemble(group, float(np.mean(list(by_kind.values()))), by_kind, evaluations)
+    all_seeds = tuple(value for values in each for value in values)
+    return TriedEnsemble(group, float(np.mean(list(by_kind.values()))), by_kind, evaluations, all_seeds)
 
 
-def _by_kind(members: Sequence[_Member]) -> dict[str, float]:
-    # The anomalies are the same whatever made the maps, so the first member's tell where they are.
+def _of_each(members: Sequence[_Member]) -> list[float]:
     scores = [np.mean(several, axis=0) for several in zip(*(one.scores for one in members), strict=True)]
-    return auprc_of_scores(members[0].altered, scores)
+    return auprc_of_each(members[0].altered, scores)

@@ -10,9 +10,9 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mmccd_auto.core.failures import failure_of
+from mmccd_auto.core.progress import Progress
 from mmccd_auto.devices import sent_to
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.precision import BFLOAT16, choose_precision
@@ -107,12 +107,11 @@ def stream_maps(
     waiting = iter(works)
     with (
         closed_at_the_end(waiting),
-        tqdm(total=0, desc=description, unit="evaluation", leave=False, disable=not description) as progress,
+        Progress(0, description or "", "evaluation", leave=False, disable=not description) as progress,
     ):
         while True:
             while engine.wants_another() and engine.open_next(waiting):
-                progress.total = engine.passes * engine.per_item
-                progress.refresh()
+                progress.set_total(engine.passes * engine.per_item)
             if not engine.opened:
                 return
             if _is_done(engine.opened[0]):

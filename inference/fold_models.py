@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,13 +30,13 @@ class FoldModel:
     fold : "0" .. "4" or "all"
     cycle : in evaluation mode, on the device
     weights_sha256 : of checkpoint_final.pth
-    training_cases : that it was trained on
+    record : of the checkpoint: how it was trained, and on which cases
     """
 
     fold: str
     cycle: Reconstructor
     weights_sha256: str
-    training_cases: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: Sequence[str | Path] = ()) -> FoldModel:
@@ -62,8 +63,7 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
             "or train anew."
         )
     cycle_class = cycle_class_of(checkpoint, [Path(folder) for folder in extensions])
-    trained_on = tuple(checkpoint.record.get("training_cases", ()))
-    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path), trained_on)
+    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path), checkpoint.record)
 
 
 def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:

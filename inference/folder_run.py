@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mmccd_auto.core.failures import Defect, sentence_of
+from mmccd_auto.core.progress import track
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.export import DONE, FAILED, KEPT, SKIPPED, SummaryRow, write_summary
 from mmccd_auto.inference.inputs import InputCase
@@ -52,7 +51,7 @@ def run_over_cases(
     rows: list[SummaryRow] = []
     told = False
     try:
-        work = tqdm(rows_of, total=len(cases), desc="prediction", unit="case", disable=len(cases) == 1)
+        work = track(rows_of, total=len(cases), description="prediction", unit="case", disable=len(cases) == 1)
         for number, (found, made) in enumerate(zip(cases, work, strict=True), start=1):
             row = _row(found, made.outcome if isinstance(made, Settled) else made)
             rows.append(row)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mmccd_auto.inference.calibrate import calibration_of, folds_with_maps, once_each
+from mmccd_auto.inference.calibrate import calibration_of, folds_with_maps, numbered, once_each
 from mmccd_auto.inference.calibration import Calibration, fit_calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel
@@ -37,7 +38,12 @@ class HeldOutCalibration:
 
 
 def held_out_calibration(
-    model: ModelFolder, fold: FoldModel, cases: Collection[str], subjects: Collection[str], settings: InferenceSettings
+    model: ModelFolder,
+    fold: FoldModel,
+    cases: Collection[str],
+    subjects: Collection[str],
+    settings: InferenceSettings,
+    preprocessed: Path,
 ) -> HeldOutCalibration:
     """Calibrate on the healthy slices of the other folds, without those of the people whom this fold held out.
 
@@ -50,15 +56,16 @@ def held_out_calibration(
     fold : whose held-out scans are to be predicted
     cases, subjects : that it held out
     settings : by which maps will be made
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
 
     Raises
     ------
     MMCCDError
         If a file of the other folds is missing or broken.
     """
-    records = _records_without(model, fold.fold, cases, subjects, settings)
+    records = _records_without(model, fold.fold, cases, subjects, settings, preprocessed)
     if records:
-        maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record)]
+        maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record, preprocessed)]
         score = chosen_plan(model).configuration(model.configuration).score
         source = next(iter(records.values())).source
         if source == TRAINED_ON:
@@ -70,6 +77,7 @@ def held_out_calibration(
                 ", ".join(records),
             )
         calibration = fit_calibration(once_each(maps), score, settings.to_json(), source, {fold.fold: fold.weights_sha256})
+        calibration = numbered(calibration, maps, preprocessed.parent)
         return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
     own = calibration_of(model, fold)
     if own is None:
@@ -84,11 +92,16 @@ def held_out_calibration(
 
 
 def _records_without(
-    model: ModelFolder, fold: str, cases: Collection[str], subjects: Collection[str], settings: InferenceSettings
+    model: ModelFolder,
+    fold: str,
+    cases: Collection[str],
+    subjects: Collection[str],
+    settings: InferenceSettings,
+    preprocessed: Path,
 ) -> dict[str, ValidationRecord]:
     """The other folds' validation records without these people; those of held-out slices alone, where there are any."""
     found = {}
-    for name, record in folds_with_maps(model, settings).items():
+    for name, record in folds_with_maps(model, settings, preprocessed).items():
         others = {case: subject for case, subject in record.cases.items() if case not in cases and subject not in subjects}
         if name != fold and others:
             found[name] = replace(record, cases=others)

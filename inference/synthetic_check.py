@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from mmccd_auto.core.progress import track
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.inference.calibration import Calibration, scores_in_units
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -103,7 +103,9 @@ def maps_of_altered(
     description : shown beside the progress bar; an empty one shows no bar
     """
     found = []
-    for one in tqdm(altered, desc=description, unit="anomaly", leave=False, disable=not description):
+    for one in track(
+        altered, total=len(altered), description=description, unit="anomaly", leave=False, disable=not description
+    ):
         places = list(one.touched)
         maps = anomaly_maps(
             loaded.cycle,
@@ -135,11 +137,23 @@ def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score:
 
 def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> dict[str, float]:
     """As :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
-    found: dict[str, list[float]] = {}
+    return mean_by_kind(cases, auprc_of_each(cases, scores))
+
+
+def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> list[float]:
+    """Area under the precision-recall curve of the brain's pixels for each anomaly, in the order of ``cases``."""
+    found = []
     for one, values in zip(cases, scores, strict=True):
         brain = one.case.brain
-        figures = ranking_figures(count_scores(values[brain], one.anomaly[brain]))
-        found.setdefault(one.kind, []).append(figures["auprc"])
+        found.append(ranking_figures(count_scores(values[brain], one.anomaly[brain]))["auprc"])
+    return found
+
+
+def mean_by_kind(cases: Sequence[AlteredMaps], figures: Sequence[float]) -> dict[str, float]:
+    """The mean of a figure of each anomaly over the anomalies of each kind."""
+    found: dict[str, list[float]] = {}
+    for one, figure in zip(cases, figures, strict=True):
+        found.setdefault(one.kind, []).append(figure)
     return {kind: float(np.mean(values)) for kind, values in found.items()}
 
 

@@ -13,6 +13,7 @@ from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.synthetic_check import SEED, AlteredMaps, alter_cases, maps_of_altered
 from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.training.model_folder import ModelFolder
 
 
@@ -63,9 +64,12 @@ class SyntheticTrial:
         """The fold of a model, on the device."""
         return load_fold(model, self.fold, self.device, self.extensions)
 
+    def _trained_on(self, loaded: FoldModel) -> tuple[str, ...]:
+        return trained_on(loaded.record, self.preprocessed.parent)
+
     def source(self, model: ModelFolder, loaded: FoldModel) -> str:
         """What the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
-        return find_records(self.preprocessed, self.fold, model.input_modality, loaded.training_cases)[1]
+        return find_records(self.preprocessed, self.fold, model.input_modality, self._trained_on(loaded))[1]
 
     def maps(self, model: ModelFolder, loaded: FoldModel, settings: InferenceSettings, draw: int = 0) -> TrialMaps:
         """Send the slices through a loaded fold, as they are and altered.
@@ -82,7 +86,7 @@ class SyntheticTrial:
             If there is no healthy slice.
         """
         modality = model.input_modality
-        records, source = find_records(self.preprocessed, self.fold, modality, loaded.training_cases)
+        records, source = find_records(self.preprocessed, self.fold, modality, self._trained_on(loaded))
         healthy = [
             healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device)
             for case, indices in choose_healthy_slices(records, self.max_slices).items()

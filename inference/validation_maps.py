@@ -26,7 +26,8 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.preprocessing.subject_numbers import trained_on
+from mmccd_auto.training.model_folder import ModelFolder, people_folder
 
 VALIDATION_FOLDER = "validation"
 VALIDATION_FILE = "validation.json"
@@ -64,7 +65,7 @@ def make_validation_maps(
     max_slices: int = MAX_SLICES,
     extensions: Sequence[str | Path] = (),
 ) -> ValidationRecord:
-    """Send healthy held-out slices through the cycle and keep its errors in fold_K/validation/CASE.npz.
+    """Send healthy held-out slices through the cycle and keep its errors in validation/CASE.npz of its people's folder.
 
     Where there are no such slices (fold ``all``, or no healthy validation slice) training slices are taken instead, and
     said to be.
@@ -85,7 +86,9 @@ def make_validation_maps(
     """
     loaded = load_fold(model, fold, device, extensions)
     modality = model.input_modality
-    records, source = find_records(Path(preprocessed), loaded.fold, modality, loaded.training_cases)
+    records, source = find_records(
+        Path(preprocessed), loaded.fold, modality, trained_on(loaded.record, Path(preprocessed).parent)
+    )
     if source == TRAINED_ON:
         logger.warning(
             "fold %s has no healthy slices that it was not trained on: its scores are calibrated on training slices, and "
@@ -93,8 +96,8 @@ def make_validation_maps(
             loaded.fold,
         )
     chosen = choose_healthy_slices(records, max_slices)
-    folder = model.fold(loaded.fold) / VALIDATION_FOLDER
-    remove_folder(folder, model.fold(loaded.fold))
+    folder = validation_folder(model, loaded.fold, preprocessed)
+    remove_folder(folder, Path(preprocessed).parent)
     for number, (case, indices) in enumerate(chosen.items(), start=1):
         told = f"healthy slices, case {number}/{len(chosen)}"
         maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, told)
@@ -104,6 +107,8 @@ def make_validation_maps(
     )
     # Last: it says that the folder is complete.
     save_json(asdict(record), folder / VALIDATION_FILE)
+    # What an earlier version left in the model's folder.
+    remove_folder(model.fold(loaded.fold) / VALIDATION_FOLDER, model.fold(loaded.fold))
     return record
 
 
@@ -135,22 +140,56 @@ def healthy_maps(
     return CaseMaps(record.case, record.subject, tuple(indices), record.geometry.slice_spacing, maps, brain)
 
 
-def load_validation_record(model: ModelFolder, fold: str) -> ValidationRecord | None:
-    """validation.json of a fold; None where there is none."""
-    path = model.fold(fold) / VALIDATION_FOLDER / VALIDATION_FILE
+def validation_folder(model: ModelFolder, fold: str, preprocessed: str | Path) -> Path:
+    """Where the maps of a fold's held-out people are, beside the preprocessed data: they show brains, and model folders are
+    handed on."""
+    return people_folder(Path(preprocessed), model.path, fold) / VALIDATION_FOLDER
+
+
+def load_validation_record(model: ModelFolder, fold: str, preprocessed: str | Path) -> ValidationRecord | None:
+    """validation.json of a fold; None where there is none.
+
+    Parameters
+    ----------
+    model, fold : trained
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+    """
+    path = _standing_folder(model, fold, preprocessed) / VALIDATION_FILE
     return read_record(ValidationRecord, path, REMEDY) if path.is_file() else None
 
 
-def load_validation_maps(model: ModelFolder, fold: str, record: ValidationRecord) -> list[CaseMaps]:
-    """The maps of a fold's validation folder.
+def load_validation_maps(
+    model: ModelFolder, fold: str, record: ValidationRecord, preprocessed: str | Path
+) -> list[CaseMaps]:
+    """The maps of a fold's held-out people, by the parameters of :func:`load_validation_record` and what it gave.
 
     Raises
     ------
     MMCCDError
         If a file is missing or broken.
     """
-    folder = model.fold(fold) / VALIDATION_FOLDER
+    folder = _standing_folder(model, fold, preprocessed)
     return [_read(folder / f"{case}.npz", case, subject) for case, subject in record.cases.items()]
+
+
+def count_validation_slices(model: ModelFolder, fold: str, preprocessed: str | Path) -> int:
+    """On how many healthy slices of a fold the calibration rests; 0 where there are no maps.
+
+    Raises
+    ------
+    MMCCDError
+        If a file is missing or broken.
+    """
+    record = load_validation_record(model, fold, preprocessed)
+    if record is None:
+        return 0
+    return sum(len(case.indices) for case in load_validation_maps(model, fold, record, preprocessed))
+
+
+def _standing_folder(model: ModelFolder, fold: str, preprocessed: str | Path) -> Path:
+    """The folder that holds the maps: earlier versions put them into the fold's own."""
+    folder, before = validation_folder(model, fold, preprocessed), model.fold(fold) / VALIDATION_FOLDER
+    return before if not (folder / VALIDATION_FILE).is_file() and (before / VALIDATION_FILE).is_file() else folder
 
 
 def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:

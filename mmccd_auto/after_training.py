@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,17 +14,21 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
-from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.chosen import PlannedInference
-from mmccd_auto.inference.compare_choices import Tried, best_of, best_single, choice_of, try_choices
-from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
+from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
+from mmccd_auto.inference.chosen import PlannedInference, chosen_plan, load_choice
+from mmccd_auto.inference.compare_choices import Tried, best_single, choice_of, try_choices
+from mmccd_auto.inference.compare_ensembles import TriedEnsemble, try_ensembles
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import MAX_SLICES
+from mmccd_auto.inference.validation_maps import MAX_SLICES, count_validation_slices
 from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.preprocessing.slices import load_case_records
+from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
+from mmccd_auto.trained.kept_choices import keep_choices, restore_choices
 from mmccd_auto.training.fold_folder import plan_differences
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models, load_best
 
@@ -44,6 +48,7 @@ class BestConfiguration:
     default_modality : the input modality that the plan takes by default
     tried : everything, model by model
     ensembles : that were tried
+    decisions : by model and by input modality, why it is so
     """
 
     best: dict[str, Tried]
@@ -51,6 +56,7 @@ class BestConfiguration:
     default_modality: str
     tried: tuple[Tried, ...]
     ensembles: tuple[TriedEnsemble, ...]
+    decisions: dict[str, str] = field(default_factory=dict)
 
 
 def calibrate(
@@ -100,6 +106,9 @@ def find_best_configuration(
     modality, and all of them, are tried as ensembles. The best of each input modality is named in best_configuration.json
     of the dataset's results: both files are what mmccd_predict obeys.
 
+    What was chosen before stays unless something else finds more beyond chance, by the same anomalies; and before anything
+    is changed, what is there is kept, see :func:`restore_configuration`.
+
     Parameters
     ----------
     folders : preprocessed and results are used
@@ -120,41 +129,127 @@ def find_best_configuration(
         raise MMCCDError(f"{results} holds no trained model of this -c, -tr and -p: run mmccd_train first.")
     # Whatever can be wrong is looked for before the hours of work, and before anything is written.
     work = [(model, choose_folds(model, options.folds)[0], preprocessed_folder(folders, model)) for model in models]
-    everything = find_models(folders.results, results.name)
-    chosen = _kept_choices(results, everything)
+    trials = {
+        model.path.resolve().name: SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions)
+        for model, fold, preprocessed in work
+    }
+    with folder_lock(results, "the best configuration"):
+        kept = _KeptOnce(results, find_models(folders.results, results.name))
+        result = _find_best(results, models, trials, kept, max_slices)
+        kept.keep_before(result.models != _kept_choices(results, kept.models))
+        save_json(asdict(_without_names(result, work)), results / BEST_FILE)
+    return result
+
+
+def restore_configuration(folders: Folders, dataset: int | str) -> list[str]:
+    """Undo what the last :func:`find_best_configuration` that changed anything has changed: choices, calibrations, and which
+    model predicts.
+
+    Returns
+    -------
+    names, below the dataset's results, of the files that were put back or removed
+
+    Raises
+    ------
+    MMCCDError
+        If nothing was changed, or the files can't be written.
+    """
+    results = find_dataset(folders.results, dataset, "results")
+    with folder_lock(results, "the best configuration"):
+        return restore_choices(results, find_models(folders.results, results.name))
+
+
+class _KeptOnce:
+    """Keeps a dataset's choices before the first of them is changed."""
+
+    def __init__(self, results: Path, models: Sequence[ModelFolder]) -> None:
+        self.results, self.models, self.done = results, models, False
+
+    def keep_before(self, change: bool) -> None:
+        """Keep everything, unless that was done or nothing is to change."""
+        if change and not self.done:
+            path = keep_choices(self.results, self.models)
+            logger.info("what was chosen before is kept in %s (--restore puts it back)", path)
+            self.done = True
+
+
+def _find_best(
+    results: Path,
+    models: Sequence[ModelFolder],
+    trials: Mapping[str, SyntheticTrial],
+    kept: _KeptOnce,
+    max_slices: int,
+) -> BestConfiguration:
+    """Choose for every model and among them; the models' choices and calibrations are written."""
+    chosen, decisions = _kept_choices(results, kept.models), {}
     tried: list[Tried] = []
     best: dict[str, Tried] = {}
-    for model, fold, preprocessed in work:
-        found = try_choices(model, SyntheticTrial(fold, preprocessed, device, per_kind, max_slices, options.extensions))
+    for model in models:
         name = model.path.resolve().name
-        best[name] = best_of(found)
-        choice_of(best[name], found, PlannedInference.of(model.plan.configuration(model.configuration))).save(model)
-        calibrate_model(model.path, preprocessed, device=device, max_slices=max_slices, extensions=options.extensions)
+        found, best[name], decisions[name] = _choose_for(model, trials[name], kept, max_slices)
         tried += found
     ensembles: list[TriedEnsemble] = []
     modalities = list(dict.fromkeys(model.input_modality for model in models))
     for modality in modalities:
         candidates = [model for model in models if model.input_modality == modality]
         single = best_single([best[model.path.resolve().name] for model in candidates])
-        lines: list[TriedEnsemble] = []
         members = _comparable(candidates, best, single)
+        lines: list[TriedEnsemble] = []
         if len(members) > 1:
             logger.info("%s: ensembles of %d models of %s", modality, len(members), members[0].plans_name)
-            preprocessed = preprocessed_folder(folders, members[0])
-            trial = SyntheticTrial(single.fold, preprocessed, device, per_kind, max_slices, options.extensions)
-            lines = try_ensembles(members, best, trial)
+            lines = try_ensembles(members, best, trials[single.model])
         ensembles += lines
-        if modality in chosen and len(candidates) < sum(one.input_modality == modality for one in everything):
+        if modality in chosen and len(candidates) < sum(one.input_modality == modality for one in kept.models):
             logger.warning(
                 "not every model of %s was tried: %s stays what predicts it.", modality, " + ".join(chosen[modality])
             )
             continue
-        chosen[modality] = best_members(single, lines)
+        comparable = {model.path.resolve().name: best[model.path.resolve().name] for model in members}
+        chosen[modality], decisions[modality] = decide_models(single, lines, comparable, chosen.get(modality))
     planned = models[0].plan.configuration().input_modality
     default = planned if planned in chosen else modalities[0]
-    result = BestConfiguration(best, chosen, default, tuple(tried), tuple(ensembles))
-    save_json(asdict(result), results / BEST_FILE)
-    return result
+    return BestConfiguration(best, chosen, default, tuple(tried), tuple(ensembles), decisions)
+
+
+def _choose_for(
+    model: ModelFolder, trial: SyntheticTrial, kept: _KeptOnce, max_slices: int
+) -> tuple[list[Tried], Tried, str]:
+    """What was tried for a model, the line that counts, and why; a new choice is written, and calibrated for.
+
+    Never on fewer slices of a fold than its calibration rests on, and not where it fits already.
+    """
+    before = chosen_plan(model).configuration(model.configuration) if load_choice(model) is not None else None
+    found = try_choices(model, trial, before=before)
+    line, reason = decide_choice(found, before)
+    if before is None or not is_choice(line, before):
+        kept.keep_before(True)
+        choice_of(line, found, PlannedInference.of(model.plan.configuration(model.configuration))).save(model)
+    slices = {fold: count_validation_slices(model, fold, trial.preprocessed) for fold in model.folds()}
+    if not all(is_calibrated(model, fold) for fold in model.folds()):
+        kept.keep_before(True)
+        calibrate_model(
+            model.path,
+            trial.preprocessed,
+            device=trial.device,
+            max_slices=max(max_slices, *slices.values()),
+            extensions=trial.extensions,
+        )
+    return found, line, reason
+
+
+def _without_names(result: BestConfiguration, work: Sequence[tuple[ModelFolder, str, Path]]) -> BestConfiguration:
+    """The result with numbers for the cases: the file may be handed on with the models."""
+    numbers: dict[str, str] = {}
+    for preprocessed in {preprocessed for _, _, preprocessed in work}:
+        people = {case: record.subject for case, record in load_case_records(preprocessed).items()}
+        numbers |= load_subject_numbers(preprocessed.parent, people).cases
+
+    def of(one: Tried) -> Tried:
+        return replace(one, cases=tuple(numbers[case] for case in one.cases))
+
+    return replace(
+        result, best={name: of(one) for name, one in result.best.items()}, tried=tuple(of(one) for one in result.tried)
+    )
 
 
 def describe_best(found: BestConfiguration) -> str:
@@ -174,7 +269,9 @@ def describe_best(found: BestConfiguration) -> str:
     ]
     for modality, models in found.models.items():
         default = ", and by default" if modality == found.default_modality else ""
-        lines.append(f"mmccd_predict takes {' + '.join(models)} for {modality}{default}")
+        reason = f": {found.decisions[modality]}" if modality in found.decisions else ""
+        lines.append(f"mmccd_predict takes {' + '.join(models)} for {modality}{default}{reason}")
+    lines += [f"{name}: {found.decisions[name]}" for name in found.best if name in found.decisions]
     return "\n".join(lines)
 
 

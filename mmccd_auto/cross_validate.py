@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.progress import track
 from mmccd_auto.core.records import dataclass_from_json, read_record
 from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
@@ -32,11 +32,12 @@ from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
 from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
+from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
-MAPS_FOLDER = "cross_validation"
+RESULT_FOLDER = "cross_validation"
 RESULT_FILE = "cross_validation.json"
 ALL = "all"
 logger = logging.getLogger(__name__)
@@ -65,9 +66,9 @@ def cross_validate(
 ) -> CrossValidation:
     """Predict every case by the fold that held it out, from the raw scans, and judge the maps against labelsTr.
 
-    The scores are calibrated without the people that a fold held out. Maps go to MODEL/fold_K/cross_validation/, the result
-    to MODEL/cross_validation.json. What an interrupted run has finished is kept. A case without a label file counts as
-    healthy.
+    The scores are calibrated without the people that a fold held out. Maps and figures, which show and name people, go
+    beside the model folders, to cross_validation/MODEL. What an interrupted run has finished is kept. A case without a label
+    file counts as healthy.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def cross_validate(
     held_out = _find_held_out(model, dataset, _load_splits(splits_file, dataset), options.folds)
     for fold, cases in held_out.cases.items():
         _check_unseen(model, fold, cases, dataset, splits_file)
-    with folder_lock(model.path, "a cross-validation"):
+    with folder_lock(results_of(model), "a cross-validation"):
         return _predict_and_judge(model, dataset, held_out, splits_file, device, processes, options.extensions, overwrite)
 
 
@@ -106,9 +107,12 @@ def _predict_and_judge(
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
     # The figures of earlier weights or cases must not outlive a run that gives none.
-    (model.path / RESULT_FILE).unlink(missing_ok=True)
+    for path in (results_of(model) / RESULT_FILE, model.path / RESULT_FILE):
+        _remove(path)
     for fold, cases in held_out.cases.items():
-        predictions[fold], problems = _predict_fold(model, fold, cases, dataset, device, extensions, overwrite)
+        predictions[fold], problems = _predict_fold(
+            model, fold, cases, dataset, splits_file.parent / model.plans_name, device, extensions, overwrite
+        )
         failed += problems
     if failed:
         listed = "\n".join(f"  - {problem}" for problem in failed)
@@ -117,8 +121,7 @@ def _predict_and_judge(
             f"take them out of {splits_file}, and run the same command again:\n{listed}"
         )
     evaluations = {
-        fold: _judge_fold(model, cases, dataset, model.fold(fold) / MAPS_FOLDER, processes)
-        for fold, cases in held_out.cases.items()
+        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), processes) for fold, cases in held_out.cases.items()
     }
     result = CrossValidation(
         model=model.path.resolve().name,
@@ -130,8 +133,18 @@ def _predict_and_judge(
         left_out=held_out.left_out,
         warnings=tuple(_warnings(model, dataset, held_out, evaluations)),
     )
-    save_json(result.to_json(), model.path / RESULT_FILE)
+    save_json(result.to_json(), results_of(model) / RESULT_FILE)
     return result
+
+
+def results_of(model: ModelFolder) -> Path:
+    """Where a model's cross-validation is: beside the model folders, since it names people and shows their brains."""
+    path = model.path.resolve()
+    return path.parent / RESULT_FOLDER / path.name
+
+
+def _maps_of(model: ModelFolder, fold: str) -> Path:
+    return results_of(model) / model.fold(fold).name
 
 
 def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
@@ -193,9 +206,16 @@ def _why_left_out(case: str, splits: Sequence[Split], finished: Sequence[str]) -
     )
 
 
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise MMCCDError(f"{path} can't be removed ({error.strerror or error}): check who may write there.") from error
+
+
 def _check_unseen(model: ModelFolder, fold: str, cases: Sequence[str], dataset: Dataset, splits_file: Path) -> None:
     """Raise :class:`MMCCDError` where the fold was trained on one of the people: the splits were changed since."""
-    trained = model.checkpoint(fold).record.get("training_cases", [])
+    trained = trained_on(model.checkpoint(fold).record, splits_file.parent)
     known = {dataset.subject(case) for case in trained}
     seen = sorted(case for case in cases if dataset.subject(case) in known)
     if seen:
@@ -210,6 +230,7 @@ def _predict_fold(
     fold: str,
     cases: Sequence[str],
     dataset: Dataset,
+    preprocessed: Path,
     device: torch.device,
     extensions: Sequence[str],
     overwrite: bool,
@@ -218,14 +239,14 @@ def _predict_fold(
     predictor = Predictor.from_model_folder(model.path, folds=[fold], device=device, extensions=extensions)
     (loaded,) = predictor.folds
     people = {dataset.subject(case) for case in cases}
-    found = held_out_calibration(model, loaded, cases, people, predictor.settings)
+    found = held_out_calibration(model, loaded, cases, people, predictor.settings, preprocessed)
     calibrations = {} if found.calibration is None else {fold: found.calibration}
     predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
-    output = model.fold(fold) / MAPS_FOLDER
+    output = _maps_of(model, fold)
     _discard_other_maps(output, cases, found.calibration, overwrite)
     rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
     told = FoldPrediction(
-        folder=f"{output.parent.name}/{output.name}",
+        folder=output.name,
         weights_sha256=loaded.weights_sha256,
         calibration=found.origin,
         calibration_folds=found.folds,
@@ -258,7 +279,7 @@ def _predict_cases(
     rows: list[SummaryRow] = []
     with workspace("cross-validate") as temporary:
         try:
-            for case in tqdm(cases, desc=description, unit="case"):
+            for case in track(cases, total=len(cases), description=description, unit="case"):
                 scan = dataset.channel_file(case, predictor.input_modality)
                 masks = _brain_masks_of(dataset, case, temporary)
                 rows += predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True).rows

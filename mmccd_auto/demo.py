@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+from mmccd_auto.after_training import BestConfiguration
 from mmccd_auto.datasets import Dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
@@ -23,6 +24,7 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import describe_plan
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
+from mmccd_auto.training.model_folder import BEST_FILE, model_folder_name
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +114,7 @@ def run_demo(
     outcomes = run_cases(train_and_predict, work, beside, "methods")
     _stop_at([outcome.error for outcome in outcomes if outcome.error is not None])
     evaluations = {outcome.case: outcome.result for outcome in outcomes}
+    _leave_default(folders.results / dataset.name, plan)
     input_modality = plan.configuration(CONFIGURATION).input_modality
     rows = [
         OverviewCase(
@@ -134,6 +137,14 @@ def train_and_predict(
     model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer)
     _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
     return evaluate_folder(dataset.labels_folder("Ts"), maps)
+
+
+def _leave_default(results: Path, plan: Plan) -> None:
+    """Name the modality cycle, which the demo is about, as what predicts where nobody asks for a model."""
+    modality = plan.configuration(CONFIGURATION).input_modality
+    model = model_folder_name(TRAINERS["mmccd"], plan.plans_name, CONFIGURATION)
+    found = BestConfiguration({}, {modality: (model,)}, modality, (), ())
+    save_json(asdict(found), results / BEST_FILE)
 
 
 def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Generic, TypeVar
 
-from tqdm import tqdm
-
 from mmccd_auto.core.failures import Defect, failure_of, sentence_of
+from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.workers import HEARD, start_worker, work_on
 from mmccd_auto.errors import MMCCDError
 
@@ -216,7 +215,7 @@ def run_cases(
     outcomes: dict[int, Outcome[Result]] = {}
     waiting = deque(_Call(index, case, args) for index, (case, args) in enumerate(arguments))
     suspects: deque[_Call] = deque()
-    with tqdm(total=len(arguments), desc=description, unit="case", disable=not arguments) as progress:
+    with Progress(len(arguments), description, "case", disable=not arguments) as progress:
         while waiting or suspects:
             alone = bool(suspects) or processes == 0
             queue = suspects or waiting
@@ -239,7 +238,7 @@ def _drain(
     queue: deque[_Call],
     limit: int,
     outcomes: dict[int, Outcome[Result]],
-    progress: tqdm,
+    progress: Progress,
 ) -> list[_Call]:
     """Work until the queue is empty or the executor is broken; return the calls that were in flight then."""
     running: dict[Future, _Call] = {}
@@ -261,7 +260,7 @@ def _work(
     limit: int,
     running: dict[Future, _Call],
     outcomes: dict[int, Outcome[Result]],
-    progress: tqdm,
+    progress: Progress,
 ) -> list[_Call]:
     unfinished: list[_Call] = []
     broken = False

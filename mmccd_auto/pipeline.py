@@ -31,6 +31,7 @@ from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
+from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
@@ -157,10 +158,13 @@ def train(
         len(trainer.validation_cases),
         output,
     )
+    # Prediction tells by it whether a scan is what the model knows. Read before the work, which may take days.
+    fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
+    people = {case: measured.subject for case, measured in fingerprint.cases.items()}
+    fingerprint = without_names(fingerprint, load_subject_numbers(home, people))
     with folder_lock(output, f"the training of fold {fold}"):
         trainer.train(overwrite)
-        # Prediction tells by it whether a scan is what the model knows.
-        DatasetFingerprint.load(home / FINGERPRINT_FILE).save(model / FINGERPRINT_FILE)
+        fingerprint.save(model / FINGERPRINT_FILE)
         _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer.cycle_class.masked)
     return output
 

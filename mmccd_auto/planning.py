@@ -27,6 +27,7 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.report import advise_on_training, describe_plan
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
+from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def make_plan(
         plan.save(path)
     save_json(dataset.content, home / DATASET_FILE)
     write_or_load_splits(home / SPLITS_FILE, _subjects(dataset))
+    load_subject_numbers(home, _subjects(dataset))
     return plan, failed
 
 

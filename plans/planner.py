@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mmccd_auto.core.wording import in_words
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.plans import cost, rules
@@ -238,7 +239,7 @@ class MMCCDPlanner:
         )
         if speed is not None:
             seconds = speed.training_seconds(epochs * self.iterations_per_epoch * batch_size)
-            why += f"; roughly {rules.in_words(seconds)} on {speed.device} (--num_epochs shortens it)"
+            why += f"; roughly {in_words(seconds)} on {speed.device} (--num_epochs shortens it)"
         return TrainingPlan(batch_size, self.iterations_per_epoch, epochs), why
 
     def decide_diffusion(self) -> tuple[DiffusionPlan, str]:
@@ -337,7 +338,7 @@ class MMCCDPlanner:
             f"hidden about {rung.times_hidden} x per direction with {rung.steps} sampling "
             f"step{'' if rung.steps == 1 else 's'}: {found} of "
             f"{len(LADDER)} rungs for {self.time_budget_minutes:g} minutes per typical case on {speed.device} ("
-            f"{speed.evaluations_per_second:.3g} network evaluations/s, {rules.in_words(seconds[chosen])})"
+            f"{speed.evaluations_per_second:.3g} network evaluations/s, {in_words(seconds[chosen])})"
         )
 
     def estimate_cost(
@@ -352,11 +353,7 @@ class MMCCDPlanner:
         plan = CostPlan(slices, round(strips, 2), evaluations, seconds, speed.device if speed else "not timed")
         return plan, (
             f"{slices} slices x {tiles} tiles x {strips:.1f} strips x ({configuration.sampling_steps} + 1) evaluations"
-            + (
-                ""
-                if seconds is None
-                else f" at {speed.evaluations_per_second:.3g} a second: about {rules.in_words(seconds)}"
-            )
+            + ("" if seconds is None else f" at {speed.evaluations_per_second:.3g} a second: about {in_words(seconds)}")
         )
 
     def _fit_into_memory(self, slice_axis: str, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mmccd_auto.core.wording import in_words
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.plan import CostPlan, Plan
-from mmccd_auto.plans.rules import in_words
 
 LONG_TRAINING_SECONDS = 3 * 86400.0
 

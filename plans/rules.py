@@ -84,11 +84,3 @@ def preference(modality: str, order: tuple[str, ...]) -> int:
     """Rank of a modality in an order of preference; unknown ones come last."""
     kind = contrast(modality)
     return order.index(kind) if kind in order else len(order)
-
-
-def in_words(seconds: float) -> str:
-    """A duration as a person would say it."""
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "minutes", 60), (48 * 3600, "hours", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds / 86400:.3g} days"

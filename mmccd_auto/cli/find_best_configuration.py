@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mmccd_auto.after_training import PER_KIND, describe_best, find_best_configuration
+from mmccd_auto.after_training import PER_KIND, describe_best, find_best_configuration, restore_configuration
 from mmccd_auto.cli.argument_types import MOST_SLICES, fold, whole
 from mmccd_auto.cli.common import (
     add_device_option,
@@ -31,10 +31,17 @@ def _command(arguments: Sequence[str] | None) -> None:
         "--per_kind", type=whole(1, 1000), default=PER_KIND, metavar="N", help="synthetic anomalies of each kind"
     )
     parser.add_argument("--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices")
+    parser.add_argument(
+        "--restore", action="store_true", help="put back what was chosen and calibrated before the last change, and stop"
+    )
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
+    if options.restore:
+        changed = restore_configuration(folders_from(options), options.dataset)
+        print("\n".join(["restored:", *changed]) if changed else "everything is as it was before: nothing to restore")
+        return
     found = find_best_configuration(
         folders_from(options),
         options.dataset,

@@ -25,3 +25,11 @@ def sentences(texts: Iterable[str]) -> str:
     """Join texts to sentences: each begins with a capital and ends with one full stop; empty ones are left out."""
     stripped = [one.strip().rstrip(".") for one in texts]
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in stripped if text)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a person would say it."""
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "minutes", 60), (48 * 3600, "hours", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:.3g} days"

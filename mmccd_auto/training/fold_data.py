@@ -13,6 +13,7 @@ import numpy as np
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold
 from mmccd_auto.preprocessing.slices import load_case_records
+from mmccd_auto.preprocessing.subject_numbers import SubjectNumbers
 from mmccd_auto.training.data_loading import SliceStore, TrainingSlice, crop, find_healthy_slices
 
 VALIDATION_SLICES = 64
@@ -44,13 +45,19 @@ class FoldData:
         """Cases with a slice to validate on, sorted."""
         return sorted({one.case for one in self.validation})
 
-    def describe(self) -> dict[str, Any]:
-        """Numbers and cases, for the checkpoint's record."""
+    @property
+    def subjects(self) -> dict[str, str]:
+        """The person of each case."""
+        return {one.case: one.subject for one in (*self.training, *self.validation)}
+
+    def describe(self, numbers: SubjectNumbers) -> dict[str, Any]:
+        """How many of what, and the cases by number, for the checkpoint's record."""
+        validation = self.validation_cases if self.validation_on == VALIDATION else []
         return {
             "healthy_slices": len(self.training),
             "subjects": len({one.subject for one in self.training}),
-            "training_cases": self.training_cases,
-            "validation_cases": self.validation_cases if self.validation_on == VALIDATION else [],
+            **numbers.describe(self.training_cases),
+            "validation_cases": [numbers.cases[case] for case in validation],
             "validation_on": self.validation_on,
         }
 

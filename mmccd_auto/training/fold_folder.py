@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.preprocessing.subject_numbers import NUMBERED_BY, NUMBERS_FILE, TRAINING_CASES
 from mmccd_auto.training.checkpoint import (
     CHECKPOINT_BEST,
     CHECKPOINT_FINAL,
@@ -24,6 +25,7 @@ from mmccd_auto.training.checkpoint import (
     check_can_continue,
     load_checkpoint,
 )
+from mmccd_auto.training.model_folder import handed_on
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
 CALIBRATION_FILE = "calibration.json"
@@ -70,13 +72,14 @@ class EarlierTraining:
         return self.latest is None
 
 
-def find_earlier_training(output: Path, expected: Checkpoint) -> EarlierTraining | None:
+def find_earlier_training(output: Path, expected: Checkpoint, training_cases: Sequence[str]) -> EarlierTraining | None:
     """Find the training that a fold's folder holds, finished or not.
 
     Parameters
     ----------
     output : the fold's folder
     expected : what the trainer would write
+    training_cases : of the trainer by name, as checkpoints of earlier versions have them
 
     Returns
     -------
@@ -92,14 +95,14 @@ def find_earlier_training(output: Path, expected: Checkpoint) -> EarlierTraining
     wanted, finished = expected.plan.training.num_epochs, 0
     if final.is_file():
         found = load_checkpoint(final)
-        check_same_training(found, expected, final)
+        check_same_training(found, expected, final, training_cases)
         finished = found.plan.training.num_epochs
         _check_not_shorter(finished, wanted, final)
         if finished == wanted:
             return EarlierTraining(finished, None)
     if latest.is_file():
         found = load_checkpoint(latest)
-        check_same_training(found, expected, latest)
+        check_same_training(found, expected, latest, training_cases)
         check_can_continue(found, latest)
         _check_not_shorter(found.epoch, wanted, latest)
         return EarlierTraining(found.epoch, found)
@@ -184,7 +187,7 @@ def prepare_model_folder(output: Path, plan: Plan, dataset_content: dict[str, An
     if not path.is_file() or not any(output.parent.glob(f"fold_*/{CHECKPOINT_FINAL}")):
         plan.save(path)
     if dataset_content is not None:
-        save_json(dataset_content, output.parent / DATASET_FILE)
+        save_json(handed_on(dataset_content), output.parent / DATASET_FILE)
 
 
 def check_still_there(output: Path, epochs: int, slices: Iterable[Path] = ()) -> None:
@@ -305,7 +308,7 @@ def warn_of_other_circumstances(found: Checkpoint, expected: Checkpoint, path: P
             )
 
 
-def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> None:
+def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path, training_cases: Sequence[str]) -> None:
     """Make sure that a training can go on from a checkpoint.
 
     Everything that shapes the training must be the same, except the number of epochs: more epochs prolong it.
@@ -315,6 +318,7 @@ def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> 
     found : checkpoint to continue from
     expected : what the trainer would write
     path : of ``found``, for the error
+    training_cases : of the trainer by name, as checkpoints of earlier versions have them
 
     Raises
     ------
@@ -334,8 +338,13 @@ def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path) -> 
         for name in before
         if name != "num_epochs" and before[name] != now[name]
     ]
-    for side in ("training_cases", "healthy_slices"):
-        if found.record.get(side) != expected.record[side]:
-            differences.append(f"other {side.replace('_', ' ')}")
+    numbered = NUMBERED_BY in found.record
+    wanted = {
+        TRAINING_CASES: expected.record[TRAINING_CASES] if numbered else list(training_cases),
+        NUMBERED_BY: expected.record[NUMBERED_BY] if numbered else None,
+        "healthy_slices": expected.record["healthy_slices"],
+    }
+    told = {TRAINING_CASES: "other training cases", NUMBERED_BY: f"another {NUMBERS_FILE}", "healthy_slices": "other slices"}
+    differences += [told[name] for name, value in wanted.items() if found.record.get(name) != value]
     if differences:
         raise MMCCDError(f"{path} comes from another training ({'; '.join(differences)}): {START_OVER}.")

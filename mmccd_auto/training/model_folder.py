@@ -19,6 +19,8 @@ from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_ch
 
 BEST_FILE = "best_configuration.json"
 FOLD_PREFIX = "fold_"
+PEOPLE_FOLDER = "models"
+HANDED_ON = ("name", "channel_names", "labels", "numTraining", "file_ending")
 
 
 def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
@@ -35,6 +37,18 @@ def _is_model_name(name: str) -> bool:
 def fold_folder(model_folder: Path, fold: int | str) -> Path:
     """The folder of a fold: fold_0 .. fold_4 or fold_all."""
     return model_folder / f"{FOLD_PREFIX}{fold}"
+
+
+def people_folder(preprocessed: Path, model_folder: Path, fold: int | str) -> Path:
+    """Where a fold's files are that show training people: beside the preprocessed data, so that a model folder can be
+    handed on as it is."""
+    return Path(preprocessed).parent / PEOPLE_FOLDER / model_folder.resolve().name / f"{FOLD_PREFIX}{fold}"
+
+
+def handed_on(dataset_content: dict[str, Any]) -> dict[str, Any]:
+    """What a model folder's dataset.json holds: of the dataset's own only what prediction and readers of the model need,
+    and nothing of its people."""
+    return {name: dataset_content[name] for name in HANDED_ON if name in dataset_content}
 
 
 @dataclass(frozen=True)

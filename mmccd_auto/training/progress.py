@@ -1,4 +1,4 @@
-"""What a person follows a training by: training_log.jsonl and progress.png."""
+"""What a person follows a training by: training_log.jsonl, progress.png and, beside the preprocessed data, example.png."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from matplotlib.ticker import LogFormatter
 
 from mmccd_auto.core.records import OTHERS_ALLOWED, dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
+from mmccd_auto.core.wording import in_words
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.model.cycle import Cycle
 
 LOG_FILE = "training_log.jsonl"
 PICTURE_FILE = "progress.png"
+EXAMPLE_FILE = "example.png"
 INTENSITY_RANGE = (-3.0, 5.0)
 ERROR_RANGE = (0.0, 4.0)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -58,6 +60,17 @@ class EpochRecord:
     validation: dict[str, float]
     validation_on: str
     synthetic_auprc: float | None = None
+
+    def describe(self, num_epochs: int) -> str:
+        """A line for a log: what was done, the losses, and the time left."""
+        losses = "; ".join(
+            f"{name} " + ", ".join(f"{network} {loss:.4f}" for network, loss in values.items())
+            for name, values in (("train", self.train), (self.validation_on, self.validation))
+            if values
+        )
+        left = (num_epochs - self.epoch) * self.seconds
+        time = f"{in_words(self.seconds)} an epoch" + (f", about {in_words(left)} left" if left else "")
+        return f"epoch {self.epoch} of {num_epochs}: {losses}; {time}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def draw_progress(records: list[dict[str, Any]], example: Example | None, title: str, path: Path) -> None:
-    """Write progress.png: the losses over the iterations, and one slice through the networks on fixed scales.
+    """Draw the losses over the iterations (progress.png), and one slice through the networks on fixed scales (example.png).
 
     Parameters
     ----------

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
-from tqdm import tqdm
 
+from mmccd_auto.core.progress import PlainLines, Progress, on_terminal
 from mmccd_auto.devices import sent_to, training_memory_format
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
+from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.augmentation import default_augmentation
 from mmccd_auto.training.best_state import Judge, best_judgement, is_judged, save_final
 from mmccd_auto.training.checkpoint import (
@@ -49,8 +50,9 @@ from mmccd_auto.training.fold_folder import (
     warn_of_other_circumstances,
 )
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
+from mmccd_auto.training.model_folder import people_folder
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_same_start
-from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
+from mmccd_auto.training.progress import EXAMPLE_FILE, LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
@@ -130,6 +132,7 @@ class Trainer:
         self.ranks, self.share_of_batch = ranks, ranks.share(self.settings.batch_size)
         self.optimisation = Optimisation(self.training_losses, self._autocast, self.settings.gradient_clip, ranks)
         self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities)
+        self._described = self.data.describe(load_subject_numbers(self.preprocessed.parent, self.data.subjects))
         self.log = TrainingLog(self.output / LOG_FILE)
 
     @property
@@ -231,7 +234,7 @@ class Trainer:
             torch.from_numpy(validation_images(self.data, self.plan.patch_size)).to(self.device),
         )
         expected = self._checkpoint(state, final=True)
-        earlier = None if overwrite else find_earlier_training(self.output, expected)
+        earlier = None if overwrite else find_earlier_training(self.output, expected, self.training_cases)
         if earlier is not None and earlier.latest is not None:
             if self.ranks.leads:
                 warn_of_other_circumstances(earlier.latest, expected, self.output / CHECKPOINT_LATEST)
@@ -263,7 +266,7 @@ class Trainer:
             state.step,
             self.processes,
         )
-        drawn = -float("inf")
+        drawn, lines = -float("inf"), PlainLines()
         with open_batches(loader, self.processes) as batches:
             while not self._is_over(state):
                 record = self._run_epoch(state, batches)
@@ -272,6 +275,7 @@ class Trainer:
                 if self.ranks.leads:
                     check_still_there(self.output, record.epoch - 1)
                     self.log.append(record)
+                    lines.tell(record.describe(self.settings.num_epochs), last=self._is_over(state))
                     save_checkpoint(self._checkpoint(state), self.output / CHECKPOINT_LATEST)
                     last = self._is_over(state) and math.isfinite(self.picture_interval)
                     if last or time.monotonic() - drawn > self.picture_interval:
@@ -288,11 +292,10 @@ class Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}
-        name = f"epoch {state.epoch + 1}/{self.settings.num_epochs}"
-        with tqdm(
-            total=self.settings.iterations_per_epoch, desc=name, unit="it", disable=None if self.ranks.leads else True
-        ) as bar:
-            for _ in range(self.settings.iterations_per_epoch):
+        name, iterations = f"epoch {state.epoch + 1}/{self.settings.num_epochs}", self.settings.iterations_per_epoch
+        # A terminal keeps a bar for each epoch, a log gets one line of it.
+        with Progress(iterations, name, "iteration", leave=on_terminal(), disable=not self.ranks.leads) as bar:
+            for _ in range(iterations):
                 asked = time.monotonic()
                 batch = next(batches)
                 waited += time.monotonic() - asked
@@ -300,14 +303,13 @@ class Trainer:
                 for network, loss in self.optimisation.step(state, images).items():
                     sums[network] = sums.get(network, 0) + loss
                 bar.update()
-            iterations = self.settings.iterations_per_epoch
             train = self.ranks.mean({network: float(total) / iterations for network, total in sums.items()})
             trained = time.monotonic()
             validation = self.validate(state.ema.model, state.validation) if self.ranks.leads else {}
-            bar.set_postfix({f"{network} val": f"{loss:.4f}" for network, loss in validation.items()})
+            bar.show({f"{network} val": f"{loss:.4f}" for network, loss in validation.items()})
         check_finite((train, validation), self.output, state.epoch + 1)
         state.epoch += 1
-        samples = self.settings.iterations_per_epoch * self.settings.batch_size
+        samples = iterations * self.settings.batch_size
         return EpochRecord(
             epoch=state.epoch,
             iterations=state.step,
@@ -356,13 +358,15 @@ class Trainer:
         return state.epoch >= self.settings.num_epochs
 
     def _draw(self, state: TrainingState | None) -> None:
+        """Draw the losses into the fold's folder, and a slice, where there is a state, beside the preprocessed data: it
+        shows a person, and a model folder is handed on."""
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
-        example = None
+        draw_progress(self.log.read(), None, title, self.output / PICTURE_FILE)
         if state is not None:
-            seed = seed_of(self.seed, "example")
+            seed, folder = seed_of(self.seed, "example"), people_folder(self.preprocessed, self.output.parent, self.fold)
             with self._autocast():
                 example = example_of(state.ema.model, state.validation, self.modalities, self.plan.slice_axis, seed)
-        draw_progress(self.log.read(), example, title, self.output / PICTURE_FILE)
+            draw_progress(self.log.read(), example, title, folder / EXAMPLE_FILE)
 
     def _checkpoint(self, state: TrainingState, final: bool = False) -> Checkpoint:
         return Checkpoint(
@@ -378,7 +382,7 @@ class Trainer:
             optimizer={} if final else state.optimizer.state_dict(),
             gradient_scaler={} if final else state.scaler.state_dict(),
             record={
-                **self.data.describe(),
+                **self._described,
                 "device": str(self.device),
                 "precision": str(self.dtype).removeprefix("torch."),
                 "processes": self.ranks.count,

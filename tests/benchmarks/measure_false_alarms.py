@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mmccd_auto.after_training import preprocessed_folder
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
+from mmccd_auto.paths import Folders
 from mmccd_auto.training.model_folder import ModelFolder
 
 RATES = (0.05, 0.01, 0.005, 0.001)
@@ -27,10 +29,11 @@ RATES = (0.05, 0.01, 0.005, 0.001)
 def held_out_cases(model: ModelFolder) -> list[CaseMaps]:
     """The healthy held-out slices of all folds."""
     found: dict[str, CaseMaps] = {}
+    preprocessed = preprocessed_folder(Folders.resolve(), model)
     for fold in model.folds():
-        record = load_validation_record(model, fold)
+        record = load_validation_record(model, fold, preprocessed)
         if record is not None and record.source == HELD_OUT:
-            found |= {case.case: case for case in load_validation_maps(model, fold, record)}
+            found |= {case.case: case for case in load_validation_maps(model, fold, record, preprocessed)}
     return list(found.values())
 
 

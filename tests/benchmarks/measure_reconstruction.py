@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmccd_auto.after_training import preprocessed_folder
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
+from mmccd_auto.paths import Folders
 from mmccd_auto.training.model_folder import ModelFolder
 
 
@@ -33,11 +35,12 @@ def main() -> None:
     print("| model | fold | case | R2 | correlation |\n|---|---|---|---|---|")
     for path in parser.parse_args().models:
         model = ModelFolder(path)
+        preprocessed = preprocessed_folder(Folders.resolve(), model)
         for fold in model.folds():
-            record = load_validation_record(model, fold)
+            record = load_validation_record(model, fold, preprocessed)
             if record is None or record.source != HELD_OUT:
                 continue
-            for case in load_validation_maps(model, fold, record):
+            for case in load_validation_maps(model, fold, record, preprocessed):
                 share, correlation = explained(case)
                 print(f"| {model.trainer} | {fold} | {case.case} | {share:.2f} | {correlation:.2f} |")
 

@@ -76,6 +76,12 @@ def fitted(cases: list[CaseMaps], score: ScorePlan | None = None) -> Calibration
         ({"a": 40}, 8, {"a": [8, 9, 10, 11, 28, 29, 30, 31]}),
     ],
 )
+def named(calibration, preprocessed) -> list[str]:
+    """The people of a calibration, whom it knows by number."""
+    link = {number: person for person, number in load_json(preprocessed.parent / "subject_numbers.json")["subjects"].items()}
+    return [link[subject.subject] for subject in calibration.subjects]
+
+
 def test_slices_are_spread_over_cases_and_long_runs_stay_together(healthy, limit, expected):
     records = {case: record(case, 50, count) for case, count in healthy.items()}
     assert choose_healthy_slices(records, limit) == expected
@@ -244,11 +250,11 @@ def test_a_cycle_without_error_gives_finite_scores():
 def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, preprocessed):
     model = ModelFolder(model_folder(plan=quick_plan))
     calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=100)
-    made = load_validation_record(model, "0")
+    made = load_validation_record(model, "0", preprocessed)
     assert list(made.cases) == ["a", "b"]
     records = load_case_records(preprocessed)
     loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan)
-    for case in load_validation_maps(model, "0", made):
+    for case in load_validation_maps(model, "0", made, preprocessed):
         healthy = [item.index for item in records[case.case].slices if item.healthy]
         assert list(case.indices) == healthy
         image, brain, anomaly = read_slices(preprocessed, records[case.case], healthy)
@@ -262,7 +268,8 @@ def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, 
     assert len(healthy) < len(records["b"].slices)
     content = load_json(model.path / "fold_0" / "calibration.json")
     assert content["source"] == calibration.source == "healthy validation slices"
-    assert [subject["subject"] for subject in content["subjects"]] == ["a", "b"]
+    assert [subject["subject"] for subject in content["subjects"]] == ["subject_01", "subject_02"]
+    assert named(calibration, preprocessed) == ["a", "b"]
     assert content["settings"] == settings.to_json()
 
 
@@ -339,7 +346,7 @@ def test_without_unseen_slices_training_slices_are_taken(model_folder, quick_pla
     with caplog.at_level(logging.WARNING):
         calibration = calibrate_model(folder, preprocessed, device=CPU, max_slices=6)
     assert calibration.source == "healthy training slices"
-    assert [subject.subject for subject in calibration.subjects] == cases
+    assert named(calibration, preprocessed) == cases
     assert any("training slices" in text for text in caplog.messages)
     assert "training slices" in Predictor.from_model_folder(folder).scoring.source
 
@@ -353,11 +360,11 @@ def test_few_subjects_are_said(model_folder, quick_plan, preprocessed, caplog):
 def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, quick_plan, preprocessed):
     folder = model_folder(folds=("0", "1", "2", "all"), plan=quick_plan)
     first = calibrate_model(folder, preprocessed, ["0"], device=CPU)
-    assert [subject.subject for subject in first.subjects] == ["a", "b"]
+    assert named(first, preprocessed) == ["a", "b"]
     # Folds 1 and "all" have no held-out slices; what they were trained on doesn't count where others have some, and they are
     # calibrated by the held-out slices of the others.
     pooled = calibrate_model(folder, preprocessed, ["1", "2", "all"], device=CPU)
-    assert [subject.subject for subject in pooled.subjects] == ["a", "b", "c"]
+    assert named(pooled, preprocessed) == ["a", "b", "c"]
     assert set(pooled.weights_sha256) == {"0", "1", "2", "all"}
     contents = [load_json(folder / f"fold_{fold}" / "calibration.json") for fold in ("0", "1", "2", "all")]
     assert all(content == contents[0] for content in contents)
@@ -444,7 +451,7 @@ def test_too_few_slices_are_refused_before_anything_is_removed(model_folder, qui
     calibrate_model(model.path, preprocessed, device=CPU, max_slices=4)
     with pytest.raises(MMCCDError, match="give at least 1"):
         calibrate_model(model.path, preprocessed, device=CPU, max_slices=max_slices)
-    assert load_validation_record(model, "0") is not None
+    assert load_validation_record(model, "0", preprocessed) is not None
 
 
 def test_a_score_that_was_planned_otherwise_since_is_said(model_folder, quick_plan, preprocessed):

@@ -414,7 +414,7 @@ def test_a_run_that_is_interrupted_between_two_cases_ends_its_threads(predictor,
         yield next(iter(rows))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_run, "tqdm", interrupted)
+    monkeypatch.setattr(folder_run, "track", interrupted)
     before = working_threads()
     with pytest.raises(KeyboardInterrupt) as held:
         predictor.predict_folder(scans("a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"), tmp_path / "out")

@@ -95,7 +95,16 @@ class Home:
         return self.folders.results / DATASET / MODEL
 
     def maps(self, fold: str) -> Path:
-        return self.model / f"fold_{fold}" / "cross_validation"
+        return self.figures.parent / f"fold_{fold}"
+
+    @property
+    def figures(self) -> Path:
+        """The result."""
+        return self.folders.results / DATASET / "cross_validation" / MODEL / "cross_validation.json"
+
+    def validation(self, fold: str) -> Path:
+        """Maps of the healthy slices that a fold held out."""
+        return self.preprocessed.parent / "models" / MODEL / f"fold_{fold}" / "validation"
 
     def run(self, folds: tuple[str, ...] | None = None, overwrite: bool = False) -> CrossValidation:
         return cross_validate(self.folders, PredictionOptions(dataset="900", folds=folds), CPU, overwrite=overwrite)
@@ -175,7 +184,7 @@ def anomaly(home: Home, fold: str, case: str) -> np.ndarray:
 
 def blow_up_validation_maps(home: Home, fold: str) -> None:
     """Make the cycle's errors on a fold's healthy held-out slices five times as large."""
-    for path in (home.model / f"fold_{fold}" / "validation").glob("*.npz"):
+    for path in home.validation(fold).glob("*.npz"):
         with np.load(path) as file:
             content = dict(file)
         for name in ("signed", "squared"):
@@ -198,7 +207,7 @@ def test_every_case_is_predicted_once_by_the_fold_that_held_it_out(finished):
 
 def test_the_summary_agrees_with_an_evaluation_of_the_same_maps(finished, tmp_path):
     home, result = finished
-    summary = load_json(home.model / "cross_validation.json")
+    summary = load_json(home.figures)
     assert summary == result.to_json() | {"predictions": summary["predictions"]}
     together, labels = tmp_path / "maps", tmp_path / "labels"
     for fold in "01":
@@ -219,7 +228,7 @@ def test_the_summary_agrees_with_an_evaluation_of_the_same_maps(finished, tmp_pa
 
 def test_the_masked_share_of_healthy_cases_is_told(finished):
     home, result = finished
-    healthy = load_json(home.model / "cross_validation.json")["healthy"]
+    healthy = load_json(home.figures)["healthy"]
     assert healthy["cases"] == ["a", "d"]
     shares = []
     for fold, case in (("0", "a"), ("1", "d")):
@@ -267,7 +276,7 @@ def test_the_calibration_knows_nothing_of_the_people_that_are_predicted(home):
 
 
 def test_people_of_the_fold_are_left_out_of_the_maps_of_other_folds(home, finished):
-    validation = home.model / "fold_1" / "validation"
+    validation = home.validation("1")
     record = load_json(validation / "validation.json")
     # As if fold 1 had held them out, too, by splits of another time.
     for case, subject in (("a", "renamed"), ("renamed", "b")):
@@ -281,12 +290,12 @@ def test_people_of_the_fold_are_left_out_of_the_maps_of_other_folds(home, finish
 def test_finished_maps_are_kept_and_what_is_missing_is_made(home):
     (home.maps("1") / "d.json").unlink()
     times = {path: path.stat().st_mtime_ns for fold in "01" for path in home.maps(fold).glob("?_anomaly.nii.gz")}
-    before = load_json(home.model / "cross_validation.json")
+    before = load_json(home.figures)
     home.run()
     changed = [path.name for path, time in times.items() if path.stat().st_mtime_ns != time]
     assert changed == ["d_anomaly.nii.gz"]
     assert list(pd.read_csv(home.maps("1") / "summary.csv")["status"]) == ["kept", "done"]
-    assert load_json(home.model / "cross_validation.json") == before
+    assert load_json(home.figures) == before
 
 
 def test_without_labels_only_the_masked_share_is_told(home, caplog):
@@ -294,7 +303,7 @@ def test_without_labels_only_the_masked_share_is_told(home, caplog):
     with caplog.at_level(logging.WARNING):
         result = home.run()
     assert any("labelsTr holds no label" in text for text in caplog.messages)
-    summary = load_json(home.model / "cross_validation.json")
+    summary = load_json(home.figures)
     assert summary["methods"]["MMCCDTrainer"]["auprc"]["mean"] is None
     assert summary["healthy"]["cases"] == ["a", "b", "c", "d"]
     assert summary["healthy"]["masked_share"]["mean"] >= 0
@@ -308,19 +317,19 @@ def test_a_single_fold_has_no_calibration_but_its_own(home, caplog, calibrated, 
         (home.model / "fold_0" / "calibration.json").unlink()
     with caplog.at_level(logging.WARNING):
         result = home.run()
-    assert load_json(home.model / "cross_validation.json")["predictions"]["0"]["calibration"] == calibration
+    assert load_json(home.figures)["predictions"]["0"]["calibration"] == calibration
     assert any("the very people that are predicted" in text for text in caplog.messages) == calibrated
     assert result.left_out["c"] == "held out by fold 1, which is not trained"
     assert f"calibration {calibration}" in describe_cross_validation(result)
 
 
 def test_what_was_chosen_on_held_out_cases_is_told(home):
-    assert load_json(home.model / "cross_validation.json")["warnings"] == []
+    assert load_json(home.figures)["warnings"] == []
     (home.model / "fold_1" / "checkpoint_best.pth").touch()
     choice = {"sampling_steps": 1, "strip_stride": 8, "score": asdict(PLAN.configuration("FLAIR-T1").score), "why": ""}
     save_json(choice, home.model / "inference.json")
     home.run()
-    told = load_json(home.model / "cross_validation.json")["warnings"]
+    told = load_json(home.figures)["warnings"]
     assert ["inference.json: steps" in told[0], "checkpoint_best.pth of fold 1:" in told[1]] == [True, True]
 
 
@@ -359,7 +368,7 @@ def test_what_can_not_be_validated_is_one_sentence(home):
 
 
 def test_a_case_that_can_not_be_predicted_or_judged_leaves_no_figures(home):
-    (home.model / "cross_validation.json").unlink()
+    home.figures.unlink()
     label = home.raw / "labelsTr" / "c.nii.gz"
     write_volume(np.ones((3, 3, 3), dtype=np.uint8), replace(GEOMETRY, size=(3, 3, 3)), label)
     with pytest.raises(MMCCDError, match=r"labelsTr/c.nii.gz and .* are not on one grid") as caught:
@@ -370,7 +379,7 @@ def test_a_case_that_can_not_be_predicted_or_judged_leaves_no_figures(home):
     with pytest.raises(MMCCDError, match=r"1 held-out cases .* no figures") as caught:
         home.run()
     assert str(scan) in str(caught.value)
-    assert not (home.model / "cross_validation.json").exists()
+    assert not home.figures.exists()
 
 
 def test_the_command_prints_the_table(home, monkeypatch, capsys):

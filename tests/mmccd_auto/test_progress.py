@@ -140,6 +140,8 @@ def test_a_training_leaves_a_log_and_a_picture(tmp_path: Path, tiny_plan: Plan, 
         assert set(record["train"]) == set(record["validation"]) == {"forward", "backward"}
         assert 0 <= record["data_wait_share"] <= 1
         assert record["samples_per_second"] > 0
+    # A slice of a person on its way through the networks stays with the preprocessed data.
+    assert imread(preprocessed.parent / "models" / "model" / "fold_0" / "example.png").ndim == 3
     picture = trainer.output / "progress.png"
     assert imread(picture).ndim == 3
     picture.unlink()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +16,15 @@ import torch
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
+from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, train
+from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
+PERCENTILES = ("0.5", "2", "10", "25", "50", "75", "90", "98", "99.5")
 MODEL = "CyclicUNetTrainerShort__mmccdPlans__FLAIR-T1"
 
 
@@ -37,12 +43,25 @@ class Home:
         return train(self.folders, 900, 0, TrainingOptions(**given), CPU, 0, overwrite)
 
 
+def write_fingerprint(home: Path, subjects: dict[str, str]) -> None:
+    one = ModalityFingerprint(
+        {key: 10 + float(key) for key in PERCENTILES}, 30.0, 10.0, 1.0, (5.0, 5.0, 5.0), (0.5, 0.6), "stripped"
+    )
+    slices = dict.fromkeys(("axial", "coronal", "sagittal"), SlicesFingerprint(6, 6, (100.0, 90.0)))
+    rest = ((32, 32, 6), (4.0, 4.0, 5.0), "axial", (30.0, 120.0, 100.0), 900.0, False, True, 1.0, slices)
+    cases = {case: CaseFingerprint(person, "LPS", *rest, {"FLAIR": one, "T1": one}) for case, person in subjects.items()}
+    failed = {"Failed_1": "Failed_1_0000.nii.gz is cut off."}
+    DatasetFingerprint("Dataset900_Tiny", ("FLAIR", "T1"), cases, failed, {}).save(home / "dataset_fingerprint.json")
+
+
 @pytest.fixture
 def home(tmp_path: Path, preprocessed: Path, splits: list, tiny_plan: Plan) -> Home:
     replace(tiny_plan, training=replace(tiny_plan.training, batch_size=2)).save(preprocessed / "plans.json")
     save_json(splits, preprocessed.parent / "splits_final.json")
-    save_json({"channel_names": {"0": "FLAIR", "1": "T1"}}, preprocessed.parent / "dataset.json")
-    save_json({}, preprocessed.parent / "dataset_fingerprint.json")
+    subjects = {"a_1": "a", "a_2": "a", "b_1": "b", "c_1": "c"}
+    dataset = {"channel_names": {"0": "FLAIR", "1": "T1"}, "subjects": subjects, "cases": {"a_1": {"age": 50}}}
+    save_json(dataset, preprocessed.parent / "dataset.json")
+    write_fingerprint(preprocessed.parent, subjects)
     return Home(Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results"))
 
 
@@ -115,3 +134,67 @@ def test_the_results_folder_is_tried_before_the_work(home: Home, tmp_path: Path,
     monkeypatch.setattr("mmccd_auto.training.trainer.Trainer.train", lambda *_: pytest.fail("has begun"))
     with pytest.raises(MMCCDError, match="file"):
         Home(replace(home.folders, results=tmp_path / "file" / "results")).train()
+
+
+def test_a_model_folder_names_and_shows_nobody(
+    tmp_path: Path, write_preprocessed: Callable, tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte of every file, the contents of the checkpoints' archives included."""
+    people = {"Mustermann_1": "Mustermann", "Mustermann_2": "Mustermann", "Doe_1": "Doe", "Roe_1": "Roe"}
+    folder = write_preprocessed(tmp_path / "preprocessed" / "Dataset900_Tiny" / "mmccdPlans", subjects=people)
+    tiny_plan.save(folder / "plans.json")
+    splits = [{"train": ["Doe_1", "Roe_1"], "val": ["Mustermann_1", "Mustermann_2"]}]
+    save_json(splits, folder.parent / "splits_final.json")
+    content = {"channel_names": {"0": "FLAIR", "1": "T1"}, "subjects": people, "description": "Mustermann and others"}
+    save_json(content, folder.parent / "dataset.json")
+    write_fingerprint(folder.parent, people)
+    drawn = []
+    monkeypatch.setattr("mmccd_auto.training.progress._draw_example", lambda figure, example: drawn.append(example))
+    home = Home(Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results"))
+    home.train()
+    assert drawn
+    model = home.fold.parent
+    for path in (path for path in model.rglob("*") if path.is_file()):
+        parts = [str(path.relative_to(model)).encode(), path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                parts += [archive.read(name) for name in archive.namelist()]
+        for name in (b"Mustermann", b"Doe", b"Roe", b"Failed"):
+            assert not any(name in part for part in parts), path
+    assert not list(model.rglob("*.npz"))
+    assert not (home.fold / "example.png").exists()
+    assert (folder.parent / "models" / model.name / "fold_0" / "example.png").is_file()
+    calibration = json.loads((home.fold / "calibration.json").read_text())
+    assert [one["subject"] for one in calibration["subjects"]] == ["subject_02"]
+    fingerprint = json.loads((model / "dataset_fingerprint.json").read_text())
+    assert set(fingerprint["cases"]) == {"subject_01_scan_1", "subject_02_scan_1", "subject_02_scan_2", "subject_03_scan_1"}
+
+
+def test_a_training_that_was_begun_by_an_earlier_version_goes_on(home: Home) -> None:
+    """Its checkpoint names the cases."""
+    home.train()
+    latest = home.fold / "checkpoint_latest.pth"
+    found = load_checkpoint(latest)
+    record = {**found.record, "training_cases": ["b_1", "c_1"], "validation_cases": ["a_1", "a_2"]}
+    del record["numbered_by"]
+    save_checkpoint(replace(found, record=record), latest)
+    (home.fold / "checkpoint_final.pth").unlink()
+    home.train(num_epochs=2)
+    assert load_checkpoint(home.fold / "checkpoint_final.pth").record["training_cases"] == [
+        "subject_02_scan_1",
+        "subject_03_scan_1",
+    ]
+
+
+def test_numbers_of_other_people_are_refused_where_it_matters_who_was_trained_on(home: Home) -> None:
+    home.train()
+    numbers = home.folders.preprocessed / "Dataset900_Tiny" / "subject_numbers.json"
+    content = json.loads(numbers.read_text())
+    cases = content["cases"]
+    cases["a_1"], cases["b_1"] = cases["b_1"], cases["a_1"]
+    save_json(content, numbers)
+    (home.fold / "calibration.json").unlink()
+    with pytest.raises(MMCCDError, match=r"comes from another training \(.*another subject_numbers\.json"):
+        home.train()
+    with pytest.raises(MMCCDError, match=r"subject_numbers\.json doesn't tell whom this model was trained on"):
+        calibrate_model(home.fold.parent, home.folders.preprocessed / "Dataset900_Tiny" / "mmccdPlans", device=CPU)

@@ -206,7 +206,7 @@ def test_the_checkpoint_holds_the_running_mean_and_how_it_was_made(make_trainer:
     checkpoint = load_checkpoint(trainer.train())
     assert (checkpoint.method, checkpoint.trainer, checkpoint.fold) == ("cyclic_unet", "CyclicUNetTrainer", "0")
     assert (checkpoint.plan.training.num_epochs, checkpoint.plan.training.iterations_per_epoch) == (1, 3)
-    assert checkpoint.record["training_cases"] == ["b_1", "c_1"]
+    assert checkpoint.record["training_cases"] == ["subject_01_scan_1", "subject_02_scan_1"]
     assert (checkpoint.record["healthy_slices"], checkpoint.record["subjects"]) == (12, 2)
     assert any(not torch.equal(mean, checkpoint.raw_weights[name]) for name, mean in checkpoint.weights.items())
     model_folder = trainer.output.parent
@@ -265,7 +265,7 @@ def test_continuing_by_another_plan_is_refused_and_changes_nothing(make_trainer:
         "strip_width: 8 against 9": {"plan": dataclasses.replace(tiny_plan, strip_width=9)},
         "batch_size: 4 against 3": {"plan": with_training(tiny_plan, batch_size=3)},
         "seed: 0 against 5": {"seed": 5},
-        "other training cases": {"splits": [{"train": ["b_1"], "val": ["a_1"]}]},
+        "other training cases; another subject_numbers.json; other slices": {"splits": [{"train": ["b_1"], "val": ["a_1"]}]},
         "configuration: FLAIR-T1 against T1-FLAIR": {"configuration": "T1-FLAIR"},
     }
     for message, changed in others.items():

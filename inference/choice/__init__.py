@@ -1,0 +1,1 @@
+"""Steps, strips, scores and models, chosen without labels."""
