@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
@@ -229,4 +230,4 @@ def _mean_over_seeds(lines: Sequence[Tried]) -> Tried:
 
 def _in_words(settings: InferenceSettings) -> str:
     together = f", {settings.strips_per_pass} at once" if settings.strips_per_pass != 1 else ""
-    return f"{settings.sampling.steps} step(s), strip stride {settings.strip_stride} px{together}"
+    return f"{counted(settings.sampling.steps, 'step')}, strip stride {settings.strip_stride} px{together}"

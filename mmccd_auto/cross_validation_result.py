@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.wording import counted
 from mmccd_auto.evaluation.cross_validation import cross_validation_summary
 from mmccd_auto.evaluation.results import EvaluationResult
 
@@ -158,7 +159,7 @@ def _notes(result: CrossValidation) -> list[str]:
         notes.append(f"{told}.")
     for fold, one in result.predictions.items():
         of = f" of fold {', '.join(one.calibration_folds)}" if one.calibration_folds else ""
-        notes.append(f"fold {fold}: calibration {one.calibration}, on {one.calibration_subjects} subject(s){of}.")
+        notes.append(f"fold {fold}: calibration {one.calibration}, on {counted(one.calibration_subjects, 'subject')}{of}.")
     notes += [f"left out: {case}, {reason}." for case, reason in result.left_out.items()]
     return notes
 

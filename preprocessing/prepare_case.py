@@ -16,6 +16,9 @@ from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
 from mmccd_auto.preprocessing.registration import Registration, register, resample_onto
 
+BELOW_BRAIN = 1e-3
+"""Of the brain's range: beyond what counts as the same value, and too little to move the zero."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -97,11 +100,13 @@ def prepare_case(
 def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
     """Put the intensity of no signal outside of the brain (a face can be recognised, a brain can't).
 
-    Where the brain itself goes below it, a value below the brain.
+    Where the brain itself reaches it, a value just below the brain; but 0 stays 0 unless the brain goes below it.
     """
-    lowest = volume.array[brain].min() if brain.any() else 0
-    zero = find_true_zero(volume).value
-    background = zero if lowest >= zero else np.floor(lowest) - 1
+    lowest = float(volume.array[brain].min()) if brain.any() else 0.0
+    background = find_true_zero(volume).value
+    if lowest < background or lowest == background != 0:
+        step = 1.0 if volume.array.dtype.kind in "iu" else BELOW_BRAIN * (float(volume.array[brain].max()) - lowest)
+        background = lowest - step
     return Volume(np.where(brain, volume.array, np.asarray(background, dtype=volume.array.dtype)), volume.geometry)
 
 
