@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import intensity_score
+from mmccd_auto.evaluation.compare import compare_folders
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.judging import erode
 from mmccd_auto.evaluation.results import EvaluationResult
@@ -19,6 +20,7 @@ from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.modalities import lesions_expected_dark
+from mmccd_auto.pipeline import evaluate
 
 SHAPE = (12, 16, 14)
 SPACING = (1.5, 2.0, 3.0)
@@ -363,3 +365,70 @@ def test_table_says_over_how_many_cases_a_mean_is_taken(study: Study) -> None:
     over_cases = method_table(result.methods, result.prevalence).split("\n\n")[1].splitlines()
     assert next(line for line in over_cases if line.startswith("AUPRC")).count("(n=1)") == 2
     assert "(n=" not in next(line for line in over_cases if line.startswith("Dice"))
+
+
+def relabel(study: Study, case: str, array: np.ndarray) -> None:
+    write_volume(array, GEOMETRY, study.labels / f"{case}.nii.gz")
+
+
+def test_what_the_reference_ignores_is_in_no_figure(study: Study, tmp_path: Path) -> None:
+    """Labels 1 and 3 are lesion by dataset.json; 2 hides a part of the lesion and a part of the rest."""
+    score = BRAIN * np.random.default_rng(3).random(SHAPE).astype(np.float32)
+    study.add("A", score=score)
+    ignored = BRAIN & (GRID[2] < 7)
+    label = np.where(ignored, 2, np.where(LESION, np.where(GRID[0] % 2, 1, 3), 0))
+    relabel(study, "A", label.astype(np.uint8))
+    save_json({"labels": {"background": 0, "core": 1, "ignore": 2, "oedema": 3}}, tmp_path / "dataset.json")
+    result = study.evaluate()
+    figures, judged = result.methods["anomaly_map"].cases["A"], BRAIN & ~ignored
+    assert figures["auprc"] == pytest.approx(average_precision_score(LESION[judged], score[judged]))
+    assert figures["dice"] == 1
+    assert figures["masked_share"] == pytest.approx((LESION & judged).sum() / judged.sum())
+    assert result.cases["A"]["ignored_voxels"] == ignored.sum()
+    assert result.cases["A"]["brain_voxels"] == judged.sum()
+    assert result.cases["A"]["reference_voxels"] == (LESION & judged).sum()
+
+
+def test_dataset_json_is_found_in_the_folder_beside_it_or_where_it_is_given(study: Study, tmp_path: Path) -> None:
+    study.add("A")
+    expected = study.evaluate().methods
+    relabel(study, "A", LESION.astype(np.uint8) * 4)
+    with pytest.raises(MMCCDError, match=r"A\.nii\.gz holds unknown values \(4; known are 0 background, 1 lesion\)"):
+        study.evaluate()
+    content = {"labels": {"background": 0, "a": [1, 4]}}
+    for place in (study.labels / "dataset.json", tmp_path / "dataset.json"):
+        save_json(content, place)
+        assert study.evaluate().methods == expected
+        place.unlink()
+    save_json(content, tmp_path / "elsewhere.json")
+    assert "AUPRC" in evaluate(study.labels, study.maps, dataset_json=tmp_path / "elsewhere.json")
+    save_json({"labels": {"background": 0, "a": "4"}}, tmp_path / "elsewhere.json")
+    with pytest.raises(MMCCDError, match=r"elsewhere\.json: labels must"):
+        evaluate(study.labels, study.maps, dataset_json=tmp_path / "elsewhere.json")
+
+
+@pytest.mark.parametrize("value", [255, -1, 2, 0.5, 0.01])
+def test_labels_of_no_meaning_give_no_figures(study: Study, value: float) -> None:
+    study.add("A")
+    relabel(study, "A", (LESION * value).astype(np.float32))
+    with pytest.raises(MMCCDError, match=rf"A\.nii\.gz holds .*{value:g}"):
+        study.evaluate()
+    with pytest.raises(MMCCDError, match=rf"A\.nii\.gz holds .*{value:g}"):
+        compare_folders(study.labels, {"model": study.maps})
+
+
+def test_probabilities_are_no_brain_mask(study: Study, tmp_path: Path) -> None:
+    study.add("A")
+    expected = study.evaluate().methods
+    write_volume((BRAIN * 0.7).astype(np.float32), GEOMETRY, tmp_path / "masks" / "A.nii.gz")
+    with pytest.raises(MMCCDError, match=r"masks/A\.nii\.gz holds values that are no whole numbers"):
+        study.evaluate(brain_masks=tmp_path / "masks")
+    write_volume(BRAIN.astype(np.uint8), GEOMETRY, tmp_path / "masks" / "A.nii.gz")
+    assert study.evaluate(brain_masks=tmp_path / "masks").methods == expected
+
+
+def test_a_scan_on_a_background_of_nan_is_judged_as_on_0(study: Study) -> None:
+    image = study.add("A")
+    expected = study.evaluate().methods
+    write_volume(np.where(BRAIN, image, np.float32(np.nan)), GEOMETRY, study.scans / "A_0000.nii.gz")
+    assert study.evaluate().methods == expected

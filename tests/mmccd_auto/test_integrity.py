@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -85,6 +87,41 @@ def test_not_finite(dataset, value):
     array[0, 0, :2] = value
     dataset.volume("imagesTr/a_0001", array)
     assert dataset.only_problem().startswith("imagesTr/a_0001.nii.gz holds 2 voxels that are NaN or infinite")
+
+
+def test_not_finite_around_the_brain_is_fine(dataset):
+    array = np.zeros(GEOMETRY.size[::-1], np.float32)
+    array[1:5, 1:6, 1:7] = dataset.random.uniform(90, 110, size=(4, 5, 6))
+    dataset.volume("imagesTr/a_0001", np.where(array == 0, np.float32(np.nan), array))
+    assert dataset.problems() == []
+
+
+def test_headers_that_disagree_are_warned_of(dataset, caplog):
+    path = dataset.folder / "imagesTr" / "a_0001.nii.gz"
+    image = nibabel.load(path)
+    moved = image.affine.copy()
+    moved[:3, 3] += 30
+    image.set_qform(moved, 1)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), path)
+    with caplog.at_level(logging.WARNING):
+        assert dataset.problems() == []
+    assert f"{path}: The header's sform and qform place the scan up to 52.0 mm apart" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["imagesTr/a_0001", "labelsTr/a", "brain_masksTr/c", "labelsTs/t"])
+def test_complex_numbers(dataset, name):
+    path = dataset.folder / f"{name}.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj).astype(np.complex64), image.affine), path)
+    assert dataset.only_problem().startswith(f"{name}.nii.gz holds complex numbers")
+
+
+def test_labels_and_masks_of_probabilities(dataset):
+    for name in ("labelsTr/a", "brain_masksTr/c"):
+        dataset.volume(name, dataset.random.uniform(0, 1, size=GEOMETRY.size[::-1]).astype(np.float32))
+    problems = dataset.problems()
+    assert len(problems) == 2
+    assert all("holds values that are no whole numbers" in problem for problem in problems)
 
 
 def test_constant_images(dataset):

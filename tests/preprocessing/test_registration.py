@@ -77,6 +77,36 @@ def test_a_scan_on_another_grid_comes_onto_the_reference(subject: Subject) -> No
     assert overlap / (np.count_nonzero(laid.array > laid.array.max() * 0.05) + np.count_nonzero(truth)) > 0.95
 
 
+def test_background_of_nan_is_laid_like_one_of_0(subject: Subject) -> None:
+    motion = Rotation.from_euler("x", 12, degrees=True), np.array([0.0, 9.0, 12.0])
+    moving = with_header_moved(subject.scans["T1"], *motion)
+    expected = prepare_case("case", {"FLAIR": subject.scans["FLAIR"], "T1": moving}, "FLAIR").volumes
+    scans = {
+        "FLAIR": with_nan(subject.scans["FLAIR"], subject.scans["FLAIR"].array == 0),
+        "T1": with_nan(moving, moving.array == 0),
+    }
+    prepared = prepare_case("case", scans, "FLAIR")
+    assert prepared.left_out == {}
+    for modality, volume in prepared.volumes.items():
+        inside = prepared.brain.mask
+        # At the rim, what is mostly background is background.
+        assert np.mean(volume.array[inside] != expected[modality].array[inside]) < 0.005
+        assert np.isfinite(volume.array).all()
+
+
+def test_a_scan_that_lacks_a_slice_is_left_out_or_refused(subject: Subject) -> None:
+    missing = np.zeros_like(subject.scans["T1"].array, dtype=bool)
+    missing[len(missing) // 2] = True
+    scans = {"FLAIR": subject.scans["FLAIR"], "T1": with_nan(subject.scans["T1"], missing)}
+    assert "case: T1 holds" in prepare_case("case", scans, "FLAIR").left_out["T1"]
+    with pytest.raises(MMCCDError, match=r"case: FLAIR holds \d+ voxels that are NaN"):
+        prepare_case("case", {"FLAIR": with_nan(subject.scans["FLAIR"], missing), "T1": subject.scans["T1"]}, "FLAIR")
+
+
+def with_nan(volume: Volume, where: np.ndarray) -> Volume:
+    return Volume(np.where(where, np.float32(np.nan), volume.array), volume.geometry)
+
+
 def test_what_is_no_scan_of_the_person_is_left_out_by_name(subject: Subject) -> None:
     fixed = subject.scans["FLAIR"]
     noise = np.random.default_rng(0).uniform(0, 100, fixed.array.shape).astype(np.float32)
