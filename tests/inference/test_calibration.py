@@ -66,6 +66,12 @@ def fitted(cases: list[CaseMaps], score: ScorePlan | None = None) -> Calibration
     return fit_calibration(cases, score or ScorePlan(), {}, "healthy validation slices", {"0": "a"})
 
 
+def named(calibration, preprocessed) -> list[str]:
+    """The people of a calibration, whom it knows by number."""
+    link = {number: person for person, number in load_json(preprocessed.parent / "subject_numbers.json")["subjects"].items()}
+    return [link[subject.subject] for subject in calibration.subjects]
+
+
 @pytest.mark.parametrize(
     ("healthy", "limit", "expected"),
     [
@@ -76,12 +82,6 @@ def fitted(cases: list[CaseMaps], score: ScorePlan | None = None) -> Calibration
         ({"a": 40}, 8, {"a": [8, 9, 10, 11, 28, 29, 30, 31]}),
     ],
 )
-def named(calibration, preprocessed) -> list[str]:
-    """The people of a calibration, whom it knows by number."""
-    link = {number: person for person, number in load_json(preprocessed.parent / "subject_numbers.json")["subjects"].items()}
-    return [link[subject.subject] for subject in calibration.subjects]
-
-
 def test_slices_are_spread_over_cases_and_long_runs_stay_together(healthy, limit, expected):
     records = {case: record(case, 50, count) for case, count in healthy.items()}
     assert choose_healthy_slices(records, limit) == expected
