@@ -119,7 +119,8 @@ def make_plan(
         check_path_name("plans", planning.plans_name, "-overwrite_plans_name")
     home = folders.preprocessed / dataset.name
     kinds = {case: dataset.health(case) for case in dataset.cases("Tr")}
-    logger.info("%s: %s.", dataset.name, describe_health(kinds, dataset.stated_health is not None))
+    if kinds:
+        logger.info("%s: %s.", dataset.name, describe_health(kinds, dataset.stated_health is not None))
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
     planner = find_planner(planning.planner, [Path(folder) for folder in planning.extensions])(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
+from mmccd_auto.preprocessing.brain_extraction.outline import doubt_outline
+from mmccd_auto.preprocessing.brain_extraction.plausibility import implausible
 from mmccd_auto.preprocessing.registration import Registration, register, resample_onto
 
 BELOW_BRAIN = 1e-3
@@ -66,7 +68,7 @@ def prepare_case(
     if reference not in volumes:
         raise MMCCDError(f"{case} has no {reference}, onto which the other scans are laid: leave the case out.")
     fixed = volumes[reference]
-    brain = _brain_of(case, with_zeros(fixed), reference, backend, brain_mask)
+    brain = _brain_of(case, volumes, reference, backend, brain_mask)
     fixed = settle_non_finite(fixed, brain.mask, f"{case}: {reference}")
     prepared, registrations, left_out = {reference: fixed}, {}, {}
     for modality, moving in volumes.items():
@@ -97,6 +99,23 @@ def prepare_case(
     return PreparedCase(prepared, brain, registrations, left_out)
 
 
+def _carried_brain(case: str, fixed: Volume, moving: Volume, modality: str, backend: str) -> BrainExtraction | None:
+    """The brain of another scan, laid on the reference; None where it isn't found, or doesn't fit there."""
+    try:
+        found = extract_brain(moving, modality, backend, f"{case}: {modality}")
+        place = register(fixed, moving, None, f"{case}: {modality}")
+    except MMCCDError as error:
+        logger.info("%s", error)
+        return None
+    if not place.convincing:
+        return None
+    share = Volume(found.mask.astype(np.float32), moving.geometry)
+    mask = resample_onto(share, fixed.geometry, place.transform).array > 0.5
+    if implausible(mask, fixed.geometry) or doubt_outline(fixed, mask).failed:
+        return None
+    return replace(found, mask=mask)
+
+
 def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
     """Put the intensity of no signal outside of the brain (a face can be recognised, a brain can't).
 
@@ -120,13 +139,28 @@ def _laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volum
     return Volume(laid.array, geometry, moving.warnings)
 
 
-def _brain_of(case: str, volume: Volume, modality: str, backend: str, brain_mask: Volume | None) -> BrainExtraction:
+def _brain_of(
+    case: str, volumes: Mapping[str, Volume], reference: str, backend: str, brain_mask: Volume | None
+) -> BrainExtraction:
+    """The brain in the reference: as it is given, as it is found there, or as it is found in another scan of the person."""
+    volume = with_zeros(volumes[reference])
     if brain_mask is None:
-        return extract_brain(volume, modality, backend, f"{case}: {modality}")
+        try:
+            return extract_brain(volume, reference, backend, f"{case}: {reference}")
+        except MMCCDError as error:
+            failure = error
+        for modality, other in volumes.items():
+            carried = None if modality == reference else _carried_brain(case, volume, with_zeros(other), modality, backend)
+            if carried is not None:
+                warning = (
+                    f"No brain was found in the {reference}, so that of the {modality} was laid on it: look at the mask."
+                )
+                return replace(carried, warning=" ".join([warning, carried.warning]).strip())
+        raise failure
     differences = brain_mask.geometry.differences(volume.geometry)
     if differences:
         raise MMCCDError(
-            f"{case}: the brain mask does not lie on the grid of {modality} ({'; '.join(differences)}): resample it."
+            f"{case}: the brain mask does not lie on the grid of {reference} ({'; '.join(differences)}): resample it."
         )
     mask = checked_brain_mask(brain_mask, f"{case}: the brain mask")
     return BrainExtraction(mask.array > 0, "given", 0.0, "")

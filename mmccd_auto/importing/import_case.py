@@ -251,7 +251,8 @@ def _write_case(case: str, prepared: PreparedCase, label: Volume | None, options
     volumes[f"brain_masks{split}/{case}.nii.gz"] = brain.astype(np.uint8)
     for name, array in volumes.items():
         write_volume(array, geometry, dataset / name)
-    alignment_picture(dataset / RECORDS_FOLDER / f"{case}.png", case, prepared.volumes, brain)
+    picture = dataset / RECORDS_FOLDER / f"{case}.png"
+    alignment_picture(picture, case, prepared.volumes, brain, prepared.brain.warning)
     return list(volumes)
 
 

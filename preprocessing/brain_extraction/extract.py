@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from mmccd_auto.image_io import Volume
 from mmccd_auto.imaging.true_zero import without_offset
 from mmccd_auto.preprocessing.brain_extraction.external import DeepBet, HdBet, SynthStrip
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend, BrainExtraction
-from mmccd_auto.preprocessing.brain_extraction.plausibility import implausible, odd
+from mmccd_auto.preprocessing.brain_extraction.outline import Doubt, doubt_outline
+from mmccd_auto.preprocessing.brain_extraction.plausibility import SMALL_ML, implausible, millilitres, share_in_view
 from mmccd_auto.preprocessing.brain_extraction.template import Template
 
 AUTO = "auto"
@@ -53,22 +55,66 @@ def extract_brain(volume: Volume, modality: str | None = None, backend: str = AU
     array = volume.array
     report = examine_brain(array, volume.geometry.spacing)
     if report.usable:
-        return BrainExtraction(report.mask, STRIPPED, time.perf_counter() - start, odd(report.mask, volume.geometry))
+        return BrainExtraction(report.mask, STRIPPED, time.perf_counter() - start, _small(report.mask, volume))
     if array.min() == array.max():
         raise MMCCDError(f"{name} holds one constant value and no brain: mend or leave out the file.")
-    faults = []
+    faults: list[str] = []
+    doubtful: list[_Found] = []
     for one in chosen:
         try:
-            mask = one.extract(volume, modality)
+            found = _most_plausible(one, volume, modality, faults)
         except MMCCDError as error:
             faults.append(str(error).rstrip("."))
             continue
+        if found is not None and not found.doubt.signs:
+            warning = " ".join(f"{text}." for text in faults)
+            return BrainExtraction(found.mask, one.name, time.perf_counter() - start, warning)
+        if found is not None:
+            doubtful.append(found)
+            faults.append(f"{one.name} found what may be no brain ({found.doubt})")
+    usable = [found for found in doubtful if not found.doubt.failed]
+    if not usable:
+        raise MMCCDError(f"{name} shows no brain that could be found, {'; '.join(faults)}: give a brain mask file.")
+    best = min(usable, key=lambda found: found.doubt.size)
+    warning = f"the outline of the brain is doubtful ({best.doubt}): look at the mask."
+    return BrainExtraction(best.mask, best.backend, time.perf_counter() - start, warning[0].upper() + warning[1:])
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A mask that a backend found, and what speaks against it."""
+
+    mask: np.ndarray
+    backend: str
+    doubt: Doubt
+
+
+def _most_plausible(backend: Backend, volume: Volume, modality: str | None, faults: list[str]) -> _Found | None:
+    """What a backend finds at first, if nothing speaks against it; else the most plausible of all that it finds.
+
+    ``faults`` gets a clause where nothing that it finds can be a brain; then None is returned.
+    """
+    found: list[_Found] = []
+    impossible: list[str] = []
+    for mask in backend.tries(volume, modality):
         fault = implausible(mask, volume.geometry)
-        if not fault:
-            warning = " ".join([odd(mask, volume.geometry), *(f"{text}." for text in faults)]).strip()
-            return BrainExtraction(mask, one.name, time.perf_counter() - start, warning)
-        faults.append(f"{one.name} found what is no brain ({fault})")
-    raise MMCCDError(f"{name} shows no brain that could be found, {'; '.join(faults)}: give a brain mask file.")
+        if fault:
+            impossible.append(fault)
+            continue
+        found.append(_Found(mask, backend.name, doubt_outline(volume, mask)))
+        if not found[-1].doubt.signs:
+            return found[-1]
+    if not found and impossible:
+        faults.append(f"{backend.name} found what is no brain ({impossible[0]})")
+    return min(found, key=lambda one: one.doubt.size, default=None)
+
+
+def _small(mask: np.ndarray, volume: Volume) -> str:
+    """A sentence on a brain that is unusually small; empty for others."""
+    size = millilitres(mask, volume.geometry)
+    if size >= SMALL_ML * share_in_view(volume.geometry):
+        return ""
+    return f"The brain is small ({size:.0f} ml): look at the mask."
 
 
 def _chosen(backend: str, modality: str | None) -> list[Backend]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,10 @@ class Backend(ABC):
         MMCCDError
             If it fails; the sentence begins with the backend's name.
         """
+
+    def tries(self, volume: Volume, modality: str | None) -> Iterator[np.ndarray]:
+        """Yield what :meth:`extract` gives, and then what it finds in other ways, for the case that this isn't plausible."""
+        yield self.extract(volume, modality)
 
     def fits(self, modality: str | None) -> bool:
         """Whether it was made for a modality."""

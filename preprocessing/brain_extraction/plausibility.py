@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from mmccd_auto.image_io import Geometry
 
-SMALLEST_ML, SMALL_ML, LARGEST_ML = 600.0, 900.0, 2300.0
+SMALLEST_ML, SMALL_ML, LARGE_ML, LARGEST_ML = 600.0, 900.0, 1900.0, 2300.0
 USUAL_HEIGHT_MM = 130.0
 TOUCHED_FACES = 4
 TOUCHED_SHARE = 0.05
@@ -24,8 +24,8 @@ def implausible(mask: np.ndarray, geometry: Geometry) -> str:
     """
     if not mask.any():
         return "it is empty"
-    volume = _millilitres(mask, geometry)
-    smallest = SMALLEST_ML * _share_in_view(geometry)
+    volume = millilitres(mask, geometry)
+    smallest = SMALLEST_ML * share_in_view(geometry)
     if not smallest <= volume <= LARGEST_ML:
         return f"{volume:.0f} ml instead of {smallest:.0f} to {LARGEST_ML:.0f} ml"
     touched = sum(np.take(mask, end, axis=axis).mean() > TOUCHED_SHARE for axis in range(3) for end in (0, -1))
@@ -38,19 +38,12 @@ def implausible(mask: np.ndarray, geometry: Geometry) -> str:
     return ""
 
 
-def odd(mask: np.ndarray, geometry: Geometry) -> str:
-    """A sentence about what is unusual but possible; empty where nothing is."""
-    volume = _millilitres(mask, geometry)
-    if volume >= SMALL_ML * _share_in_view(geometry):
-        return ""
-    return f"The brain is small ({volume:.0f} ml): look at the mask."
-
-
-def _millilitres(mask: np.ndarray, geometry: Geometry) -> float:
+def millilitres(mask: np.ndarray, geometry: Geometry) -> float:
+    """Give the volume of a mask."""
     return np.count_nonzero(mask) * geometry.voxel_volume / 1000
 
 
-def _share_in_view(geometry: Geometry) -> float:
-    """The share of a brain that the field of view can hold at least, 0..1: slabs show a part of it."""
+def share_in_view(geometry: Geometry) -> float:
+    """Give the share of a brain that the field of view can hold at least, 0..1: slabs show a part of it."""
     shortest = min(size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True))
     return min(1.0, shortest / USUAL_HEIGHT_MM)

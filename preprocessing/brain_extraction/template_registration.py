@@ -27,7 +27,7 @@ LEAST_INSIDE = 0.5
 NOTHING_FOUND = 1e9
 
 
-def register_template(scan: sitk.Image, name: str) -> sitk.AffineTransform:
+def register_template(scan: sitk.Image, name: str, scales: tuple[float, ...] = SCALES) -> sitk.AffineTransform:
     """Find the affine that takes points of the average head (mm, MNI space) to points of a scan.
 
     Mattes mutual information (Mattes et al. 2003) of the average head, which looks like a T1 scan, and the scan, which may
@@ -38,6 +38,7 @@ def register_template(scan: sitk.Image, name: str) -> sitk.AffineTransform:
     ----------
     scan : float image, canonical, 0..1
     name : of the scan, named in errors
+    scales : of the average head, at which the search begins
 
     Raises
     ------
@@ -46,7 +47,7 @@ def register_template(scan: sitk.Image, name: str) -> sitk.AffineTransform:
     """
     coarse, fine = load_head_template(COARSE_MM), load_head_template(FINE_MM)
     small = coarsened(scan, COARSE_MM)
-    starts = _starts(small, coarse, name)
+    starts = _starts(small, coarse, name, scales)
     rated = sorted(starts, key=lambda start: _badness(coarse, small, start))
     followed = [_searched(coarse, small, start, COARSE_MM) for start in rated[:STARTS_KEPT]]
     best = min(followed, key=lambda transform: _badness(coarse, small, transform))
@@ -77,7 +78,9 @@ def coarsened(image: sitk.Image, edge: float) -> sitk.Image:
     )
 
 
-def _starts(scan: sitk.Image, template: HeadTemplate, name: str) -> list[sitk.Similarity3DTransform]:
+def _starts(
+    scan: sitk.Image, template: HeadTemplate, name: str, scales: tuple[float, ...]
+) -> list[sitk.Similarity3DTransform]:
     """Places where the search begins: the middle of the head's upper part, nodded and shifted along the body."""
     centre = _middle(sitk.GetArrayViewFromImage(template.brain_distance) < 0, template.brain_distance)
     head = _upper_head(scan, name)
@@ -86,7 +89,7 @@ def _starts(scan: sitk.Image, template: HeadTemplate, name: str) -> list[sitk.Si
     # ITK wants more exactly right angles than headers give.
     left, _, right = np.linalg.svd(np.reshape(scan.GetDirection(), (3, 3)))
     body = left @ right
-    for pitch, lift, scale in itertools.product(PITCHES, LIFTS_MM, SCALES):
+    for pitch, lift, scale in itertools.product(PITCHES, LIFTS_MM, scales):
         start = sitk.Similarity3DTransform()
         start.SetCenter(centre)
         start.SetMatrix((scale * body @ _nod(pitch)).ravel().tolist(), 1e-6)

@@ -130,7 +130,8 @@ def main() -> None:
                 both = np.count_nonzero(found.mask & brain)
                 overlap = 2 * both / (np.count_nonzero(found.mask) + np.count_nonzero(brain))
                 overlaps.append(overlap)
-            timing = f"{found.seconds:5.1f} s, {seconds:5.1f} s of processor"
+            size = np.count_nonzero(found.mask) * scan.geometry.voxel_volume / 1000
+            timing = f"{size:5.0f} ml, {found.seconds:5.1f} s, {seconds:5.1f} s of processor"
             print(f"{case:36} {modality:6} {found.backend:12} Dice {overlap:.3f} {timing} {found.warning}", flush=True)
             if brain is None or "simulated" not in case:
                 rows.append((f"{case} {modality}", scan, found.mask))
