@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mmccd_auto.plans.plan import ConfigurationPlan, DiffusionPlan, NetworkPlan, Plan, TrainingPlan
+
+# On a busy machine any example may take long.
+settings.register_profile("without time limits", deadline=None)
+settings.load_profile("without time limits")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -190,7 +190,7 @@ def convert(files: list[Path], folder: Path) -> Geometry:
     for number, file in enumerate(files):
         (images / str(number)).symlink_to(file)
     command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "scan", "-o", str(folder), str(images)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     (found,) = folder.glob("*.nii")
     return read_volume(found).geometry
 

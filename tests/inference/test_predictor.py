@@ -386,14 +386,14 @@ def test_an_interrupted_run_ends_its_threads_before_their_workspace_goes(predict
     def read(path, **options):
         if path.name == "b.nii.gz":
             started.set()
-            assert interrupted.wait(20)
+            assert interrupted.wait(600)
             # Time enough for the run to leave without waiting.
             time.sleep(0.2)
             there.append(len(list(tmp_path.glob("mmccd-predict-*"))))
         return read_volume(path, **options)
 
     def interrupt(*_):
-        assert started.wait(20)
+        assert started.wait(600)
         interrupted.set()
         raise KeyboardInterrupt
 

@@ -92,7 +92,7 @@ def test_a_consumer_that_stops_ends_every_thread_and_closes_what_they_read():
     stream = prefetched(each(lambda value: value, prefetched(endless())))
     assert next(stream) == 1
     stream.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 600
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before
@@ -117,7 +117,7 @@ def test_every_consumer_sees_every_item_in_whatever_thread():
 
 def test_results_are_made_while_the_next_item_is_and_the_last_one_is_not_lost():
     """Both of two items can only be waited for together if they are worked on side by side."""
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=600)
 
     def items():
         yield "a"
@@ -153,15 +153,15 @@ def test_what_every_consumer_has_had_is_kept_by_nobody() -> None:
 def test_a_part_of_each_item_is_handed_on_though_every_stage_works() -> None:
     settled = Settled(MMCCDError("refused"))
     started, go_on = threading.Semaphore(0), threading.Event()
-    working = [prefetched(each(lambda _: (started.release(), go_on.wait(10)), [1])) for _ in range(AT_ONCE)]
+    working = [prefetched(each(lambda _: (started.release(), go_on.wait(600)), [1])) for _ in range(AT_ONCE)]
     threads = [threading.Thread(target=list, args=(stream,)) for stream in working]
     for thread in threads:
         thread.start()
     try:
-        assert all(started.acquire(timeout=10) for _ in working)
+        assert all(started.acquire(timeout=600) for _ in working)
         began = time.monotonic()
         assert list(part_of_each("scan", [SimpleNamespace(scan=1), settled])) == [1, settled]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 300
     finally:
         go_on.set()
         for thread in threads:
@@ -235,7 +235,7 @@ def test_a_consumer_takes_what_waits_for_it_while_another_waits_for_the_source()
 
     def source():
         yield 1
-        assert go_on.wait(10)
+        assert go_on.wait(600)
         yield 2
 
     first, second = split(source(), 2)
@@ -355,7 +355,7 @@ def test_closing_one_of_several_consumers_waits_for_what_another_one_is_having_m
         try:
             yield 1
             started.set()
-            assert go_on.wait(10)
+            assert go_on.wait(600)
             yield from (2, 3, 4)
         finally:
             closed.append(True)
@@ -365,14 +365,14 @@ def test_closing_one_of_several_consumers_waits_for_what_another_one_is_having_m
     taken: list[int] = []
     reading = threading.Thread(target=lambda: taken.append(next(first)))
     reading.start()
-    assert started.wait(10)
+    assert started.wait(600)
     closing = threading.Thread(target=second.close)
     closing.start()
     closing.join(0.05)
     assert closing.is_alive()
     go_on.set()
     for thread in (closing, reading):
-        thread.join(10)
+        thread.join(600)
     assert taken == [2]
     assert closed == [True]
     assert list(first) == []

@@ -269,7 +269,7 @@ def run_ranks(script: str, folder: Path, *arguments: str) -> None:
     path = folder / "script.py"
     path.write_text(script, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, *LAUNCH, str(path), *arguments], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *LAUNCH, str(path), *arguments], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

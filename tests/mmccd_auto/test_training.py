@@ -152,7 +152,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     expected = load_checkpoint(undisturbed.train())
     for output, process in started:
         # reading to the end of the output waits for the workers, too, which must end when their parent is killed
-        said = process.communicate(timeout=100)[0]
+        said = process.communicate(timeout=600)[0]
         assert process.returncode == -signal.SIGKILL, said
         assert not (output / "checkpoint_final.pth").exists()
         trainer = make_trainer(MMCCDTrainer, output=output, **options)
