@@ -1,0 +1,92 @@
+"""What a folder holds, without what differs between two undisturbed runs: times, and pictures' bytes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+# Times, and the entries that depend on them.
+OF_THE_MOMENT = {"seconds", "record_sha256"}
+HIDDEN = (".incomplete-", ".mmccd-")
+
+
+def content_of(folder: Path, ignored: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the content of every file below a folder, by its path there.
+
+    Raises
+    ------
+    Exception
+        If a file can't be read as what its name says.
+    """
+    return {
+        path.relative_to(folder).as_posix(): _content(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ignored
+    }
+
+
+def bytes_of(folder: Path) -> dict[str, str]:
+    """Give a hash of every file below a folder, by its path there."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Give the paths of temporary files and locks below a folder."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.startswith(HIDDEN)]
+
+
+def _content(path: Path) -> Any:
+    if path.name.endswith(".nii.gz"):
+        return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+    readers = {".json": _json, ".jsonl": _lines, ".csv": _table, ".npz": _arrays, ".pth": _weights, ".png": _picture}
+    if path.suffix == ".dcm":
+        # Two writings of an object have other numbers and times.
+        return path.stat().st_size > 1000
+    return readers.get(path.suffix, lambda one: one.read_bytes())(path)
+
+
+def _json(path: Path) -> Any:
+    return _lasting(json.loads(path.read_text()))
+
+
+def _lines(path: Path) -> Any:
+    return [_lasting(json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def _lasting(content: Any) -> Any:
+    if isinstance(content, dict):
+        # Of a written file's facts the picture's and the DICOM objects' are not the same twice.
+        return {
+            name: _lasting(value)
+            for name, value in content.items()
+            if name not in OF_THE_MOMENT and not name.endswith((".png", ".dcm"))
+        }
+    return [_lasting(one) for one in content] if isinstance(content, list) else content
+
+
+def _table(path: Path) -> Any:
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    return [{name: value for name, value in row.items() if name not in ("seconds", "status")} for row in rows]
+
+
+def _arrays(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as content:
+        return {name: (content[name].shape, content[name].tobytes()) for name in content.files}
+
+
+def _weights(path: Path) -> Any:
+    content = torch.load(path, weights_only=True)
+    return {name: value.numpy().tobytes() for name, value in content["weights"].items()}
+
+
+def _picture(path: Path) -> Any:
+    return path.read_bytes().endswith(b"IEND\xaeB`\x82")
