@@ -14,11 +14,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mmccd_auto.core.failures import Defect, failure_of, sentence_of
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.workers import HEARD, start_worker, work_on
+from mmccd_auto.core.workspaces import lasting_workspace
 from mmccd_auto.errors import MMCCDError
 
 Result = TypeVar("Result")
@@ -130,9 +132,13 @@ class _Server:
     def __init__(self) -> None:
         heeds_safe_path = sys.version_info >= (3, 11) and (sys.flags.isolated or not sys.flags.ignore_environment)
         self.possible = sys.platform == "linux" and heeds_safe_path
+        self.folder: Path | None = None
 
     def start(self) -> None:
         """Start it unless it runs."""
+        # Else multiprocessing makes a folder for its sockets, which stays where this process is killed.
+        self.folder = self.folder or lasting_workspace("workers")
+        multiprocessing.current_process()._config.setdefault("tempdir", str(self.folder))
         forkserver.set_forkserver_preload(list(_LIBRARIES))
         _start_tracker()
         with _starting_processes():
@@ -154,7 +160,7 @@ def _context() -> multiprocessing.context.BaseContext:
         if _server.possible:
             _server.start()
             return multiprocessing.get_context("forkserver")
-    except OSError as error:
+    except (OSError, MMCCDError) as error:
         # The name of its socket is limited to some 100 letters, for instance, and begins with TMPDIR.
         _server.give_up(error)
     _start_tracker()

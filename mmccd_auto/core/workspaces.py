@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from filelock import BaseFileLock, Timeout
@@ -45,9 +46,22 @@ def workspace(purpose: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        _remove(folder)
-        with suppress(OSError):
-            lock.release()
+        _remove_and_release(folder, lock)
+
+
+def lasting_workspace(purpose: str) -> Path:
+    """Give a temporary folder as :func:`workspace` does, which is removed when this process ends.
+
+    Raises
+    ------
+    MMCCDError
+        If no temporary folder can be made.
+    """
+    remove_abandoned()
+    folder, lock = _make(purpose)
+    # multiprocessing's own way, which also works in the processes that it starts; the last one, as for its own folder.
+    Finalize(None, _remove_and_release, args=(folder, lock), exitpriority=-100)
+    return folder
 
 
 def remove_abandoned(root: str | Path | None = None) -> int:
@@ -109,12 +123,16 @@ def _remove_if_abandoned(folder: Path) -> bool:
         lock = take_lock(folder / OWNER_FILE)
     except Timeout:
         return False
+    _remove_and_release(folder, lock)
+    return True
+
+
+def _remove_and_release(folder: Path, lock: BaseFileLock) -> None:
     try:
         _remove(folder)
     finally:
         with suppress(OSError):
             lock.release()
-    return True
 
 
 def _remove(folder: Path) -> None:

@@ -378,7 +378,22 @@ def test_a_folder_for_temporary_files_that_no_socket_can_lie_in(run_script, long
         TMPDIR=long_folder,
     )
     assert printed == ["[0, 1, 2]"] * 2
-    assert logged.count("INFO") == 1
+    assert logged.count("their server failed") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers come from a server")
+def test_the_server_leaves_no_folder_behind(run_script, tmp_path):
+    """At once where its parent ends, with the next run where it is killed."""
+    (tmp_path / "tmp").mkdir()
+    work = "run_cases(abs, [('a', (1,))], 1, 'test')"
+    run_script(work, TMPDIR=str(tmp_path / "tmp"))
+    assert os.listdir(tmp_path / "tmp") == []
+    killed = "import os, signal\nfrom mmccd_auto.executor import run_cases\nif __name__ == '__main__':\n"
+    (tmp_path / "killed.py").write_text(f"{killed}    {work}\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    subprocess.run([sys.executable, str(tmp_path / "killed.py")], env={**os.environ, "TMPDIR": str(tmp_path / "tmp")})
+    assert len(os.listdir(tmp_path / "tmp")) == 1
+    run_script(work, TMPDIR=str(tmp_path / "tmp"))
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there workers come from a server")
