@@ -86,7 +86,7 @@ def register(fixed: Volume, moving: Volume, region: np.ndarray | None = None, na
     MMCCDError
         If one of the scans has no contrast, or the search fails.
     """
-    with _one_thread():
+    with one_thread():
         return _register(_Pair.of(fixed, moving, region, name), name)
 
 
@@ -251,8 +251,8 @@ class _Pair:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """ITK adds up what its threads find in the order in which they come."""
+def one_thread() -> Iterator[None]:
+    """Let ITK work in one thread: it adds up what its threads find in the order in which they come."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

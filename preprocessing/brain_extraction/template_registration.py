@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.preprocessing.brain_extraction.head_template import HeadTemplate, load_head_template
+from mmccd_auto.preprocessing.registration import one_thread
 
 COARSE_MM, FINE_MM = 8, 4
 BINS = 32
@@ -45,6 +46,11 @@ def register_template(scan: sitk.Image, name: str, scales: tuple[float, ...] = S
     MMCCDError
         If no start leads to a head.
     """
+    with one_thread():
+        return _register(scan, name, scales)
+
+
+def _register(scan: sitk.Image, name: str, scales: tuple[float, ...]) -> sitk.AffineTransform:
     coarse, fine = load_head_template(COARSE_MM), load_head_template(FINE_MM)
     small = coarsened(scan, COARSE_MM)
     starts = _starts(small, coarse, name, scales)
