@@ -19,8 +19,9 @@ from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
+from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.pictures import case_picture
-from mmccd_auto.sources.file_names import PREDICTION_ENDINGS
+from mmccd_auto.sources.file_names import BRAIN_PICTURE, CASE_PICTURE, PREDICTION_ENDINGS
 from mmccd_auto.training.checkpoint import software_versions
 
 SUMMARY_FILE = "summary.csv"
@@ -148,25 +149,10 @@ def write_prediction(
             raise MMCCDError(f"{case}{ending} would hold values that are not finite: look at the scan and at the training.")
     for ending, array in volumes.items():
         write_volume(array, prediction.geometry, output / f"{case}{ending}")
-    # What writing took would come on top of what the picture takes.
+    # What writing took would come on top of what the pictures take.
     release_free_blocks()
-    case_picture(
-        output / f"{case}.png",
-        case,
-        brain_only(scan, prediction.brain).array,
-        prediction.anomaly,
-        prediction.brain,
-        prediction.geometry,
-        mask=prediction.mask,
-        candidates=prediction.candidates,
-        finding=prediction.findings.describe(),
-        warnings=prediction.warnings,
-        threshold=prediction.threshold,
-        calibrated=prediction.calibrated,
-        slice_axis=request["slice_axis"],
-        modality=request["input_modality"],
-    )
-    files = [*(f"{case}{ending}" for ending in (*volumes, ".png")), *other_files]
+    pictures = _draw(prediction, request, output)
+    files = [*(f"{case}{ending}" for ending in (*volumes, *pictures)), *other_files]
     record = sealed({"case": case, **request, **_results(prediction), "versions": software_versions()}, output, files)
     save_json(record, output / f"{case}.json")
     return record
@@ -214,6 +200,32 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
 def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
     """Write summary.csv."""
     write_csv(output / SUMMARY_FILE, [entry.name for entry in fields(SummaryRow)], [astuple(row) for row in rows])
+
+
+def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> list[str]:
+    """Draw the case, and the brain that was found in a scan with skull, by which a wrong cut is seen; give the endings."""
+    case, scan = prediction.case, Volume(prediction.scan, prediction.geometry)
+    case_picture(
+        output / f"{case}{CASE_PICTURE}",
+        case,
+        brain_only(scan, prediction.brain).array,
+        prediction.anomaly,
+        prediction.brain,
+        prediction.geometry,
+        mask=prediction.mask,
+        candidates=prediction.candidates,
+        finding=prediction.findings.describe(),
+        warnings=prediction.warnings,
+        threshold=prediction.threshold,
+        calibrated=prediction.calibrated,
+        slice_axis=request["slice_axis"],
+        modality=request["input_modality"],
+    )
+    if prediction.brain_extraction == STRIPPED or not prediction.brain.any():
+        return [CASE_PICTURE]
+    warning = " ".join(f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}." for sentence in prediction.warnings)
+    alignment_picture(output / f"{case}{BRAIN_PICTURE}", case, {request["input_modality"]: scan}, prediction.brain, warning)
+    return [BRAIN_PICTURE, CASE_PICTURE]
 
 
 def _results(prediction: Prediction) -> dict[str, Any]:

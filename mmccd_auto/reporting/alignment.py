@@ -31,8 +31,8 @@ ALARM = "#c1121f"
 def alignment_picture(
     path: str | Path, case: str, volumes: Mapping[str, Volume], brain: np.ndarray, warning: str = ""
 ) -> None:
-    """Draw a row per modality: axial, coronal and sagittal slices with skull and the outline of the reference's brain, and a
-    chequerboard of reference and modality, in which edges must run on from field to field.
+    """Draw a row per modality: axial, coronal and sagittal slices with skull and the outline of the reference's brain, and,
+    where there are several, a chequerboard of reference and modality, in which edges must run on from field to field.
 
     Parameters
     ----------
@@ -50,8 +50,9 @@ def alignment_picture(
     scaled = {name: np.where(near, _scaled(volume.array, mask), 0) for name, volume in turned.items()}
     reference = next(iter(scaled))
     views = _views(mask, spacing)
-    figure = Figure(figsize=(INCHES * (len(views) + 1), 1.2 * INCHES * len(scaled) + 0.6), dpi=80, facecolor=PAPER)
-    axes = figure.subplots(len(scaled), len(views) + 1, squeeze=False)
+    columns = len(views) + (len(scaled) > 1)
+    figure = Figure(figsize=(INCHES * columns, 1.2 * INCHES * len(scaled) + 0.6), dpi=80, facecolor=PAPER)
+    axes = figure.subplots(len(scaled), columns, squeeze=False)
     figure.subplots_adjust(
         left=0.04, right=0.995, bottom=0.005, top=1 - 0.6 / figure.get_figheight(), wspace=0.02, hspace=0.02
     )
@@ -64,8 +65,9 @@ def alignment_picture(
             panel.imshow(view.of(array), cmap="gray", vmin=0, vmax=1, aspect=view.aspect)
             if view.of(mask).any():
                 panel.contour(view.of(mask), levels=[0.5], colors=OUTLINE, linewidths=0.8)
-        chequered = _chequered(board.of(scaled[reference]), board.of(array))
-        row[-1].imshow(chequered, cmap="gray", vmin=0, vmax=1, aspect=board.aspect)
+        if len(scaled) > 1:
+            chequered = _chequered(board.of(scaled[reference]), board.of(array))
+            row[-1].imshow(chequered, cmap="gray", vmin=0, vmax=1, aspect=board.aspect)
         for panel in row:
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set_visible(False)

@@ -22,7 +22,8 @@ PREDICTED_VOLUMES = (
     *("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_scan.nii.gz", "_brain.nii.gz"),
     *("_brighter.nii.gz", "_darker.nii.gz", "_signed.nii.gz", "_cycle.nii.gz"),
 )
-PREDICTION_ENDINGS = (*PREDICTED_VOLUMES, "_seg.dcm", "_score.dcm", ".png", ".json")
+CASE_PICTURE, BRAIN_PICTURE = ".png", "_brain.png"
+PREDICTION_ENDINGS = (*PREDICTED_VOLUMES, "_seg.dcm", "_score.dcm", BRAIN_PICTURE, CASE_PICTURE, ".json")
 # Other programs write files of these endings too: they are ours where a map stands beside them.
 _OURS_BESIDE_A_MAP = frozenset({"_scan", "_brain", "_mask"})
 _MAP = "_anomaly"

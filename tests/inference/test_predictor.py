@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from tqdm import TMonitor
 
 from mmccd_auto.errors import MMCCDError
@@ -241,6 +242,9 @@ def test_brain_masks_are_used_and_a_missing_one_fails_its_case(predictor, make_s
     record = load_json(tmp_path / "out" / "a.json")
     assert record["brain_mask_file"] == "a.nii.gz"
     np.testing.assert_array_equal(read_volume(tmp_path / "out" / "a_brain.nii.gz").array, brain)
+    pixels = imread(tmp_path / "out" / "a_brain.png")
+    assert np.ptp(pixels[..., :3], axis=-1).max() > 0.2, "the outline is no grey"
+    assert "a_brain.png" in record["files"]
 
 
 def test_the_scans_folder_is_refused_as_output(predictor, scans):
