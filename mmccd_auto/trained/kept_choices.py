@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmccd_auto.core.records import read_record
+from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, save_json
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
@@ -54,8 +55,7 @@ def keep_choices(results: Path, models: Sequence[ModelFolder]) -> Path:
     )
     try:
         for left in (incoming, outgoing):
-            if left.exists():
-                shutil.rmtree(left)
+            remove_folder(left, results)
         incoming.mkdir()
         entries = {}
         for path, owner in _deciding_files(results, models):
@@ -68,8 +68,7 @@ def keep_choices(results: Path, models: Sequence[ModelFolder]) -> Path:
         if kept.exists():
             kept.rename(outgoing)
         incoming.rename(kept)
-        if outgoing.exists():
-            shutil.rmtree(outgoing)
+        remove_folder(outgoing, results)
     except OSError as error:
         raise MMCCDError(
             f"{kept} can't be written ({error.strerror or error}), so that nothing is changed: check who may write there."

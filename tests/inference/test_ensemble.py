@@ -22,6 +22,7 @@ from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, 
 from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
 from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_models
@@ -124,7 +125,7 @@ def working_threads() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("member", [0, 1])
-def test_an_error_of_one_model_ends_the_threads_of_all(two_models, make_scan, monkeypatch, member):
+def test_an_error_of_one_model_is_each_cases_and_ends_the_threads_of_all(two_models, make_scan, monkeypatch, member):
     ensemble = Ensemble.from_model_folders(two_models)
 
     def fail(*_):
@@ -132,9 +133,9 @@ def test_an_error_of_one_model_ends_the_threads_of_all(two_models, make_scan, mo
 
     monkeypatch.setattr(ensemble.members[member].folds[0].cycle, "reconstruct", fail)
     before = working_threads()
-    with pytest.raises(ZeroDivisionError) as held:
-        next(ensemble.predict_volumes(Scan(make_scan(number), f"case {number}") for number in range(4)))
-    assert held.value.__traceback__ is not None
+    outcomes = list(ensemble.predict_volumes(Scan(make_scan(number), f"case {number}") for number in range(4)))
+    assert len(outcomes) == 4
+    assert all(isinstance(one, Settled) and "ZeroDivisionError" in str(one.outcome) for one in outcomes)
     assert working_threads() <= before
 
 

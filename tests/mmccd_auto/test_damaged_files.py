@@ -403,11 +403,11 @@ def test_no_case_is_removed_elsewhere(tmp_path: Path, case: str) -> None:
     assert (tmp_path / "elsewhere").is_dir()
 
 
-def test_validation_records(model: ModelFolder) -> None:
+def test_validation_records(model: ModelFolder, tmp_path: Path) -> None:
     path = model.fold(0) / "validation" / "validation.json"
     good = {"settings": {}, "source": "healthy validation slices", "weights_sha256": "0", "cases": {"a": "a"}}
     save_json(good, path)
-    assert load_validation_record(model, "0").cases == {"a": "a"}
+    assert load_validation_record(model, "0", tmp_path).cases == {"a": "a"}
     for changes, words in (
         ({"cases": {}}, "cases is {}"),
         ({"cases": {"../a": "a"}}, "cases.../a"),
@@ -415,7 +415,7 @@ def test_validation_records(model: ModelFolder) -> None:
         ({"settings": 5}, "settings is 5"),
     ):
         save_json({**good, **changes}, path)
-        refuse(path, words, lambda: load_validation_record(model, "0"))
+        refuse(path, words, lambda: load_validation_record(model, "0", tmp_path))
 
 
 def test_fingerprints(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.checkpoint import load_checkpoint
 from mmccd_auto.training.data_loading import SliceStore
 from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
-from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name, people_folder
+from mmccd_auto.training.progress import EXAMPLE_FILE
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import DAETrainer, DAETrainerShort
 from mmccd_auto.training.validation import example_of
@@ -264,7 +265,7 @@ def test_the_progress_picture_shows_the_noisy_slice_and_no_translation(
     tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list, autoencoder: DenoisingAutoencoder
 ) -> None:
     trainer = train(DAETrainer, tmp_path, tiny_plan, preprocessed, splits, num_epochs=1, iterations_per_epoch=1)
-    picture = imread(trainer.output / "progress.png")
+    picture = imread(people_folder(preprocessed, trainer.output.parent, 0) / EXAMPLE_FILE)
     assert picture.shape[0] > 500
     assert picture[..., :3].std() > 0.05
     x, inside = make_slices(1)

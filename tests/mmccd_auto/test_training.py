@@ -206,7 +206,7 @@ def test_the_checkpoint_holds_the_running_mean_and_how_it_was_made(make_trainer:
     checkpoint = load_checkpoint(trainer.train())
     assert (checkpoint.method, checkpoint.trainer, checkpoint.fold) == ("cyclic_unet", "CyclicUNetTrainer", "0")
     assert (checkpoint.plan.training.num_epochs, checkpoint.plan.training.iterations_per_epoch) == (1, 3)
-    assert checkpoint.record["training_cases"] == ["subject_01_scan_1", "subject_02_scan_1"]
+    assert checkpoint.record["training_cases"] == ["subject_02_scan_1", "subject_03_scan_1"]
     assert (checkpoint.record["healthy_slices"], checkpoint.record["subjects"]) == (12, 2)
     assert any(not torch.equal(mean, checkpoint.raw_weights[name]) for name, mean in checkpoint.weights.items())
     model_folder = trainer.output.parent
