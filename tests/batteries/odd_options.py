@@ -57,8 +57,11 @@ def odd_options() -> list[tuple[str, tuple[str, ...]]]:
         ("evaluate", ("-ref", "nowhere", "-pred", "maps")),
         ("evaluate", ("-ref", _LABELS, "-pred", "scans", "-np", "0")),
     ]
-    tries += [("import_export", ("-i", "export.zip", "-d", number, "-n", "New")) for number in ("-1", "7", "1000", "x")]
-    tries += [("import_export", ("-i", "export.zip", "-d", "9", "-n", name)) for name in NAMES]
+    tries += [
+        ("import_export", ("-i", "export.zip", "--healthy", "-d", number, "-n", "New"))
+        for number in ("-1", "7", "1000", "x")
+    ]
+    tries += [("import_export", ("-i", "export.zip", "--healthy", "-d", "9", "-n", name)) for name in NAMES]
     tries += _each(
         "import_export", ("-i", "export.zip", "-d", "9", "-n", "New"), "--series", ("FLAIR", "=", "X=Y", "FLAIR=")
     )

@@ -64,7 +64,9 @@ STEPS = (
     Step("predict", "predict", ("-i", "scans", "-o", "maps", *PREDICT)),
     Step("predict a zip archive", "predict", ("-i", "export.zip", "-o", "maps_of_export", "--dicom_seg", *PREDICT)),
     Step(
-        "import", "import_export", ("-i", "export.zip", "-d", "8", "-n", "Import", "--modalities", "FLAIR", "T1", "-np", "0")
+        "import",
+        "import_export",
+        ("-i", "export.zip", "-d", "8", "-n", "Import", "--healthy", "--modalities", "FLAIR", "T1", "-np", "0"),
     ),
     Step(
         "evaluate", "evaluate", ("-ref", f"mmccd/raw/{DATASET}/labelsTs", "-pred", "maps", "-o", "figures.json", "-np", "0")

@@ -30,7 +30,10 @@ TRAIN = (
 CROSS_VALIDATE = ("cross_validate", ("7", *NETWORK_OPTIONS, "-f", "0", "-np", "0"))
 EVALUATE = ("evaluate", ("-ref", f"mmccd/raw/{DATASET}/labelsTs", "-pred", "maps", "-o", "again.json", "-np", "0"))
 AGAIN = ("predict", ("-i", "scans", "-o", "maps", "-device", "cpu", "--preset", "fast", "--continue_prediction"))
-IMPORT = ("import_export", ("-i", "export.zip", "-d", "8", "-n", "Import", "--modalities", "FLAIR", "T1", "-np", "0"))
+IMPORT = (
+    "import_export",
+    ("-i", "export.zip", "-d", "8", "-n", "Import", "--healthy", "--modalities", "FLAIR", "T1", "-np", "0"),
+)
 PLAN = (
     "plan_and_preprocess",
     (
