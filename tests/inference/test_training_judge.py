@@ -14,6 +14,7 @@ from mmccd_auto.inference.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, train
+from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.training.checkpoint import load_checkpoint
 
 CPU = torch.device("cpu")
@@ -63,8 +64,8 @@ def test_no_healthy_slice_is_told(quick_plan, tmp_path):
 def test_a_training_keeps_the_best_state_of_a_fold_but_not_of_all(tmp_path, quick_plan, preprocessed):
     home = preprocessed.parent
     quick_plan.save(preprocessed / "plans.json")
-    for name in ("dataset.json", "dataset_fingerprint.json"):
-        (home / name).write_text("{}")
+    (home / "dataset.json").write_text("{}")
+    DatasetFingerprint(home.name, ("FLAIR", "T1"), {}, {}, {}).save(home / "dataset_fingerprint.json")
     folders = Folders(tmp_path / "raw", home.parent, tmp_path / "results")
     options = TrainingOptions("FLAIR-T1", "CyclicUNetTrainer", quick_plan.plans_name, 2, 1)
     output = train(folders, home.name, 0, options, CPU, 0)

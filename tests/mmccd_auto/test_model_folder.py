@@ -10,7 +10,7 @@ import pytest
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.fold_folder import prepare_model_folder
+from mmccd_auto.training.fold_folder import clear_for_new_training, prepare_model_folder
 from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
 
 
@@ -59,8 +59,9 @@ def test_another_fold_leaves_the_edited_plan_of_a_trained_model_alone(tmp_path: 
 def test_the_only_fold_trained_anew_takes_the_new_plan(tmp_path: Path, tiny_plan: Plan) -> None:
     path = make_model(tmp_path, tiny_plan, "MMCCDTrainer", ("0",))
     wider = replace(tiny_plan, strip_width=2 * tiny_plan.strip_width)
+    clear_for_new_training(fold_folder(path, 0))
     prepare_model_folder(fold_folder(path, 0), wider, None)
-    assert ModelFolder(path).plan == wider
+    assert Plan.load(path / "plans.json") == wider
 
 
 @pytest.mark.parametrize("name", ["MMCCDTrainer", "MMCCDTrainer__mmccdPlans", "A__B__C__D", "____"])
