@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
 from mmccd_auto.core.removal import remove_folder
@@ -203,7 +204,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> Path:
-    """Write one entry; never more than it declares, whatever it holds."""
+    """Write one entry with its own time, so that an archive read twice gives the same files; never more than it declares."""
     left = entry.file_size
     with content.open(entry) as packed, target.open("wb") as file:
         while block := packed.read(_BLOCK):
@@ -211,4 +212,14 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
             if left < 0:
                 raise _Refused("holds more than it declares, which may be an attack: pack it again")
             file.write(block)
+    written = _time_of(entry)
+    os.utime(target, (written, written))
     return target
+
+
+def _time_of(entry: zipfile.ZipInfo) -> int:
+    """Give an entry's time in seconds, read as UTC since archives keep no time zone; 0 where it is no date."""
+    try:
+        return int(datetime(*entry.date_time, tzinfo=timezone.utc).timestamp())
+    except ValueError:
+        return 0

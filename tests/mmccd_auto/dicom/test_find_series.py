@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_only_what_is_used_of_an_archive_stays_unpacked(tmp_path: Path) -> None:
     flair = [series for series in study.series if series.number == 401]
     keep_series_only(tmp_path / "work", flair)
     assert sorted(gather_files.unpacked_files(tmp_path / "work")) == sorted(flair[0].files)
+
+
+def test_an_archive_gives_files_of_the_same_times_whenever_it_is_unpacked(tmp_path: Path) -> None:
+    write_scans(tmp_path / "raw", CLEAN)
+    times = [(2026, 2, 28, 12, 30, 58), (1980, 0, 0, 0, 0, 0)]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number, path in enumerate(sorted((tmp_path / "raw").rglob("*.dcm"))):
+            archive.writestr(zipfile.ZipInfo(f"{number}.dcm", times[number % 2]), path.read_bytes())
+    for folder in ("first", "second"):
+        read_export(tmp_path / "a.zip", tmp_path / folder)
+        found = [path.stat().st_mtime for path in gather_files.unpacked_files(tmp_path / folder)]
+        assert sorted(found) == [0] * 21 + [datetime(2026, 2, 28, 12, 30, 58, tzinfo=timezone.utc).timestamp()] * 21
 
 
 def test_an_archive_that_is_too_large_is_refused(tmp_path: Path, monkeypatch) -> None:
