@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
-from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
+from mmccd_auto.preprocessing.slices import BROKEN_ARRAYS, CaseRecord, load_case_records, read_slices
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.training.model_folder import ModelFolder, people_folder
 
@@ -325,7 +324,7 @@ def _read(path: Path, case: str, subject: str) -> CaseMaps:
             indices = tuple(int(index) for index in content["indices"])
             spacing = tuple(float(edge) for edge in content["spacing"])
             brain = content["brain"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except BROKEN_ARRAYS as error:
         raise MMCCDError(f"{path} can't be read ({error}): {REMEDY}.") from error
     arrays = {name: getattr(maps, name) for name in ("squared", "signed", "cycle", "coverage")}
     wrong = [name for name, array in arrays.items() if array.shape != brain.shape or not np.isfinite(array).all()]

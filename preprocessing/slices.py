@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,11 @@ from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 
+BROKEN_ARRAYS = (
+    *(OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy.load raises on an npz file that is damaged: the zip archive, its compression, or an array in it."""
 # zlib's first level: less time than numpy's sixth, for 2 % more bytes.
 COMPRESSION = 1
 REMEDY = "run mmccd_plan_and_preprocess with --overwrite, which makes it again"
@@ -193,7 +199,7 @@ def read_slice(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as content:
             return content["image"], content["brain"], content["anomaly"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except BROKEN_ARRAYS as error:
         raise MMCCDError(
             f"{path} can't be read as a preprocessed slice ({error}): preprocess the case again with --overwrite."
         ) from error

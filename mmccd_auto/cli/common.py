@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmccd_auto import __version__
 from mmccd_auto.cli.argument_types import MOST_PROCESSES, whole
 from mmccd_auto.core.failures import Defect
 from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
+from mmccd_auto.core.strict_json import shown
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.paths import Folders
 
@@ -108,8 +110,8 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
     """Run a command's function; give its exit status.
 
     An :class:`MMCCDError` is printed as one sentence (status 1). An interruption ends with status 130, and so do, with 143
-    and 129, the signals that schedulers (SIGTERM) and closed terminals (SIGHUP) send. Anything else is a defect of the
-    software and keeps its traceback.
+    and 129, the signals that schedulers (SIGTERM) and closed terminals (SIGHUP) send. What the operating system says about a
+    path is printed as a sentence too. Anything else is a defect of the software and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         # Names of files may hold bytes that are no text, which would end the run when they are printed.
@@ -128,6 +130,14 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
         return 1
     except MMCCDError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A name that is too long, a folder that is closed, a disk that is gone: nothing that the software does wrong.
+        logger.debug("%s", traceback.format_exc())
+        told = f"{shown(str(error.filename))}: {error.strerror or error}"
+        print(f"error: {told}: check that this path is right and that you may use it.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         print(describe_interrupt(error), file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmccd_auto.cli.common import run_command
 from mmccd_auto.devices import choose_device
 from mmccd_auto.errors import MMCCDError
 
@@ -122,3 +123,13 @@ def test_the_help_tells_each_default_once_and_none_that_is_none(
     assert not re.findall(r"default: (None|False|\[|==)", told)
     assert all(len(re.findall(r"\bdefault\b", line)) <= 1 for line in told.splitlines())
     assert "anew" not in told
+
+
+def test_a_path_that_the_system_refuses_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(_) -> None:
+        (tmp_path / ("x" * 300)).stat()
+
+    assert run_command(command, []) == 1
+    said = capsys.readouterr().err
+    assert "File name too long: check that this path is right" in said
+    assert "Traceback" not in said

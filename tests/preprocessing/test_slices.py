@@ -118,6 +118,22 @@ def test_broken_slices_are_named(tmp_path, preprocessed: PreprocessedCase, damag
         read_slice(path)
 
 
+def test_a_slice_of_which_any_byte_is_damaged_is_read_as_it_was_or_named(tmp_path, preprocessed: PreprocessedCase) -> None:
+    path = tmp_path / write_case(tmp_path, preprocessed).slices[3].file
+    good, arrays = path.read_bytes(), read_slice(path)
+    refused = 0
+    for place in np.random.default_rng(0).integers(0, len(good), 300):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :])
+        try:
+            found = read_slice(path)
+        except MMCCDError as error:
+            assert "can't be read as a preprocessed slice" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert all(np.array_equal(one, other) for one, other in zip(found, arrays, strict=True))
+    assert refused > 200
+
+
 def test_slices_with_pickles_are_refused(tmp_path) -> None:
     path = tmp_path / "slice_0000.npz"
     np.savez_compressed(path, image=np.array([{"a": 1}], dtype=object), brain=np.zeros(1), anomaly=np.zeros(1))
