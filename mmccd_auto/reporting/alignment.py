@@ -14,6 +14,7 @@ from scipy import ndimage
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Volume
 from mmccd_auto.orientation import to_canonical
+from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import INK, OUTLINE, PAPER
 
 LEVELS = (0.4, 0.65)
@@ -57,7 +58,8 @@ def alignment_picture(
         left=0.04, right=0.995, bottom=0.005, top=1 - 0.6 / figure.get_figheight(), wspace=0.02, hspace=0.02
     )
     title = f"{case}: outline of the brain found in {reference}"
-    figure.suptitle(f"{title}\n{fill(warning, 110)}" if warning else title, color=ALARM if warning else INK, fontsize=9)
+    header = f"{title}\n{fill(warning, 110)}" if warning else title
+    figure.suptitle(drawable(header), color=ALARM if warning else INK, fontsize=9)
     board = views[len(LEVELS) - 1]
     for row, (name, array) in zip(axes, scaled.items(), strict=True):
         row[0].set_ylabel(name, color=INK, fontsize=9)

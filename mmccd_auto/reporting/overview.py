@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.orientation import to_canonical
+from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import COLOUR_MAP, INK, OUTLINE, PAPER
 
 MARGIN_MM = 6.0
@@ -74,7 +75,7 @@ def draw_overview(cases: Sequence[OverviewCase], path: str | Path, modality: str
             one.spines[:].set_visible(False)
             if line == 0:
                 one.set_title(title, color=INK, fontsize=10)
-        axes[line, 0].set_ylabel(case.case, color=INK, fontsize=8)
+        axes[line, 0].set_ylabel(drawable(case.case), color=INK, fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=PAPER)
 

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.orientation import canonical_geometry, slice_axis_first, to_canonical
+from mmccd_auto.reporting.drawn_text import drawable
 
 SCALE_PER_THRESHOLD = 4.0
 SCALE_WITHOUT_THRESHOLD = 4.0
@@ -268,10 +269,10 @@ def _header_lines(finding: str, warnings: Sequence[str]) -> list[tuple[str, str]
 
 def _write_header(figure: Figure, title: str, lines: Sequence[tuple[str, str]]) -> None:
     height = figure.get_figheight()
-    figure.text(0.06, 1 - 0.22 / height, title, color=INK, fontsize=11, va="center")
+    figure.text(0.06, 1 - 0.22 / height, drawable(title), color=INK, fontsize=11, va="center")
     for number, (line, colour) in enumerate(lines):
         place = 1 - (0.44 + LINE_INCHES * number) / height
-        figure.text(0.06, place, line, color=colour, fontsize=8, va="center")
+        figure.text(0.06, place, drawable(line), color=colour, fontsize=8, va="center")
 
 
 def _legend(figure: Figure, top: float) -> None:

@@ -11,6 +11,8 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 
 from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.reporting.alignment import alignment_picture
+from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import CANDIDATE_OUTLINE, OUTLINE, case_picture, choose_slices, colour_limit
 
 GEOMETRY = Geometry((24, 30, 16), (2.0, 1.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
@@ -133,3 +135,18 @@ def test_long_warnings_stay_inside_the_picture(tmp_path):
     assert 3 <= (warned.shape[0] - plain.shape[0]) / 17 <= 5
     assert warned[:80, -20:, :3].std(axis=(0, 1)).max() < 0.01
     np.testing.assert_allclose(warned[-200:, :-150], plain[-200:, :-150], atol=0.1)
+
+
+@pytest.mark.parametrize("case", ["\u5c71\u7530", r"a$\frac$b", "$", "caf\u00e9", "\u05d0\u05d1"])
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_and_formulas_are_drawn_as_text(tmp_path, case):
+    scan, score, brain = scan_and_maps()
+    warnings = [f"{case} is odd"]
+    case_picture(tmp_path / "case.png", case, scan, score, brain, GEOMETRY, score > 1, 1.0, warnings=warnings)
+    alignment_picture(tmp_path / "brain.png", case, {"FLAIR": Volume(scan, GEOMETRY)}, brain, warnings[0])
+    assert imread(tmp_path / "case.png").std() > 0.05
+    assert imread(tmp_path / "brain.png").std() > 0.05
+
+
+def test_letters_that_the_font_lacks_are_squares():
+    assert drawable("P\u5c71 $5\ncaf\u00e9") == "P\N{WHITE SQUARE} \\$5\ncaf\u00e9"
