@@ -237,7 +237,8 @@ def _describe(
     content = {**before, **content}
     for case, record in records.items():
         content["subjects"][case] = subjects[case]
-        if content[HEALTH_KEY].get(case) == earlier.get(case):
+        # A case that is not there yet was written by an import that ended before dataset.json.
+        if content[HEALTH_KEY].get(case, earlier.get(case)) == earlier.get(case):
             content[HEALTH_KEY][case] = record.get("health", UNKNOWN)
         missing = [name for name in channels if name not in record["modalities"]]
         content[MISSING_CHANNELS_KEY].pop(case, None)

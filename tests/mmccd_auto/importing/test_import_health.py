@@ -134,6 +134,18 @@ def test_what_a_person_edits_outlasts_an_import_that_is_run_again(people: Path, 
     )
 
 
+@pytest.mark.parametrize("health", ["healthy", "unknown"])
+def test_an_import_that_ended_before_dataset_json_goes_on_with_all_health(people: Path, tmp_path: Path, health) -> None:
+    output = tmp_path / "Dataset007_X"
+    import_dataset(people, output, ImportOptions(health=health), 0)
+    whole = load_json(output / "dataset.json")
+    (output / "dataset.json").unlink()
+    (output / "import" / "carl.json").unlink()
+    import_dataset(people, output, ImportOptions(health=health), 0)
+    assert load_json(output / "dataset.json") == whole
+    assert set(whole["health"]) == {"anna", "carl"}
+
+
 def test_labels_go_the_way_of_their_scans(people: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     put(lesion(people / "anna" / "FLAIR.nii.gz"), labels / "anna.nii.gz")
