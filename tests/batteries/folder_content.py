@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 # Times, and the entries that depend on them.
-OF_THE_MOMENT = {"seconds", "record_sha256"}
+OF_THE_MOMENT = {"seconds", "samples_per_second", "data_wait_share", "record_sha256"}
 HIDDEN = (".incomplete-", ".mmccd-")
 
 
@@ -37,6 +37,26 @@ def bytes_of(folder: Path) -> dict[str, str]:
     """Give a hash of every file below a folder, by its path there."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def difference(expected: Any, found: Any, place: str = "") -> str:
+    """Say where two contents of a file differ first, and how."""
+    if isinstance(expected, dict) and isinstance(found, dict) and set(expected) == set(found):
+        pairs = [(f"{place}/{name}", expected[name], found[name]) for name in expected]
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = [(f"{place}/{number}", *pair) for number, pair in enumerate(zip(expected, found, strict=True))]
+    else:
+        return f"{place} {str(expected)[:100]} became {str(found)[:100]}"
+    return next((difference(one, other, where) for where, one, other in pairs if one != other), "")
+
+
+def left_in_temporary(folder: Path) -> list[str]:
+    """Give the names in a TMPDIR, but for the empty cache that torch makes there with the first optimiser."""
+    return [
+        path.name
+        for path in folder.iterdir()
+        if not (path.name.startswith("torchinductor_") and path.is_dir() and not any(path.iterdir()))
+    ]
 
 
 def left_behind(folder: Path) -> list[str]:

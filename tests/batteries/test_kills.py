@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from command_runner import CommandRunner, Ended
-from folder_content import content_of, left_behind
+from folder_content import content_of, difference, left_behind, left_in_temporary
 from small_world import DATASET, MODEL, STEPS, Step
 
 pytestmark = pytest.mark.battery
@@ -25,7 +25,7 @@ MADE_BY = {
     "predict a zip archive": ("maps_of_export",),
     "import": ("mmccd/raw/Dataset008_Import",),
     "evaluate": ("figures.json",),
-    "cross_validate": (f"mmccd/results/{DATASET}/{MODEL}/cross_validation",),
+    "cross_validate": (f"mmccd/results/{DATASET}/cross_validation/{MODEL}",),
     "calibrate": (f"mmccd/results/{DATASET}/{MODEL}/fold_0/calibration.json",),
     "find_best_configuration": (f"mmccd/results/{DATASET}/best_configuration.json",),
 }
@@ -62,7 +62,7 @@ def _faults(killed: Ended, number: int, again: Ended, home: Path, expected: dict
     # A command that has ended its work, or not begun, ends as the system does it, which shells tell by the same status.
     if again.status != 0 or killed.status not in (0, -number, 128 + number):
         faults["untold"] = f"status {killed.status}, then {again.status}: {said}"
-    there = [*left_behind(home), *(path.name for path in (home.parent / "tmp").iterdir())]
+    there = [*left_behind(home), *left_in_temporary(home.parent / "tmp")]
     if there:
         faults["left behind"] = str(there)
     try:
@@ -73,7 +73,8 @@ def _faults(killed: Ended, number: int, again: Ended, home: Path, expected: dict
         faults["files lost"] = str(set(expected) - set(found))
     other = [name for name in expected if name in found and found[name] != expected[name]]
     if other or set(found) - set(expected):
-        faults["other results"] = str([*other, *(set(found) - set(expected))])
+        differing = [f"{name}: {difference(expected[name], found[name])}" for name in other]
+        faults["other results"] = str([*differing, *(set(found) - set(expected))])
     return faults
 
 
@@ -81,16 +82,17 @@ def _faults(killed: Ended, number: int, again: Ended, home: Path, expected: dict
 def test_killed_and_run_again(
     world: Path, runner: CommandRunner, tmp_path: Path, count: Callable[..., None], step: Step
 ) -> None:
-    home = _fresh(world, tmp_path / "undisturbed", step)
+    home = _fresh(world, tmp_path / "run", step)
     undisturbed = _run(runner, step, home)
     assert undisturbed.status == 0, undisturbed.said
     expected = content_of(home)
     moments, found = random.Random(step.name), []
     for kill in range(KILLS.get(step.name, KILLS_OF_OTHERS)):
         number, share = SIGNALS[kill % len(SIGNALS)], moments.uniform(0.02, 1.0)
-        home = _fresh(world, tmp_path / "killed", step)
+        # The same folder again: its path stands in sentences that are kept.
+        home = _fresh(world, tmp_path / "run", step)
         killed = _run(runner, step, home, share * undisturbed.seconds, number)
-        at_once = [path.name for path in (home.parent / "tmp").iterdir()] if number != signal.SIGKILL else []
+        at_once = left_in_temporary(home.parent / "tmp") if number != signal.SIGKILL else []
         again = _run(runner, step, home)
         faults = _faults(killed, number, again, home, expected)
         if at_once:
@@ -98,4 +100,4 @@ def test_killed_and_run_again(
         count(f"kills of {step.name}", *faults)
         if faults:
             found.append((f"{signal.Signals(number).name} after {share:.0%}", faults))
-    assert not found
+    assert not found, "\n".join(f"{when}: {kind}: {told}" for when, faults in found for kind, told in faults.items())

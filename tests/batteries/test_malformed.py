@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_runner import CommandRunner, Ended
 from damaged_files import damaged_bytes, damaged_json, damaged_nifti, odd_things
-from folder_content import bytes_of, content_of, left_behind
+from folder_content import bytes_of, content_of, left_behind, left_in_temporary
 from odd_options import odd_options
 from small_world import DATASET, MODEL, NETWORK_OPTIONS, PLANS
 
@@ -100,7 +100,7 @@ class Battery:
             faults["untold"] = f"status {ended.status}: {ended.said[-1000:]}"
         if self._state(kept) != before or set(os.listdir(self.folder)) != {"home", "tmp"}:
             faults["files lost"] = str(sorted(os.listdir(self.folder)))
-        there = [*left_behind(self.home), *os.listdir(self.folder / "tmp")]
+        there = [*left_behind(self.home), *left_in_temporary(self.folder / "tmp")]
         if there:
             faults["left behind"] = str(there)
         self.note(what, faults, tries)
