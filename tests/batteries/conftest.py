@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_runner import CommandRunner
@@ -38,6 +39,20 @@ def count() -> Callable[..., None]:
         _COUNTS[group].update(faults)
 
     return note
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker of pytest-xdist has counted to the process that prints the table."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["battery"] = {group: dict(counts) for group, counts in _COUNTS.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker has counted."""
+    for group, counts in getattr(node, "workeroutput", {}).get("battery", {}).items():
+        _COUNTS[group].update(counts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
