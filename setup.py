@@ -47,6 +47,7 @@ setup(
         "filelock>=3.30",
         "pydantic>=2.7",
         "annotated-types>=0.6",
+        "safetensors>=0.4.3",
     ],
     extras_require={
         "dev": [
@@ -70,6 +71,9 @@ setup(
             "mmccd_cross_validate = mmccd_auto.cli.entry_points:cross_validate",
             "mmccd_predict = mmccd_auto.cli.entry_points:predict",
             "mmccd_evaluate = mmccd_auto.cli.entry_points:evaluate",
+            "mmccd_export_model = mmccd_auto.cli.entry_points:export_model",
+            "mmccd_install_model = mmccd_auto.cli.entry_points:install_model",
+            "mmccd_models = mmccd_auto.cli.entry_points:models",
             "mmccd_demo = mmccd_auto.cli.entry_points:demo",
         ]
     },

@@ -15,7 +15,7 @@ from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
-from mmccd_auto.inference.fold_models import FoldModel, choose_folds, file_sha256
+from mmccd_auto.inference.fold_models import FoldModel, choose_folds
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import (
     HELD_OUT,
@@ -27,7 +27,6 @@ from mmccd_auto.inference.validation_maps import (
     make_validation_maps,
 )
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -116,7 +115,7 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
         If calibration.json is broken.
     """
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    if calibration is None or calibration.weights_sha256.get(fold) != file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
+    if calibration is None or calibration.weights_sha256.get(fold) != model.weights_sha256(fold):
         return False
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
@@ -141,7 +140,7 @@ def folds_with_maps(
         record = load_validation_record(model, fold, preprocessed)
         if record is None or record.settings != settings.to_json():
             continue
-        if record.weights_sha256 == file_sha256(model.fold(fold) / CHECKPOINT_FINAL):
+        if record.weights_sha256 == model.weights_sha256(fold):
             found[fold] = record
     return found
 

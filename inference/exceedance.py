@@ -44,3 +44,26 @@ def threshold_for(rate: float, shares: np.ndarray) -> float:
     high, low = float(shares[place - 1]), max(float(shares[place]), LEAST_SHARE)
     way = math.log(high / rate) / math.log(high / low)
     return EDGES[place - 1] * (EDGES[place] / EDGES[place - 1]) ** min(1.0, way)
+
+
+def left_out_shares(rate: float, histograms: Sequence[Sequence[int]]) -> list[float]:
+    """Tell for each of several people which share of their values exceeds the threshold that the others give.
+
+    Parameters
+    ----------
+    rate : that the others exceed, above 0 and below 1
+    histograms : one a person
+
+    Returns
+    -------
+    a share a person; empty for fewer than two people
+    """
+    if len(histograms) < 2:
+        return []
+    edges = np.log(EDGES)
+    found = []
+    for place, own in enumerate(histograms):
+        others = [*histograms[:place], *histograms[place + 1 :]]
+        threshold = threshold_for(rate, exceeded_shares(others))
+        found.append(float(np.interp(math.log(threshold), edges, exceeded_shares([own]))))
+    return found

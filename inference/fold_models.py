@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,9 @@ import torch
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import PLANS_FILE
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.find_trainer import cycle_class_of
 from mmccd_auto.training.fold_folder import plan_differences
 from mmccd_auto.training.model_folder import ModelFolder
-
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class FoldModel:
     ----------
     fold : "0" .. "4" or "all"
     cycle : in evaluation mode, on the device
-    weights_sha256 : of checkpoint_final.pth
+    weights_sha256 : of the checkpoint_final.pth that the weights come from
     record : of the checkpoint: how it was trained, and on which cases
     """
 
@@ -55,7 +51,7 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
         If the fold isn't trained, its method is unknown, or plans.json was changed in what the network was trained on.
     """
     checkpoint = model.checkpoint(fold)
-    path = model.fold(fold) / CHECKPOINT_FINAL
+    path = model.weights_file(fold)
     differences = plan_differences(checkpoint.plan, model.plan)
     if differences:
         raise MMCCDError(
@@ -63,7 +59,7 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
             "or train anew."
         )
     cycle_class = cycle_class_of(checkpoint, [Path(folder) for folder in extensions])
-    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), file_sha256(path), checkpoint.record)
+    return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), model.weights_sha256(fold), checkpoint.record)
 
 
 def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:
@@ -84,12 +80,3 @@ def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:
     if missing or not wanted:
         raise MMCCDError(f"{model.path} has no finished fold {', '.join(missing)}: choose among {', '.join(there)}.")
     return wanted
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as ``sha256sum`` tells it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

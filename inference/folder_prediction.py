@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmccd_auto.core.hashing import file_sha256
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.dicom.convert import convert_series
@@ -38,7 +39,6 @@ from mmccd_auto.inference.export import (
     write_prediction,
 )
 from mmccd_auto.inference.findings import CANDIDATES
-from mmccd_auto.inference.fold_models import file_sha256
 from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.prediction import Prediction, Scan

@@ -11,6 +11,7 @@ from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
 from mmccd_auto.paths import Folders
+from mmccd_auto.trained.installed_models import find_unpacked, installed_names
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFol
     """The trained model that the options mean, or the models of an ensemble.
 
     An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
-    where mmccd_find_best_configuration chose one.
+    where mmccd_find_best_configuration chose one, also where it was exported and installed as one. Where nothing is trained,
+    the only installed model is meant.
 
     Raises
     ------
@@ -53,7 +55,11 @@ def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFol
         If there is none, or several could be meant; the message lists them.
     """
     if options.models:
-        return [ModelFolder(Path(path)) for path in options.models]
+        return [model for value in options.models for model in _named(value, folders)]
+    if options.dataset is None and not find_models(folders.results):
+        installed = _only_installed(folders)
+        if installed is not None:
+            return installed
     meant = _meant(folders, options)
     if len(meant) == 1:
         return meant
@@ -94,12 +100,37 @@ def fitting(models: Sequence[ModelFolder], options: PredictionOptions) -> list[M
     ]
 
 
+def _named(value: str, folders: Folders) -> list[ModelFolder]:
+    """The models of an installed model's name, or of the path of a model folder or an unpacked model file."""
+    unpacked = find_unpacked(value, folders.results)
+    if unpacked is not None:
+        logger.info("model %s: %s", unpacked.path.resolve(), " + ".join(unpacked.manifest.models))
+        return unpacked.models()
+    if not Path(value).is_dir():
+        installed = ", ".join(installed_names(folders.results)) or "none"
+        raise MMCCDError(
+            f"{value} is neither an installed model (installed are: {installed}) nor a model folder: see mmccd_models."
+        )
+    return [ModelFolder(Path(value))]
+
+
+def _only_installed(folders: Folders) -> list[ModelFolder] | None:
+    """The models of the one installed model; None where none is installed."""
+    names = installed_names(folders.results)
+    if len(names) > 1:
+        raise MMCCDError(f"several models are installed, so say which with --model; there are: {', '.join(names)}.")
+    return _named(names[0], folders) if names else None
+
+
 def _meant(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
     dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset, "results").name
     models = find_models(folders.results, dataset)
     if not models:
         where = folders.results if dataset is None else folders.results / dataset
-        raise MMCCDError(f"{where} holds no trained model: run mmccd_train first, or name a model folder with -m.")
+        raise MMCCDError(
+            f"{where} holds no trained model: run mmccd_train first, install one with mmccd_install_model, or name a model "
+            "folder with -m."
+        )
     meant = fitting(models, options)
     without = [one for one in options.configurations if one not in {model.configuration for model in meant}]
     if not meant or without:

@@ -54,6 +54,21 @@ def evaluate() -> None:
     _run("evaluate")
 
 
+def export_model() -> None:
+    """mmccd_export_model."""
+    _run("export_model")
+
+
+def install_model() -> None:
+    """mmccd_install_model."""
+    _run("install_model")
+
+
+def models() -> None:
+    """mmccd_models."""
+    _run("models")
+
+
 def demo() -> None:
     """mmccd_demo."""
     _run("demo")

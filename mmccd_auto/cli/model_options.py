@@ -59,5 +59,5 @@ def models_from(options: argparse.Namespace) -> PredictionOptions:
         trainer=options.trainer,
         plans_name=options.plans_name,
         folds=tuple(options.folds) if options.folds else None,
-        extensions=tuple(options.extensions),
+        extensions=tuple(getattr(options, "extensions", ())),
     )

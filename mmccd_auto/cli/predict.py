@@ -39,11 +39,12 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the maps go")
     parser.add_argument(
         "-m",
+        "--model",
         dest="models",
         nargs="+",
         default=[],
-        metavar="FOLDER",
-        help="a trained model's folder, used alone; the maps of several are averaged",
+        metavar="MODEL",
+        help="an installed model's name (see mmccd_models) or a model's folder; the maps of several are averaged",
     )
     parser.add_argument(
         "-d",

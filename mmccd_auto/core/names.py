@@ -44,6 +44,7 @@ _RULES = {
     "dataset": _Rule(160),
     "case": _Rule(180),
     "model": _Rule(244),
+    "portable model": _Rule(80, part_of_model=True),
 }
 
 
@@ -52,7 +53,8 @@ def check_path_name(kind: str, value: str, where: str) -> str:
 
     Parameters
     ----------
-    kind : "plans", "trainer", "configuration", "modality", "planner", "dataset", "case" or "model"
+    kind : "plans", "trainer", "configuration", "modality", "planner", "dataset", "case", "model" (a model
+        folder's) or "portable model" (what an export is called)
     value : the name
     where : the file and entry, or the option, that it comes from; the error begins with it
 
@@ -129,4 +131,5 @@ ModalityName = _usable("modality")
 DatasetName = _usable("dataset")
 CaseName = _usable("case")
 ModelName = _usable("model")
+PortableName = _usable("portable model")
 FoldName = Annotated[str, Predicate(is_fold), Expected(f'a fold: "0", "1", ... or "{ALL_FOLDS}"')]

@@ -41,16 +41,16 @@ class DiffusionSchedule:
     def __init__(self, plan: DiffusionPlan) -> None:
         scale = 1000 / plan.timesteps if plan.timesteps > 0 else 0.0
         self.num_timesteps = plan.timesteps
-        self.betas = torch.linspace(
-            scale * plan.beta_start, scale * plan.beta_end, max(plan.timesteps, 0), dtype=torch.float64
-        )
+        # On the CPU also where the networks are made without memory, to know their shapes: the checks below need values.
+        steps, cpu = max(plan.timesteps, 0), torch.device("cpu")
+        self.betas = torch.linspace(scale * plan.beta_start, scale * plan.beta_end, steps, dtype=torch.float64, device=cpu)
         if plan.timesteps < 1 or not bool(((self.betas > 0) & (self.betas < 1)).all()):
             raise MMCCDError(
                 f"plans.json: diffusion with {plan.timesteps} timesteps and betas {plan.beta_start}..{plan.beta_end} is not "
                 "usable, since 1000 / timesteps times each beta must lie between 0 and 1: take 1000, 1e-4 and 0.02."
             )
         self.alphas_cumprod = torch.cumprod(1 - self.betas, dim=0)
-        before = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
+        before = torch.cat([torch.ones(1, dtype=torch.float64, device=cpu), self.alphas_cumprod[:-1]])
         self._signal = self.alphas_cumprod.sqrt()
         self._noise = (1 - self.alphas_cumprod).sqrt()
         self._posterior_y0 = self.betas * before.sqrt() / (1 - self.alphas_cumprod)

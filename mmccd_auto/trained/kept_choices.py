@@ -12,7 +12,6 @@ from mmccd_auto.core.records import read_record
 from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, save_json
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder
 
@@ -118,7 +117,7 @@ def _deciding_files(results: Path, models: Sequence[ModelFolder]) -> list[tuple[
         found.append((folder / INFERENCE_FILE, None))
         for fold in model.folds():
             place = folder / model.fold(fold).name
-            found.append((place / CALIBRATION_FILE, place / CHECKPOINT_FINAL))
+            found.append((place / CALIBRATION_FILE, place / model.weights_file(fold).name))
     return found
 
 

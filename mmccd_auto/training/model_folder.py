@@ -10,16 +10,19 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Len
 
+from mmccd_auto.core.hashing import file_sha256
 from mmccd_auto.core.names import SEPARATOR, ModalityName, ModelName, is_fold, name_problem
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_record
 from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.trained.portable_fold import WEIGHTS_FILE, load_description, load_portable_fold
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint
 
 BEST_FILE = "best_configuration.json"
 FOLD_PREFIX = "fold_"
 PEOPLE_FOLDER = "models"
+FINISHED = (CHECKPOINT_FINAL, WEIGHTS_FILE)
 HANDED_ON = ("name", "channel_names", "labels", "numTraining", "file_ending")
 
 
@@ -117,9 +120,9 @@ class ModelFolder:
 
     def folds(self) -> list[str]:
         """The folds whose training is finished: "0" .. "4", "all"."""
-        found = (file.parent.name[len(FOLD_PREFIX) :] for file in self.path.glob(f"{FOLD_PREFIX}*/{CHECKPOINT_FINAL}"))
+        files = [file for name in FINISHED for file in self.path.glob(f"{FOLD_PREFIX}*/{name}")]
         # A copy beside the fold, fold_0_old, is none of its own.
-        return sorted(fold for fold in found if is_fold(fold))
+        return sorted(fold for fold in {file.parent.name[len(FOLD_PREFIX) :] for file in files} if is_fold(fold))
 
     def fold(self, fold: int | str) -> Path:
         """The folder of a fold."""
@@ -133,11 +136,25 @@ class ModelFolder:
         MMCCDError
             If there is none, or its file is damaged.
         """
-        path = self.fold(fold) / CHECKPOINT_FINAL
+        path = self.weights_file(fold)
         if not path.is_file():
             there = ", ".join(self.folds()) or "none"
             raise MMCCDError(f"{path} does not exist: train fold {fold} to its end first (finished folds: {there}).")
-        return load_checkpoint(path)
+        return load_portable_fold(path.parent) if path.name == WEIGHTS_FILE else load_checkpoint(path)
+
+    def weights_file(self, fold: int | str) -> Path:
+        """The file that holds a fold's weights: checkpoint_final.pth of a training, weights.safetensors of an export."""
+        files = [self.fold(fold) / name for name in FINISHED]
+        return next((file for file in files if file.is_file()), files[0])
+
+    def weights_sha256(self, fold: int | str) -> str:
+        """The hash by which calibrations, choices and maps know a fold's weights.
+
+        That of checkpoint_final.pth. Of an export the one that it had where it was trained, so that what was calibrated and
+        chosen there goes on to fit.
+        """
+        path = self.weights_file(fold)
+        return load_description(path.parent).checkpoint_sha256 if path.name == WEIGHTS_FILE else file_sha256(path)
 
 
 @dataclass(frozen=True)

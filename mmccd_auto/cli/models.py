@@ -1,0 +1,21 @@
+"""mmccd_models: the models that can predict, installed and trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser, run_command
+from mmccd_auto.workflows.list_models import describe_models, list_models
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = make_parser("List the models that are installed and those that are trained.")
+    add_folder_options(parser, "results")
+    folders = folders_from(parser.parse_args(arguments))
+    print(describe_models(list_models(folders), folders))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))
