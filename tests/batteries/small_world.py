@@ -68,6 +68,8 @@ STEPS = (
         "import_export",
         ("-i", "export.zip", "-d", "8", "-n", "Import", "--healthy", "--modalities", "FLAIR", "T1", "-np", "0"),
     ),
+    Step("export_model", "export_model", ("7", "-o", "model.zip")),
+    Step("install_model", "install_model", ("model.zip", "--name", "travelled", "--overwrite")),
     Step(
         "evaluate", "evaluate", ("-ref", f"mmccd/raw/{DATASET}/labelsTs", "-pred", "maps", "-o", "figures.json", "-np", "0")
     ),

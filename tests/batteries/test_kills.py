@@ -24,6 +24,8 @@ MADE_BY = {
     "predict": ("maps",),
     "predict a zip archive": ("maps_of_export",),
     "import": ("mmccd/raw/Dataset008_Import",),
+    "export_model": ("model.zip",),
+    "install_model": ("mmccd/results/installed_models",),
     "evaluate": ("figures.json",),
     "cross_validate": (f"mmccd/results/{DATASET}/cross_validation/{MODEL}",),
     "calibrate": (f"mmccd/results/{DATASET}/{MODEL}/fold_0/calibration.json",),
