@@ -11,14 +11,22 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mmccd_auto.files import save_json
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, write_volume
+from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.model.cycle import Cycle, build_cycle
+from mmccd_auto.model_choice import PredictionOptions
+from mmccd_auto.paths import Folders
+from mmccd_auto.plans.case_fingerprint import CaseFingerprint, ModalityFingerprint, SlicesFingerprint
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import write_case
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint, save_checkpoint
+from mmccd_auto.workflows.describe_model import MakersWords
+from mmccd_auto.workflows.export_model import export_model
 
+PERSON, CASE = "Geheimrat Mustermann", "mustermann_2019_flair"
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 TRAINERS = {"mmccd": "MMCCDTrainer", "cyclic_unet": "CyclicUNetTrainer"}
 
@@ -123,3 +131,73 @@ def preprocessed(tmp_path: Path, quick_plan: Plan, make_scan: Callable[..., Volu
         folder.parent / "splits_final.json",
     )
     return folder
+
+
+def _fingerprint() -> DatasetFingerprint:
+    """Two named people."""
+    names = ("0.5", "2", "10", "25", "50", "75", "90", "98", "99.5")
+    modality = ModalityFingerprint(
+        dict.fromkeys(names, 400.0), 400.0, 10.0, 1.0, (4.0, 4.0, 4.0), (0.2, 0.4, 0.5, 0.6, 0.7), "stripped"
+    )
+    slices = {axis: SlicesFingerprint(5, 5, (90.0, 80.0)) for axis in ("axial", "coronal", "sagittal")}
+    cases = {
+        f"{CASE}_{number}": CaseFingerprint(
+            subject=f"{PERSON} {number}",
+            orientation="LPS",
+            size=(22, 26, 7),
+            spacing=(4.5, 5.0, 7.0 + number),
+            slice_axis="axial",
+            brain_box=(49.0, 120.0, 90.0),
+            brain_volume=300.0,
+            mask_given=False,
+            one_grid=True,
+            brain_overlap=1.0,
+            slices=slices,
+            modalities={"FLAIR": modality, "T1": modality},
+        )
+        for number in range(2)
+    }
+    return DatasetFingerprint.of_cases("Dataset900_Tiny", ("FLAIR", "T1"), cases)
+
+
+@pytest.fixture
+def portable_home(tmp_path: Path) -> Folders:
+    return Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
+
+
+@pytest.fixture
+def trained_ensemble(model_folder, quick_plan, preprocessed) -> tuple[Path, Path]:
+    """An ensemble that was chosen as the best: MMCCD of two folds, and Cyclic U-Net. Earlier versions' names are in it."""
+    paths = (model_folder("mmccd", ("0", "2"), quick_plan), model_folder("cyclic_unet", plan=quick_plan))
+    for path in paths:
+        for final in path.glob("fold_*/checkpoint_final.pth"):
+            checkpoint = load_checkpoint(final)
+            record = {"healthy_slices": 12, "subjects": 3, "training_cases": [CASE], "versions": {"torch": "2"}}
+            save_checkpoint(replace(checkpoint, record=record), final)
+        calibrate_model(path, preprocessed, device=torch.device("cpu"), max_slices=4)
+        for file in path.glob("fold_*/calibration.json"):
+            content = load_json(file)
+            for subject in content["subjects"]:
+                subject["subject"] = f"{PERSON} {subject['subject']}"
+            save_json(content, file)
+        (path / "fold_0" / "validation").mkdir()
+        (path / "fold_0" / "validation" / f"{CASE}.npz").write_bytes(b"maps")
+        (path / "fold_0" / "progress.png").write_bytes(b"picture")
+        _fingerprint().save(path / FINGERPRINT_FILE)
+        save_json(
+            {"channel_names": {"0": "FLAIR", "1": "T1"}, "name": "Tiny", "subjects": {CASE: PERSON}}, path / "dataset.json"
+        )
+    best = {"models": {"FLAIR": [path.name for path in paths]}, "default_modality": "FLAIR"}
+    save_json(best, paths[0].parent / "best_configuration.json")
+    return paths
+
+
+@pytest.fixture
+def model_file(trained_ensemble, portable_home, tmp_path) -> Path:
+    words = MakersWords("Tiny networks.", "CC-BY-4.0", "20 to 45 years")
+    return export_model(portable_home, PredictionOptions(dataset="900"), tmp_path / "model.zip", "tiny", words).path
+
+
+@pytest.fixture
+def other_home(tmp_path: Path) -> Folders:
+    return Folders(tmp_path / "there" / "raw", tmp_path / "there" / "preprocessed", tmp_path / "there" / "results")
