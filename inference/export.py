@@ -15,6 +15,8 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.case_record import sealed
+from mmccd_auto.inference.lesions.describe import describe_lesions
+from mmccd_auto.inference.lesions.records import LesionRecord
 from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
@@ -42,6 +44,8 @@ class SummaryRow:
     input_file : the scan, relative to the input folder; empty for DICOM
     brain_ml, anomalous_ml : millilitres
     lesions : connected parts of the mask
+    largest_lesion_ml, longest_lesion_mm : volume of the largest lesion and longest diameter of any lesion; empty where
+        there is none
     finding : "lesions", "candidates only", "nothing" or "no mask"
     candidates, candidates_ml : connected parts above the threshold that are smaller than a lesion, and their volume
     case_score : mean of the highest 1 % of scores
@@ -59,6 +63,8 @@ class SummaryRow:
     brain_ml: float | None = None
     anomalous_ml: float | None = None
     lesions: int | None = None
+    largest_lesion_ml: float | None = None
+    longest_lesion_mm: float | None = None
     candidates: int | None = None
     candidates_ml: float | None = None
     case_score: float | None = None
@@ -153,7 +159,10 @@ def write_prediction(
     release_free_blocks()
     pictures = _draw(prediction, request, output)
     files = [*(f"{case}{ending}" for ending in (*volumes, *pictures)), *other_files]
-    record = sealed({"case": case, **request, **_results(prediction), "versions": software_versions()}, output, files)
+    lesions = describe_lesions(scan, prediction.brain, prediction.anomaly, prediction.mask, prediction.candidates)
+    record = sealed(
+        {"case": case, **request, **_results(prediction), **lesions, "versions": software_versions()}, output, files
+    )
     save_json(record, output / f"{case}.json")
     return record
 
@@ -176,8 +185,15 @@ def remove_case_files(output: Path, case: str) -> None:
             ) from error
 
 
-def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
-    """The line of summary.csv that a case's CASE.json gives."""
+def summary_row(record: dict[str, Any], status: str, lesions: Sequence[LesionRecord]) -> SummaryRow:
+    """The line of summary.csv that a case's CASE.json gives.
+
+    Parameters
+    ----------
+    record : content of CASE.json
+    status : DONE or KEPT
+    lesions : that it lists
+    """
     return SummaryRow(
         case=record["case"],
         status=status,
@@ -188,6 +204,8 @@ def summary_row(record: dict[str, Any], status: str) -> SummaryRow:
         brain_ml=record["brain_ml"],
         anomalous_ml=record["anomalous_ml"],
         lesions=record["lesions"],
+        largest_lesion_ml=max((lesion.volume_ml for lesion in lesions), default=None),
+        longest_lesion_mm=max((lesion.longest_diameter_mm for lesion in lesions), default=None),
         candidates=record["candidates"],
         candidates_ml=record["candidates_ml"],
         case_score=record["case_score"],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmccd_auto.core.hashing import file_sha256
 from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.wording import counted
 from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.records import Series
@@ -31,7 +32,6 @@ from mmccd_auto.inference.dicom_source import read_source
 from mmccd_auto.inference.export import (
     DONE,
     KEPT,
-    LEFT_OUT,
     SummaryRow,
     describe_request,
     remove_case_files,
@@ -39,13 +39,13 @@ from mmccd_auto.inference.export import (
     write_prediction,
 )
 from mmccd_auto.inference.findings import CANDIDATES
-from mmccd_auto.inference.folder_run import RunSummary, run_over_cases
+from mmccd_auto.inference.folder_run import RunSummary, left_out_rows, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
+from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
 from mmccd_auto.sources.file_names import volume_ending
-from mmccd_auto.sources.nifti_cases import relative_name
 
 if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor
@@ -165,7 +165,8 @@ def predict_folder(
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
-            return run_over_cases(listing.cases, rows, output, run.missing, _left_out_rows(listing, root))
+            left_out = left_out_rows(listing, root)
+            return run_over_cases(listing.cases, rows, output, run.missing, run.lesions, left_out)
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ class _Run:
     export: ExportOptions
     workspace: Path
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lesions: dict[str, tuple[LesionRecord, ...]] = field(default_factory=dict)
 
     def missing(self, case: str) -> list[str]:
         """Those of the files of a case that is done or kept that are there no more."""
@@ -244,10 +246,16 @@ class _Run:
         except KeyError as error:
             logger.warning("%s: predicted again: %s.json is of a version that knew no %s.", case, case, error)
             return None
+        except MMCCDError as error:
+            logger.warning("%s: predicted again: %s", case, error)
+            return None
 
     def _finished(self, record: dict[str, Any], status: str) -> SummaryRow:
-        self.written[record["case"]] = (f"{record['case']}.json", *record[FILES])
-        return summary_row(record, status)
+        case = record["case"]
+        lesions = lesions_of(record, f"{case}.json")
+        self.written[case] = (f"{case}.json", *record[FILES])
+        self.lesions[case] = lesions
+        return summary_row(record, status, lesions)
 
     def _mask_of(self, found: InputCase) -> Path | None:
         return None if self.masks is None else self.masks / f"{found.case}.nii.gz"
@@ -331,10 +339,14 @@ def _discover(predictor: ScanPredictor, source: Path, output: Path, options: Exp
     )
     for note in listing.notes:
         logger.warning("%s", note)
+    unneeded = sum(item.unneeded for item in listing.left_out)
+    if unneeded:
+        files = counted(unneeded, "file")
+        logger.info("%s of what isn't needed beside the %s left alone.", files, modality)
     if listing.series:
         logger.info("%s", table_text(listing.series))
         write_table(listing.series, output / SERIES_FILE)
-    ignored = tuple((item.path, item.reason) for item in listing.left_out)
+    ignored = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
     return InputListing(tuple(_input_case(one, modality) for one in listing.cases), ignored, listing.studies, listing.names)
 
 
@@ -343,15 +355,6 @@ def _input_case(one: SourceCase, modality: str) -> InputCase:
     if isinstance(scan, Series):
         return InputCase(one.case, None, one.error, scan, one.skipped)
     return InputCase(one.case, scan, one.error, skipped=one.skipped)
-
-
-def _left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
-    """The lines of summary.csv on files that are no scan of any case."""
-    return [
-        # Folders of a DICOM export may be called by patients.
-        SummaryRow("", LEFT_OUT, reason, input_file="" if listing.studies else relative_name(path, root))
-        for path, reason in listing.ignored
-    ]
 
 
 def _announce(predictor: ScanPredictor, listing: InputListing) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmccd_auto.core.failures import Defect, sentence_of
 from mmccd_auto.core.progress import track
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.export import DONE, FAILED, KEPT, SKIPPED, SummaryRow, write_summary
-from mmccd_auto.inference.inputs import InputCase
+from mmccd_auto.inference.export import DONE, FAILED, KEPT, LEFT_OUT, SKIPPED, SummaryRow, write_summary
+from mmccd_auto.inference.inputs import InputCase, InputListing
+from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.streaming import Settled
+from mmccd_auto.sources.nifti_cases import relative_name
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +27,12 @@ class RunSummary:
     ----------
     rows : as in summary.csv
     failed : one sentence for each case that could not be predicted
+    lesions : (case, lesion), as in lesions.csv
     """
 
     rows: tuple[SummaryRow, ...]
     failed: list[str]
+    lesions: tuple[tuple[str, LesionRecord], ...] = ()
 
 
 def run_over_cases(
@@ -36,16 +40,18 @@ def run_over_cases(
     rows_of: Iterable[SummaryRow | Settled],
     output: Path,
     missing: Callable[[str], Sequence[str]],
+    lesions: Mapping[str, Sequence[LesionRecord]],
     left_out: Sequence[SummaryRow] = (),
 ) -> RunSummary:
-    """Take what becomes of every case, telling the time left, and write summary.csv (also when interrupted).
+    """Take what becomes of every case, telling the time left, and write summary.csv and lesions.csv (also when interrupted).
 
     Parameters
     ----------
     cases : that are worked on
     rows_of : their rows, in the same order; Settled with a row or with the error that ended the case
-    output : folder of summary.csv
+    output : folder of summary.csv and lesions.csv
     missing : the names of the files of a case that were written and are there no more
+    lesions : by case, of those that are done or kept; filled while the work goes on
     left_out : rows of files that belong to no case, for summary.csv
     """
     rows: list[SummaryRow] = []
@@ -62,10 +68,21 @@ def run_over_cases(
     finally:
         rows = [_as_it_is(row, missing(row.case), output) for row in rows]
         write_summary([*rows, *left_out], output)
+        listed = [(row.case, one) for row in rows if row.status in (DONE, KEPT) for one in lesions.get(row.case, ())]
+        write_lesions(listed, output)
     failed = [row.reason for row in rows if row.status == FAILED]
     if rows and all(row.status == SKIPPED for row in rows):
         failed = [row.reason for row in rows]
-    return RunSummary(tuple(rows), failed)
+    return RunSummary(tuple(rows), failed, tuple(listed))
+
+
+def left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
+    """The lines of summary.csv on files that are odd: no scan of any case, and none of another modality either."""
+    return [
+        # Folders of a DICOM export may be called by patients.
+        SummaryRow("", LEFT_OUT, reason, input_file="" if listing.studies else relative_name(path, root))
+        for path, reason in listing.ignored
+    ]
 
 
 def _as_it_is(row: SummaryRow, missing: Sequence[str], output: Path) -> SummaryRow:

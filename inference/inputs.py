@@ -43,7 +43,7 @@ class InputListing:
     Attributes
     ----------
     cases : sorted by name
-    ignored : (path, reason) of files that are no input
+    ignored : (path, reason) of files that are no input, other than scans of modalities that aren't needed
     studies, names : of the DICOM cases, for the table that leads back to people; else empty
     """
 
@@ -86,7 +86,8 @@ def discover_cases(
     for case in listing.cases:
         scan = case.scans.get(modality)
         cases.append(InputCase(case.name, None if scan is None else scan.path, case.error, skipped=case.skipped))
-    return InputListing(tuple(cases), tuple((item.path, item.reason) for item in listing.left_out))
+    odd = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
+    return InputListing(tuple(cases), odd)
 
 
 def _single_file(path: Path, modality: str, modalities: Sequence[str], output: str | Path | None) -> InputCase:

@@ -27,6 +27,7 @@ from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.held_out_calibration import held_out_calibration
+from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
 from mmccd_auto.model_choice import PredictionOptions, choose_model
@@ -275,16 +276,20 @@ def _discard_other_maps(output: Path, cases: Sequence[str], calibration: Calibra
 def _predict_cases(
     predictor: Predictor, cases: Sequence[str], dataset: Dataset, output: Path, description: str
 ) -> list[SummaryRow]:
-    """Predict scan by scan, because imagesTr holds those of other folds, too; summary.csv is of all of them."""
+    """Predict scan by scan, because imagesTr holds those of other folds, too; summary.csv and lesions.csv are of all."""
     rows: list[SummaryRow] = []
+    lesions: list[tuple[str, LesionRecord]] = []
     with workspace("cross-validate") as temporary:
         try:
             for case in track(cases, total=len(cases), description=description, unit="case"):
                 scan = dataset.channel_file(case, predictor.input_modality)
                 masks = _brain_masks_of(dataset, case, temporary)
-                rows += predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True).rows
+                predicted = predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True)
+                rows += predicted.rows
+                lesions += predicted.lesions
         finally:
             write_summary(rows, output)
+            write_lesions(lesions, output)
     return rows
 
 

@@ -120,7 +120,8 @@ def list_source_cases(
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
     # Folders of a DICOM export may be called by patients.
-    notes += [f"Left out: {line}." for line in summarise_left_out(nifti.left_out, None if export.studies else source)]
+    odd = [item for item in nifti.left_out if not (alone and item.unneeded)]
+    notes += [f"Left out: {line}." for line in summarise_left_out(odd, None if export.studies else source)]
     cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]

@@ -52,10 +52,14 @@ class NiftiCase:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no scan of any case, and why."""
+    """A file that is no scan of any case, and why.
+
+    ``unneeded``: nothing is odd about it, it is of a modality that isn't wanted.
+    """
 
     path: Path
     reason: str
+    unneeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def list_nifti_cases(
     scans = _scans(root, list(walk(root, exclude)), channels, left_out)
     visits = _Visits(scans, wanted, channels, alone, left_out)
     cases = visits.cases()
-    listed = tuple(LeftOut(path, reason) for path, reason in sorted(left_out.items()))
+    listed = tuple(LeftOut(path, reason, path in visits.unneeded) for path, reason in sorted(left_out.items()))
     return NiftiListing(tuple(sorted(cases, key=lambda case: case.name)), listed)
 
 
@@ -176,6 +180,7 @@ class _Visits:
         self.names = ", ".join(self.wanted.values())
         self.number = list(channels).index(wanted[0]) if wanted[0] in channels else 0
         self.alone, self.left_out = alone, left_out
+        self.unneeded: set[Path] = set()
         self.told = any(file.modality for file in files)
         self.visits: dict[_Key, list[NamedFile]] = defaultdict(list)
         for file in files:
@@ -266,6 +271,7 @@ class _Visits:
         for file in members:
             if file not in used:
                 self.left_out.setdefault(file.path, f"{file.modality or 'no modality told'}: only {self.needed}")
+                self.unneeded |= self._unneeded([file])
 
     def _is_beside(self, key: _Key, members: list[NamedFile]) -> bool:
         """Leave out a visit without anything wanted where its person's scan is there, or where it is no anatomical scan."""
@@ -275,7 +281,11 @@ class _Visits:
             return False
         where = f"beside the {self.names} of its case" if beside else f"only {self.needed}"
         self.left_out |= {file.path: f"{file.modality or 'no modality told'}: {where}" for file in members}
+        self.unneeded |= self._unneeded(members)
         return True
+
+    def _unneeded(self, files: Sequence[NamedFile]) -> set[Path]:
+        return {file.path for file in files if file.modality is not None and contrast(file.modality) not in self.wanted}
 
     def _is_near(self, key: _Key, other: _Key) -> bool:
         """Whether a visit with a scan is of the same person and folder, as far as the names tell."""

@@ -75,6 +75,6 @@ def test_what_is_left_out_is_counted_on_the_screen(predictor, scans, tmp_path, c
     (folder / "report.pdf").write_bytes(b"%PDF")
     summary = predictor.predict_folder(folder, tmp_path / "out")
     assert [row.status for row in summary.rows] == ["done"]
-    for word in ("1 x T1", "label or mask by its name (seg)", "(Mask)", "1 x bold", ".mgz"):
+    for word in ("2 files of what isn't needed", "label or mask by its name (seg)", "(Mask)", ".mgz"):
         assert word in caplog.text
-    assert list(summary_of(tmp_path / "out")["status"]) == ["done"] + 5 * ["left out"]
+    assert list(summary_of(tmp_path / "out")["status"]) == ["done"] + 3 * ["left out"]

@@ -100,7 +100,6 @@ def test_names_that_would_fall_together_fail_instead_of_overwriting_each_other(t
 def test_what_is_left_out_is_listed_with_the_reason(tmp_path):
     listing = found(make(tmp_path, "p_0000.nii.gz", "p_0001.nii.gz", "p_seg.nii.gz", "q_0000_anomaly.nii.gz"))
     assert {path.name: reason for path, reason in listing.ignored} == {
-        "p_0001.nii.gz": "T1: only FLAIR is needed",
         "p_seg.nii.gz": "a label or mask by its name (seg)",
         "q_0000_anomaly.nii.gz": "a result of an earlier prediction",
     }

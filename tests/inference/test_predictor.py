@@ -162,7 +162,7 @@ def test_the_files_of_a_case(model_folder, scans, tmp_path):
     summary = predictor.predict_folder(folder, output, save_cycle=True)
     assert summary.failed == []
     endings = ("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", ".png", ".json")
-    assert {path.name for path in output.iterdir()} == {f"p1{ending}" for ending in endings} | {"summary.csv"}
+    assert {path.name for path in output.iterdir()} == {f"p1{ending}" for ending in endings} | {"summary.csv", "lesions.csv"}
     anomaly, mask, cycle = (read_volume(output / f"p1_{name}.nii.gz", dtype=None) for name in ("anomaly", "mask", "cycle"))
     assert (anomaly.array.dtype, mask.array.dtype, cycle.array.dtype) == (np.float32, np.uint8, np.float32)
     record = load_json(output / "p1.json")
@@ -184,7 +184,7 @@ def test_predict_file_writes_what_predict_folder_writes(predictor, scans, tmp_pa
     prediction = predictor.predict_file(folder / "p1_0000.nii.gz", tmp_path / "b")
     assert prediction.case == "p1"
     expected = files_of(tmp_path / "a")
-    del expected["summary.csv"]
+    del expected["summary.csv"], expected["lesions.csv"]
     assert files_of(tmp_path / "b") == expected
 
 
@@ -373,7 +373,7 @@ def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_
     monkeypatch.setattr(predictor, "predict_volumes", broken)
     summary = predictor.predict_folder(folder, tmp_path / "out")
     assert "not finite" in summary.failed[0]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["summary.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lesions.csv", "summary.csv"]
     assert json.loads(json.dumps(summary.failed)) == summary.failed
 
 
