@@ -16,7 +16,7 @@ from mmccd_auto.preprocessing.brain_extraction.template_registration import coar
 from mmccd_auto.preprocessing.registration import one_thread
 
 MARGIN_MM = 16.0
-OUTLINE_MM, AFFINE_MM = 8.0, 4.0
+FINEST_MM, OUTLINE_MM, AFFINE_MM = 2.0, 8.0, 4.0
 DEFORMATIONS_MM = ((6.0, 60), (4.0, 60))
 """(edge of the voxels, steps) of the deformation: coarse first, so that wide ventricles are reached."""
 
@@ -100,16 +100,17 @@ def fit_template(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> Templat
     with one_thread():
         images = _around_brain(scan, brain, marked)
         try:
-            affine = _inner_affine(_level(images, AFFINE_MM), atlas, _outline_affine(_level(images, OUTLINE_MM), atlas))
+            middle = _level(images, AFFINE_MM)
+            affine = _inner_affine(middle, atlas, _outline_affine(_level(images, OUTLINE_MM), atlas))
             transform, likeness = _deformed(images, atlas, affine)
         except RuntimeError as error:
             raise MMCCDError("the template could not be laid on this brain (the search left it)") from error
-        overlap, surface = _agreement(_level(images, AFFINE_MM), atlas, affine)
+        overlap, surface = _agreement(middle, atlas, affine)
     return TemplateFit(transform, overlap, surface, likeness)
 
 
 def _around_brain(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Scan (0..LARGEST_VALUE, 0 outside the brain), brain and marked voxels, canonical, cut to the brain and a margin."""
+    """Scan (0..LARGEST_VALUE, 0 outside the brain), brain and marked voxels, canonical: brain and a margin, on cubes of FINEST_MM."""
     inside = scan.array[brain]
     low, high = np.percentile(inside, (0.5, 99.5))
     low = min(float(low), 0.0)
@@ -126,7 +127,8 @@ def _around_brain(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> tuple[
         slice(max(0, part.start - int(extra)), min(size, part.stop + int(extra)))
         for part, extra, size in zip(box, room, turned[0].GetSize(), strict=True)
     )
-    scan_image, brain_image, marked_image = (image[cut] for image in turned)
+    # Every level is made of these: from voxels finer than that, each would take longer than its search.
+    scan_image, brain_image, marked_image = (coarsened(image[cut], FINEST_MM) for image in turned)
     return scan_image, brain_image, marked_image
 
 
