@@ -110,7 +110,7 @@ def fit_template(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> Templat
 
 
 def _around_brain(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Scan (0..LARGEST_VALUE, 0 outside the brain), brain and marked voxels, canonical: brain and a margin, on cubes of FINEST_MM."""
+    """Scan (0 outside the brain), brain and marked voxels, canonical: brain and a margin, on cubes of FINEST_MM."""
     inside = scan.array[brain]
     low, high = np.percentile(inside, (0.5, 99.5))
     low = min(float(low), 0.0)
