@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import unicodedata
@@ -68,6 +69,7 @@ def test_results_below_the_input_are_not_predicted(predictor, scans, tmp_path):
 
 
 def test_what_is_left_out_is_counted_on_the_screen(predictor, scans, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     folder = scans("p_FLAIR.nii.gz")
     for name in ("p_T1", "p_seg", "p_bold", "Mask_p"):
         shutil.copy(folder / "p_FLAIR.nii.gz", folder / f"{name}.nii.gz")

@@ -54,7 +54,7 @@ def files_of(folder: Path) -> dict[str, object]:
             volume = read_volume(path, dtype=None)
             found[path.name] = (volume.array.tobytes(), str(volume.array.dtype), volume.geometry)
         elif path.suffix == ".csv":
-            found[path.name] = pd.read_csv(path).drop(columns=["seconds", "status"]).to_csv()
+            found[path.name] = pd.read_csv(path).drop(columns=["seconds", "status"], errors="ignore").to_csv()
         else:
             found[path.name] = path.stat().st_size > 0
     return found
