@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, load_choice
-from mmccd_auto.inference.compare_choices import best_of, choice_of, try_choices
+from mmccd_auto.inference.compare_choices import SEEDS, best_of, choice_of, try_choices
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
@@ -29,10 +29,11 @@ def choose_steps(
     *,
     per_kind: int = PER_KIND,
     max_slices: int = MAX_SLICES,
+    seeds: int = SEEDS,
     extensions: Sequence[str | Path] = (),
 ) -> InferenceChoice:
     """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
-    tried (mean over three seeds, see :func:`mmccd_auto.inference.compare_choices.best_of`), and write them with the table
+    tried (mean over some seeds, see :func:`mmccd_auto.inference.compare_choices.best_of`), and write them with the table
     into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
@@ -47,6 +48,7 @@ def choose_steps(
     device : to compute on
     per_kind : synthetic anomalies of each kind
     max_slices : healthy slices that they are put into
+    seeds : of the noise and of the anomalies
     extensions : folders with the user's own trainers
 
     Returns
@@ -65,7 +67,7 @@ def choose_steps(
     if known is not None and not _is_outdated(known, loaded, trial.source(model, loaded)):
         return known
     planned = model.plan.configuration(model.configuration)
-    tried = try_choices(model, trial, scores=[planned.score])
+    tried = try_choices(model, trial, scores=[planned.score], seeds=seeds)
     choice = choice_of(best_of(tried), tried, PlannedInference.of(planned), loaded.weights_sha256)
     if choice.source == TRAINED_ON:
         logger.warning(

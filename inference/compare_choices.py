@@ -16,6 +16,7 @@ from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT
+from mmccd_auto.plans.budget import trial_rungs
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -23,8 +24,6 @@ SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)
 TOLERANCE = 0.01
 SEEDS = 3
-FEW_STEPS = 5
-STRIPS_PER_PASS = (1, 2, 4)
 logger = logging.getLogger(__name__)
 
 
@@ -115,9 +114,7 @@ def candidate_settings(
         return [planned]
     chosen = set() if before is None else {(before.sampling_steps, before.strip_stride, before.strips_per_pass)}
     width, stride = planned.strip_width, planned.strip_stride
-    few = min(FEW_STEPS, planned.sampling.steps)
-    rungs = {(1, start, together) for start in (width, max(1, width // 2)) for together in STRIPS_PER_PASS}
-    rungs |= chosen | {(few, width, 1), (planned.sampling.steps, max(stride, width // 2), planned.strips_per_pass)}
+    rungs = chosen | trial_rungs(width, stride, planned.sampling.steps, planned.strips_per_pass)
     return [
         make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
         for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / max(rung[2], 1), rung))

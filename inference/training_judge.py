@@ -91,7 +91,8 @@ def find_judge(
 ) -> SyntheticJudge | None:
     """The judge of a training; None where no healthy slice is held out, since slices that a cycle has seen can't tell which
     of its states is best. The parameters are those of :class:`SyntheticJudge`."""
-    judge = SyntheticJudge(plan, configuration, fold, preprocessed, device, training_cases)
+    slices = plan.training.judged_slices
+    judge = SyntheticJudge(plan, configuration, fold, preprocessed, device, training_cases, slices)
     if judge.source == HELD_OUT:
         return judge
     logger.warning("fold %s holds no healthy slices out: its training is not judged, and its last state predicts.", fold)

@@ -30,13 +30,16 @@ from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.plans.rules import RESOLUTIONS
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.ranks import ALONE, Ranks
+from mmccd_auto.training.trainer import Trainer
 
+DEFAULT_PLANS = RESOLUTIONS["standard"].plans_name
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class TrainingOptions:
 
     configuration: str | None = None
     trainer: str = "MMCCDTrainer"
-    plans_name: str = "mmccdPlans"
+    plans_name: str | None = None
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     choose_steps: bool = True
@@ -124,12 +127,12 @@ def train(
             check_path_name(kind, value, option)
     check_fold(fold, "FOLD")
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
-    preprocessed = home / options.plans_name
+    preprocessed = home / (options.plans_name or find_default_plans(home))
     if not (preprocessed / PLANS_FILE).is_file():
         raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
     plan = Plan.load(preprocessed / PLANS_FILE)
     configuration = options.configuration or plan.default_configuration
-    model = folders.results / home.name / model_folder_name(options.trainer, options.plans_name, configuration)
+    model = folders.results / home.name / model_folder_name(options.trainer, preprocessed.name, configuration)
     output = fold_folder(model, fold)
     trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
     trainer = trainer_class(
@@ -165,24 +168,63 @@ def train(
     with folder_lock(output, f"the training of fold {fold}"):
         trainer.train(overwrite)
         fingerprint.save(model / FINGERPRINT_FILE)
-        _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer.cycle_class.masked)
+        _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
     return output
 
 
+def find_default_plans(home: Path) -> str:
+    """The plans that are trained where none are named: mmccdPlans, else the only ones that are there.
+
+    Parameters
+    ----------
+    home : $mmccd_preprocessed/DATASET
+
+    Raises
+    ------
+    MMCCDError
+        If there are several others.
+    """
+    found = sorted(path.parent.name for path in home.glob(f"*/{PLANS_FILE}"))
+    if DEFAULT_PLANS in found or not found:
+        return DEFAULT_PLANS
+    if len(found) > 1:
+        raise MMCCDError(f"{home} has several plans ({', '.join(found)}): name one with -p.")
+    logger.info("plans: %s, the only ones of %s", found[0], home.name)
+    return found[0]
+
+
 def _choose_and_calibrate(
-    model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, masked: bool
+    model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, trainer: Trainer
 ) -> None:
-    """Choose steps and strips where strips are hidden, and calibrate, as far as that isn't done for these weights."""
+    """Choose steps and strips where strips are hidden, and calibrate, as far as that isn't done for these weights, on as
+    many slices as the plan says."""
+    masked, extent = trainer.cycle_class.masked, trainer.plan.after_training
+    choosing = masked and options.choose_steps and extent.trial_slices > 0
     if masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
         logger.warning(
             "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
         )
-    if masked and options.choose_steps:
-        choose_steps(model, fold, preprocessed, device, extensions=options.extensions)
+    if choosing:
+        choose_steps(
+            model,
+            fold,
+            preprocessed,
+            device,
+            max_slices=extent.trial_slices,
+            seeds=extent.trial_seeds,
+            extensions=options.extensions,
+        )
     if is_calibrated(ModelFolder(model), fold):
         logger.info("%s: the calibration fits and is kept (mmccd_calibrate makes it again)", fold_folder(model, fold))
     else:
-        calibrate_model(model, preprocessed, [fold], device=device, extensions=options.extensions)
+        calibrate_model(
+            model,
+            preprocessed,
+            [fold],
+            device=device,
+            max_slices=extent.calibration_slices,
+            extensions=options.extensions,
+        )
 
 
 def predict(

@@ -20,14 +20,18 @@ from mmccd_auto.files import save_json
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.paths import Folders
+from mmccd_auto.plans.budget import MachineSpeed, usual_machine
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed, usual_device_speed
 from mmccd_auto.plans.find_planner import find_planner
-from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, fingerprint_dataset
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.plans.report import advise_on_training, describe_plan
+from mmccd_auto.plans.planner import MMCCDPlanner
+from mmccd_auto.plans.planner_budget import MMCCDPlannerForBudget
+from mmccd_auto.plans.report import advise_on_training, describe_plan, tell_alternative, tell_budget
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
+from mmccd_auto.training.speed import measure_machine
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +40,14 @@ logger = logging.getLogger(__name__)
 class PlanningOptions:
     """What a user may ask of the planner; see the command's help for each."""
 
-    planner: str = "MMCCDPlanner"
-    resolution: str = "standard"
+    planner: str | None = None
+    resolution: str | None = None
     memory_budget_gb: float | None = None
     target_spacing: float | None = None
     plans_name: str | None = None
     time_budget_minutes: float = 10.0
     extensions: tuple[str, ...] = ()
+    training_hours: float | None = None
 
 
 def plan_and_preprocess(
@@ -123,29 +128,53 @@ def make_plan(
         logger.info("%s: %s.", dataset.name, describe_health(kinds, dataset.stated_health is not None))
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
-    planner = find_planner(planning.planner, [Path(folder) for folder in planning.extensions])(
-        fingerprint,
-        dataset.name,
-        dataset.modalities,
-        memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
-        device_speed=partial(usual_device_speed, device=device),
-        resolution=planning.resolution,
-        target_spacing=planning.target_spacing,
-        time_budget_minutes=planning.time_budget_minutes,
-    )
+    planner = _planner(planning, fingerprint, dataset, device)
     plan = planner.plan()
     if planning.plans_name is not None:
         plan = replace(plan, plans_name=planning.plans_name)
-    check_path_name("plans", plan.plans_name, f"the plans of {planning.planner}")
+    check_path_name("plans", plan.plans_name, f"the plans of {plan.planner}")
     path = home / plan.plans_name / PLANS_FILE
     if path.is_file() and not overwrite:
         plan = _obeyed(path, plan)
     else:
         plan.save(path)
+    if isinstance(planner, MMCCDPlannerForBudget) and plan.budget is not None:
+        logger.info("%s", tell_budget(plan))
+        if device.type == "cpu":
+            logger.info("%s", tell_alternative(planner.for_machine(usual_machine("cuda")).plan()))
     save_json(dataset.content, home / DATASET_FILE)
     write_or_load_splits(home / SPLITS_FILE, _subjects(dataset))
     load_subject_numbers(home, _subjects(dataset))
     return plan, failed
+
+
+def _planner(
+    planning: PlanningOptions, fingerprint: DatasetFingerprint, dataset: Dataset, device: torch.device
+) -> MMCCDPlanner:
+    """The planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
+    about = (fingerprint, dataset.name, dataset.modalities)
+    options = {
+        "memory_budget_gb": planning.memory_budget_gb or device_memory_gb(device),
+        "target_spacing": planning.target_spacing,
+        "time_budget_minutes": planning.time_budget_minutes,
+    }
+    named = planning.planner is not None
+    if named and planning.training_hours is not None:
+        raise MMCCDError(f"--training_hours is not for {planning.planner}: leave -pl out to plan for a training budget.")
+    if not named and (planning.resolution is None or planning.training_hours is not None):
+        return MMCCDPlannerForBudget(*about, measure(device), planning.training_hours, planning.resolution, **options)
+    planner = find_planner(planning.planner or "MMCCDPlanner", [Path(folder) for folder in planning.extensions])
+    speed = partial(usual_device_speed, device=device)
+    return planner(*about, device_speed=speed, resolution=planning.resolution or "standard", **options)
+
+
+def measure(device: torch.device) -> MachineSpeed:
+    """Time this machine, told on the screen."""
+    if device.type == "cpu":
+        # As it will be at training and prediction.
+        keep_large_blocks()
+    logger.info("timing %s, for about ten seconds ...", device)
+    return measure_machine(device)
 
 
 def _check_still_there(home: Path, plans_name: str) -> None:
@@ -160,6 +189,9 @@ def _tell(plan: Plan, device: torch.device) -> None:
     if device.type == "cpu":
         # As it will be at training and prediction.
         keep_large_blocks()
+    if plan.budget is not None:
+        logger.info("%s", describe_plan(plan))
+        return
     speed = measure_device_speed(plan.network, plan.patch_size, device)
     logger.info("%s", describe_plan(plan, speed))
     advice = advise_on_training(plan, speed, device.type == "cpu")

@@ -3,6 +3,7 @@ usual device of a kind and by timing for this one."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -174,16 +175,13 @@ def measure_device_speed(
     MMCCDError
         If the device doesn't exist or has not even the memory for this.
     """
-    threads = torch.get_num_threads()
     try:
         device = torch.device(device)
         batch = TIMED_BATCHES.get(device.type, TIMED_BATCH)
         model = UNet(network, patch_size, 2).to(device, memory_format=torch.channels_last).eval()
         images = torch.randn(batch, 2, *patch_size, device=device).contiguous(memory_format=torch.channels_last)
         times = torch.full((batch,), 500, device=device)
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread(device) as together:
             _timed(model, images, times, device)
             seconds = [_timed(model, images, times, device) for _ in range(TIMED_LEAST)]
             while sum(seconds) < TIMED_SECONDS:
@@ -191,10 +189,21 @@ def measure_device_speed(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise MMCCDError(f"the device {device} can't run the planned network ({reason}): choose another -device.") from error
+    return DeviceSpeed(device_name(device), together * batch / min(seconds))
+
+
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[float]:
+    """Compute with one thread of a CPU, whose processor time can be taken; gives how many times as quick all of them are."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        yield 1.0
+        return
+    torch.set_num_threads(1)
+    try:
+        yield 1 + SHARE_OF_FURTHER_THREADS * (threads - 1)
     finally:
         torch.set_num_threads(threads)
-    together = 1 + SHARE_OF_FURTHER_THREADS * (threads - 1) if device.type == "cpu" else 1
-    return DeviceSpeed(_device_name(device), together * batch / min(seconds))
 
 
 def device_memory_gb(device: str | torch.device) -> float | None:
@@ -217,9 +226,10 @@ def _timed(model: UNet, images: torch.Tensor, times: torch.Tensor, device: torch
     return max(clock() - start, 1e-6)
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """A device in words, with the threads that a CPU computes by."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.getdevice_name(device)
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'' if threads == 1 else 's'})" if device.type == "cpu" else device.type
 

@@ -30,6 +30,8 @@ SliceAxis = Literal["axial", "coronal", "sagittal"]
 Edge = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
 SamplingSteps = Annotated[int, Interval(ge=1, le=MOST_TIMESTEPS)]
 StripStride = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
+LearningRateSchedule = Literal["constant", "half_cosine"]
+HealthySlices = Annotated[int, Interval(ge=1, le=10_000)]
 StripsPerPass = Annotated[int, Interval(ge=0, le=LARGEST_STRIPS_PER_PASS)]
 
 
@@ -81,6 +83,9 @@ class TrainingPlan:
     ema_decay : of the running mean of the weights that inference uses
     gradient_clip : largest gradient norm per network
     seed : all randomness comes from it
+    learning_rate_schedule : "constant", or "half_cosine", which falls from ``learning_rate`` to nearly 0 at the last epoch
+    judgements : how often synthetic anomalies judge the training, the last epoch included; 0: never
+    judged_slices : healthy slices that a judgement puts anomalies into
     """
 
     batch_size: Annotated[int, Interval(ge=1, le=LARGEST_BATCH)] = 32
@@ -91,6 +96,48 @@ class TrainingPlan:
     ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.9999
     gradient_clip: Annotated[float, Interval(gt=0, le=1e9)] = 1.0
     seed: int = 0
+    learning_rate_schedule: LearningRateSchedule = "constant"
+    judgements: Annotated[int, Interval(ge=0, le=1000)] = 10
+    judged_slices: HealthySlices = 24
+
+
+@dataclass(frozen=True)
+class AfterTrainingPlan:
+    """The work after the last epoch.
+
+    Attributes
+    ----------
+    trial_slices : healthy slices that steps and strips are tried on; 0: the planned ones stay
+    trial_seeds : seeds of each try
+    calibration_slices : healthy slices that are calibrated on
+    """
+
+    trial_slices: Annotated[int, Interval(ge=0, le=10_000)] = 24
+    trial_seeds: Annotated[int, Interval(ge=1, le=100)] = 3
+    calibration_slices: HealthySlices = 96
+
+
+@dataclass(frozen=True)
+class BudgetPlan:
+    """The time that a plan was made for, and what it is estimated to take there.
+
+    Attributes
+    ----------
+    training_hours : that one fold may take, all work after the last epoch included
+    rung : name of the plan's size, see mmccd_auto.plans.budget
+    device : in words
+    device_kind : "cpu", "cuda" or "mps"
+    seconds_per_slice : of training, measured for the reference networks by name
+    training_seconds, after_training_seconds : estimated for one fold
+    """
+
+    training_hours: Annotated[float, Interval(gt=0)]
+    rung: str
+    device: str
+    device_kind: str
+    seconds_per_slice: dict[str, Annotated[float, Interval(gt=0)]]
+    training_seconds: Annotated[float, Ge(0)]
+    after_training_seconds: Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -167,6 +214,8 @@ class Plan:
     normalisation : scheme per modality, see mmccd_auto.preprocessing.normalisation
     strip_width : px
     configurations : by name "INPUT-TRANSLATION"
+    after_training : choice of steps, and calibration
+    budget : what the plan was fitted to; None where it was planned without a look at the machine
     why : for each planned value one line with the figures that led to it; keys are dotted paths ("training.batch_size")
     """
 
@@ -186,6 +235,8 @@ class Plan:
     configurations: Annotated[dict[ConfigurationName, ConfigurationPlan], Len(1)]
     cost: dict[str, CostPlan]
     why: dict[str, str] = field(default_factory=dict)
+    after_training: AfterTrainingPlan = AfterTrainingPlan()
+    budget: BudgetPlan | None = None
 
     def __post_init__(self) -> None:
         problems = _problems(self)

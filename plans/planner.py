@@ -14,7 +14,16 @@ from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
-from mmccd_auto.plans.plan import ConfigurationPlan, CostPlan, DiffusionPlan, NetworkPlan, Plan, ScorePlan, TrainingPlan
+from mmccd_auto.plans.plan import (
+    AfterTrainingPlan,
+    ConfigurationPlan,
+    CostPlan,
+    DiffusionPlan,
+    NetworkPlan,
+    Plan,
+    ScorePlan,
+    TrainingPlan,
+)
 from mmccd_auto.plans.rules import LADDER, RESOLUTIONS, Rung
 
 Patch = tuple[int, int]
@@ -151,7 +160,8 @@ class MMCCDPlanner:
             default_configuration=default,
             configurations=configurations,
             cost=costs,
-            why=why,
+            after_training=keep("after_training", self.decide_after_training()),
+            why=why | {"budget": "none: planned without a look at the machine's speed"},
         )
 
     def decide_plans_name(self, slice_axis: str, spacing: float) -> tuple[str, str]:
@@ -241,6 +251,10 @@ class MMCCDPlanner:
             seconds = speed.training_seconds(epochs * self.iterations_per_epoch * batch_size)
             why += f"; roughly {in_words(seconds)} on {speed.device} (--num_epochs shortens it)"
         return TrainingPlan(batch_size, self.iterations_per_epoch, epochs), why
+
+    def decide_after_training(self) -> tuple[AfterTrainingPlan, str]:
+        """The work after the last epoch."""
+        return AfterTrainingPlan(), "fixed: small beside a training of days"
 
     def decide_diffusion(self) -> tuple[DiffusionPlan, str]:
         """The noise schedule."""

@@ -25,12 +25,20 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "-d", dest="datasets", nargs="+", default=None, metavar="DATASET", help="numbers or names; without it every dataset"
     )
-    parser.add_argument("-pl", dest="planner", default="MMCCDPlanner", metavar="CLASS", help="planner class")
+    parser.add_argument("-pl", dest="planner", default=None, metavar="CLASS", help="planner class that knows no training budget")
+    parser.add_argument(
+        "--training_hours",
+        type=number(0, 100_000, above=True),
+        default=None,
+        metavar="H",
+        help="that one fold may take to train; without it half an hour on a CPU, 12 hours on a GPU",
+    )
     parser.add_argument(
         "--resolution",
-        default="standard",
+        default=None,
         choices=("lowres", "standard", "fullres"),
-        help="largest patch edge: 64 px (workstations without a GPU), 128 px, 256 px; each has plans of its own",
+        help="largest patch edge: 64 px (workstations without a GPU), 128 px, 256 px; each has plans of its own; without it what "
+        "the training budget allows",
     )
     parser.add_argument(
         "-gpu_memory_target",
@@ -72,6 +80,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         plans_name=options.overwrite_plans_name,
         time_budget_minutes=options.time_budget,
         extensions=tuple(options.extensions),
+        training_hours=options.training_hours,
     )
     failed = plan_and_preprocess(
         folders_from(options),

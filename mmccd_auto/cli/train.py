@@ -45,7 +45,12 @@ def _command(arguments: Sequence[str] | None) -> None:
         "-tr", dest="trainer", type=path_name("trainer"), default="MMCCDTrainer", metavar="CLASS", help="trainer class"
     )
     parser.add_argument(
-        "-p", dest="plans_name", type=path_name("plans"), default="mmccdPlans", metavar="NAME", help="name of the plans"
+        "-p",
+        dest="plans_name",
+        type=path_name("plans"),
+        default=None,
+        metavar="NAME",
+        help="name of the plans; default: mmccdPlans, or the only ones that are there",
     )
     parser.add_argument("--num_epochs", type=whole(1, MOST_EPOCHS), default=None, metavar="N", help="instead of the plan's")
     parser.add_argument(

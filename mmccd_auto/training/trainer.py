@@ -59,6 +59,11 @@ from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 logger = logging.getLogger(__name__)
 
 
+def half_cosine(peak: float, epoch: int, num_epochs: int) -> float:
+    """The learning rate that falls by half a cosine from ``peak`` in the first epoch (0) to nearly 0 in the last."""
+    return peak * 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))
+
+
 class Trainer:
     """Trains one fold of one configuration. A variant is a subclass that names its method or overrides one of the methods
     from :meth:`build_cycle` to :meth:`on_epoch_end`.
@@ -91,8 +96,8 @@ class Trainer:
     cycle_class: ClassVar[type[Reconstructor]]
     picture_interval: ClassVar[float] = 20.0
     """Seconds that pass at least between two drawings of progress.png, besides that of the last epoch; infinite: none."""
-    judgements: ClassVar[int] = 10
-    """How often the judge is asked in the course of a training; 0: never."""
+    judgements: int | None = None
+    """How often the judge is asked in the course of a training; 0: never; None: as often as the plan says."""
 
     def __init__(
         self,
@@ -124,6 +129,8 @@ class Trainer:
         self.device, self.processes = torch.device(device), processes
         self.dtype = self.number_format()
         self.dataset_content = dataset_content
+        if self.judgements is None:
+            self.judgements = self.settings.judgements
         self.judge = judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
             if getattr(self.settings, name) < 1:
@@ -139,6 +146,11 @@ class Trainer:
     def _draws_seed(self) -> int:
         """Of what each process draws for itself: slices, augmentation, timesteps, strips, noise."""
         return self.seed if self.ranks.count == 1 else seed_of(self.seed, "rank", self.ranks.rank)
+
+    @property
+    def _best_may_be_earlier(self) -> bool:
+        """Not where the learning rate ends at 0: the last state is the mean of a quiet end, and judgements vary more."""
+        return self.settings.learning_rate_schedule == "constant"
 
     @property
     def training_cases(self) -> list[str]:
@@ -169,8 +181,10 @@ class Trainer:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate in ``epoch`` (the first is 0): constant, as published."""
-        return self.settings.learning_rate
+        """The learning rate in ``epoch`` (the first is 0): constant, as published, or half a cosine down to (nearly) 0."""
+        if self.settings.learning_rate_schedule == "constant":
+            return self.settings.learning_rate
+        return half_cosine(self.settings.learning_rate, epoch, self.settings.num_epochs)
 
     def augmentation(self) -> Transform | None:
         """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
@@ -350,7 +364,7 @@ class Trainer:
             # The training is worth more than a word on it, and would fail here again when it is continued.
             logger.warning("%s: epoch %d can't be judged (%s)", self.output, state.epoch, error)
             return None
-        if judgement > best_judgement(self.log.read()):
+        if self._best_may_be_earlier and judgement > best_judgement(self.log.read()):
             save_checkpoint(self._checkpoint(state, final=True), self.output / CHECKPOINT_BEST)
         return judgement
 
@@ -393,7 +407,8 @@ class Trainer:
 
     def _finish(self, state: TrainingState) -> Path:
         check_still_there(self.output, state.epoch)
-        path = save_final(self._checkpoint(state, final=True), self.log.read(), self.output)
+        judged = self.log.read() if self._best_may_be_earlier else []
+        path = save_final(self._checkpoint(state, final=True), judged, self.output)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
         check_still_there(self.output, state.epoch, [one.file for one in self.data.training])
         return path

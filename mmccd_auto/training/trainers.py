@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle, PublishedMod
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.trainer import Trainer
+from mmccd_auto.training.trainer import Trainer, half_cosine
 
 
 class MMCCDTrainer(Trainer):
@@ -51,7 +50,7 @@ class _Short(Trainer):
     largest_batch: ClassVar[int] = 16
     peak_learning_rate: ClassVar[float] = 1e-3
     # The learning rate ends at 0, so that the last state is the best one; and judging takes minutes on a CPU.
-    judgements: ClassVar[int] = 0
+    judgements = 0
 
     def __init__(self, plan: Plan, *args: Any, **options: Any) -> None:
         batch_size = min(plan.training.batch_size, self.largest_batch)
@@ -59,7 +58,7 @@ class _Short(Trainer):
 
     def learning_rate(self, epoch: int) -> float:
         """Half a cosine from the peak to (nearly) 0 at the last epoch."""
-        return self.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.settings.num_epochs))
+        return half_cosine(self.peak_learning_rate, epoch, self.settings.num_epochs)
 
 
 class MMCCDTrainerShort(_Short, MMCCDTrainer):
