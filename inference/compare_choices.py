@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
 from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
@@ -16,7 +17,7 @@ from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT
-from mmccd_auto.plans.budget import trial_rungs
+from mmccd_auto.plans.budget.rungs import trial_rungs
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
@@ -85,13 +86,15 @@ def try_choices(
     if before is not None and before.score not in scores:
         scores.append(before.score)
     found = []
-    for settings in candidate_settings(model, loaded, before):
-        logger.info("%s: %s", model.path.name, _in_words(settings))
-        lines = [
-            _scores_tried(model, trial, one, trial.maps(model, loaded, one, draw), scores)
-            for draw, one in enumerate(seeded(settings, seeds))
-        ]
-        found += [_mean_over_seeds(several) for several in zip(*lines, strict=True)]
+    candidates = candidate_settings(model, loaded, before)
+    with Progress(len(candidates) * seeds, f"{model.path.name}: steps and strips", "try") as progress:
+        for settings in candidates:
+            progress.show({"now": _in_words(settings)})
+            lines = []
+            for draw, one in enumerate(seeded(settings, seeds)):
+                lines.append(_scores_tried(model, trial, one, trial.maps(model, loaded, one, draw), scores))
+                progress.update()
+            found += [_mean_over_seeds(several) for several in zip(*lines, strict=True)]
     return found
 
 

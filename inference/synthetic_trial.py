@@ -88,8 +88,8 @@ class SyntheticTrial:
         modality = model.input_modality
         records, source = find_records(self.preprocessed, self.fold, modality, self._trained_on(loaded))
         healthy = [
-            healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device)
+            healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device, "")
             for case, indices in choose_healthy_slices(records, self.max_slices).items()
         ]
         altered = alter_cases(healthy, modality, self.preprocessed, records, self.per_kind, SEED + draw)
-        return TrialMaps(healthy, maps_of_altered(altered, loaded, model.plan, settings, self.device), source)
+        return TrialMaps(healthy, maps_of_altered(altered, loaded, model.plan, settings, self.device, ""), source)

@@ -13,6 +13,7 @@ import torch
 from annotated_types import Len
 
 from mmccd_auto.core.names import CaseName
+from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
@@ -97,10 +98,11 @@ def make_validation_maps(
     chosen = choose_healthy_slices(records, max_slices)
     folder = validation_folder(model, loaded.fold, preprocessed)
     remove_folder(folder, Path(preprocessed).parent)
-    for number, (case, indices) in enumerate(chosen.items(), start=1):
-        told = f"healthy slices, case {number}/{len(chosen)}"
-        maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, told)
-        _write(folder / f"{case}.npz", maps)
+    with Progress(sum(map(len, chosen.values())), "calibration on healthy slices", "slice") as progress:
+        for case, indices in chosen.items():
+            maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, "")
+            _write(folder / f"{case}.npz", maps)
+            progress.update(len(indices))
     record = ValidationRecord(
         settings.to_json(), source, loaded.weights_sha256, {case: records[case].subject for case in chosen}
     )

@@ -28,18 +28,22 @@ from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
+from mmccd_auto.plans.budget.report import compare_machines, tell_budget
+from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.plans.rules import RESOLUTIONS
+from mmccd_auto.plans.rules import DEFAULT_PLANS
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
+from mmccd_auto.training.budget.speed import measure_machine
+from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.fold_folder import INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.training.progress import tell_whether_longer
 from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.trainer import Trainer
 
-DEFAULT_PLANS = RESOLUTIONS["standard"].plans_name
 logger = logging.getLogger(__name__)
 
 
@@ -161,15 +165,29 @@ def train(
         len(trainer.validation_cases),
         output,
     )
+    _tell_time(trainer, plan)
     # Prediction tells by it whether a scan is what the model knows. Read before the work, which may take days.
     fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
     people = {case: measured.subject for case, measured in fingerprint.cases.items()}
     fingerprint = without_names(fingerprint, load_subject_numbers(home, people))
     with folder_lock(output, f"the training of fold {fold}"):
         trainer.train(overwrite)
+        logger.info("%s", tell_whether_longer(trainer.log.read()))
         fingerprint.save(model / FINGERPRINT_FILE)
         _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
     return output
+
+
+def _tell_time(trainer: Trainer, plan: Plan) -> None:
+    """Tell how long a training takes, and whether its plan was made for quite another machine."""
+    if plan.budget is None or (trainer.output / CHECKPOINT_FINAL).is_file():
+        return
+    trained, planned = (one.num_epochs * one.iterations_per_epoch for one in (trainer.settings, plan.training))
+    logger.info("%s", tell_budget(plan, trained / planned))
+    references = (SMALL,) if trainer.device.type == "cpu" else (SMALL, LARGE)
+    advice = compare_machines(plan.budget, measure_machine(trainer.device, references))
+    if advice:
+        logger.warning("%s", advice)
 
 
 def find_default_plans(home: Path) -> str:

@@ -20,18 +20,20 @@ from mmccd_auto.files import save_json
 from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.paths import Folders
-from mmccd_auto.plans.budget import MachineSpeed, usual_machine
+from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
+from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
+from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine
 from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed, usual_device_speed
 from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.planner import MMCCDPlanner
-from mmccd_auto.plans.planner_budget import MMCCDPlannerForBudget
-from mmccd_auto.plans.report import advise_on_training, describe_plan, tell_alternative, tell_budget
+from mmccd_auto.plans.report import advise_on_training, describe_plan
+from mmccd_auto.plans.rules import DEFAULT_PLANS
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
-from mmccd_auto.training.speed import measure_machine
+from mmccd_auto.training.budget.speed import measure_machine
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +130,8 @@ def make_plan(
         logger.info("%s: %s.", dataset.name, describe_health(kinds, dataset.stated_health is not None))
     fingerprint = fingerprint_dataset(dataset, home / FINGERPRINT_FILE, processes, overwrite)
     failed = [f"{dataset.name}: {error}" for error in fingerprint.failed.values()]
-    planner = _planner(planning, fingerprint, dataset, device)
+    known = None if overwrite else _known_machine(home / (planning.plans_name or DEFAULT_PLANS) / PLANS_FILE, device)
+    planner = _planner(planning, fingerprint, dataset, device, known)
     plan = planner.plan()
     if planning.plans_name is not None:
         plan = replace(plan, plans_name=planning.plans_name)
@@ -149,7 +152,11 @@ def make_plan(
 
 
 def _planner(
-    planning: PlanningOptions, fingerprint: DatasetFingerprint, dataset: Dataset, device: torch.device
+    planning: PlanningOptions,
+    fingerprint: DatasetFingerprint,
+    dataset: Dataset,
+    device: torch.device,
+    known: MachineSpeed | None,
 ) -> MMCCDPlanner:
     """The planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
     about = (fingerprint, dataset.name, dataset.modalities)
@@ -162,13 +169,25 @@ def _planner(
     if named and planning.training_hours is not None:
         raise MMCCDError(f"--training_hours is not for {planning.planner}: leave -pl out to plan for a training budget.")
     if not named and (planning.resolution is None or planning.training_hours is not None):
-        return MMCCDPlannerForBudget(*about, measure(device), planning.training_hours, planning.resolution, **options)
+        return MMCCDPlannerForBudget(
+            *about, known or _measured(device), planning.training_hours, planning.resolution, **options
+        )
     planner = find_planner(planning.planner or "MMCCDPlanner", [Path(folder) for folder in planning.extensions])
     speed = partial(usual_device_speed, device=device)
     return planner(*about, device_speed=speed, resolution=planning.resolution or "standard", **options)
 
 
-def measure(device: torch.device) -> MachineSpeed:
+def _known_machine(path: Path, device: torch.device) -> MachineSpeed | None:
+    """The speed in the plan that is there already and will be obeyed, so that a second timing doesn't differ from it."""
+    if not path.is_file():
+        return None
+    budget = Plan.load(path).budget
+    if budget is None or budget.device_kind != device.type:
+        return None
+    return MachineSpeed(budget.device, budget.device_kind, budget.seconds_per_slice)
+
+
+def _measured(device: torch.device) -> MachineSpeed:
     """Time this machine, told on the screen."""
     if device.type == "cpu":
         # As it will be at training and prediction.
@@ -212,7 +231,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
     plan = Plan.load(path)
     if plan.plans_name != path.parent.name:
         raise MMCCDError(f"{path}: plans_name is {plan.plans_name}: give {path.parent.name}, the name of its folder.")
-    left_out = {"cost", "why", "dataset_name", "plans_name"}
+    left_out = {"cost", "why", "dataset_name", "plans_name", "budget"}
     differing = [
         entry.name
         for entry in fields(Plan)

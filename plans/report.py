@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from mmccd_auto.core.wording import in_words
 from mmccd_auto.plans.cost import DeviceSpeed
-from mmccd_auto.plans.plan import BudgetPlan, CostPlan, Plan
+from mmccd_auto.plans.plan import CostPlan, Plan
 
 LONG_TRAINING_SECONDS = 3 * 86400.0
-MOVED_FACTOR = 1.5
-"""Another machine is told of where it is so many times as quick or slow."""
 
 
 def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
@@ -79,63 +75,3 @@ def _cost_in_words(cost: CostPlan, speed: DeviceSpeed | None) -> str:
     else:
         return evaluations
     return f"{evaluations}, about {in_words(seconds)} on {device}"
-
-
-def tell_budget(plan: Plan, shown: float = 1.0) -> str:
-    """One line: what is trained, and how long that takes on the machine that it was planned for; empty without a budget.
-
-    Parameters
-    ----------
-    plan : to describe
-    shown : share of the planned iterations that is trained, where the user gives other numbers
-    """
-    budget, training = plan.budget, plan.training
-    if budget is None:
-        return ""
-    seconds = budget.training_seconds * shown + budget.after_training_seconds
-    return (
-        f"{_size_in_words(plan)}: about {in_words(seconds)} a fold on {_here(budget.device_kind, budget.device)}, "
-        f"{in_words(budget.after_training_seconds)} of them after the last epoch (of the {budget.training_hours:g} hours of "
-        "--training_hours)"
-    )
-
-
-def tell_alternative(plan: Plan) -> str:
-    """What another machine would train in its time; see :func:`tell_budget`."""
-    budget = plan.budget
-    seconds = 0.0 if budget is None else budget.training_seconds + budget.after_training_seconds
-    return "" if budget is None else f"with a GPU: {_size_in_words(plan)}, about {in_words(seconds)} a fold on {budget.device}"
-
-
-def compare_machines(budget: BudgetPlan, device_kind: str, seconds_per_slice: dict[str, float]) -> str:
-    """What to do where a plan was made for a machine of quite another speed; empty where it fits.
-
-    Parameters
-    ----------
-    budget : of the plan
-    device_kind : "cpu", "cuda" or "mps"
-    seconds_per_slice : measured here, of some reference networks
-    """
-    pairs = [(here, budget.seconds_per_slice[name]) for name, here in seconds_per_slice.items()]
-    ratio = max((here / planned for here, planned in pairs), key=lambda one: abs(math.log(one)), default=1.0)
-    if 1 / MOVED_FACTOR <= ratio <= MOVED_FACTOR:
-        return ""
-    seconds = ratio * (budget.training_seconds + budget.after_training_seconds)
-    compared = f"{ratio:.2g} times as slow" if ratio > 1 else f"{1 / ratio:.2g} times as quick"
-    advice = "training takes too long then" if ratio > 1 else "a larger network could be trained in the same time"
-    return (
-        f"this plan was made for {budget.device}; this machine ({device_kind}) is {compared}, so that a fold takes about "
-        f"{in_words(seconds)}: {advice}: plan for this machine with mmccd_plan_and_preprocess --overwrite, or train on with this plan "
-        "as it is."
-    )
-
-
-def _size_in_words(plan: Plan) -> str:
-    training = plan.training
-    steps = training.num_epochs * training.iterations_per_epoch
-    rows, columns = plan.patch_size
-    return f"{plan.network.base_channels} channels, {rows} x {columns} px, {steps} iterations of {training.batch_size}"
-
-
-def _here(kind: str, device: str) -> str:
-    return f"this CPU ({device.removeprefix('cpu (').rstrip(')')})" if kind == "cpu" else device

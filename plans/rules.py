@@ -29,6 +29,7 @@ RESOLUTIONS = {
     "lowres": Resolution("mmccdPlans_lowres", 64),
     "fullres": Resolution("mmccdPlans_fullres", 256),
 }
+DEFAULT_PLANS = RESOLUTIONS["standard"].plans_name
 LADDER = tuple(Rung(*rung) for rung in ((8, 100), (8, 50), (8, 25), (4, 25), (4, 10), (2, 10), (2, 5), (2, 2), (2, 1)))
 MULTIPLIERS = {3: (1, 2, 3), 4: (1, 2, 3, 4), 5: (1, 1, 2, 3, 4), 6: (1, 1, 2, 2, 4, 4)}
 PATCH_EDGES = (256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32)

@@ -25,7 +25,9 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "-d", dest="datasets", nargs="+", default=None, metavar="DATASET", help="numbers or names; without it every dataset"
     )
-    parser.add_argument("-pl", dest="planner", default=None, metavar="CLASS", help="planner class that knows no training budget")
+    parser.add_argument(
+        "-pl", dest="planner", default=None, metavar="CLASS", help="planner class, for a plan without a training budget"
+    )
     parser.add_argument(
         "--training_hours",
         type=number(0, 100_000, above=True),
@@ -37,8 +39,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         "--resolution",
         default=None,
         choices=("lowres", "standard", "fullres"),
-        help="largest patch edge: 64 px (workstations without a GPU), 128 px, 256 px; each has plans of its own; without it what "
-        "the training budget allows",
+        help="largest patch edge: 64 px, 128 px, 256 px; each has plans of its own; without it what the training "
+        "budget allows",
     )
     parser.add_argument(
         "-gpu_memory_target",

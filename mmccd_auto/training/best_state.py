@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, Checkpoint, save_checkpoint
@@ -23,6 +24,16 @@ logger = logging.getLogger(__name__)
 def is_judged(epoch: int, num_epochs: int, judgements: int) -> bool:
     """Whether the state after ``epoch`` epochs is judged: about ``judgements`` of them, the last one included."""
     return epoch % math.ceil(num_epochs / judgements) == 0 or epoch >= num_epochs
+
+
+def ask(judge: Judge, cycle: Reconstructor, where: str) -> float | None:
+    """Ask the judge about a state; None, and a warning that begins with ``where``, where it can't tell."""
+    try:
+        return judge(cycle.eval())
+    except MMCCDError as error:
+        # The training is worth more than a word on it, and would fail here again when it is continued.
+        logger.warning("%s can't be judged (%s)", where, error)
+        return None
 
 
 def best_judgement(records: Sequence[dict[str, Any]]) -> float:
@@ -40,7 +51,8 @@ def epoch_to_predict_with(records: Sequence[dict[str, Any]], last: int) -> int:
 
 
 def save_final(last: Checkpoint, records: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Write checkpoint_final.pth into a fold's folder: the best state where it is clearly better than the last one.
+    """Write checkpoint_final.pth into a fold's folder: the best state where it is clearly better than the last
+    one and the learning rate didn't fall to 0.
 
     Parameters
     ----------
@@ -53,7 +65,9 @@ def save_final(last: Checkpoint, records: Sequence[dict[str, Any]], folder: Path
     path of the file
     """
     path = folder / CHECKPOINT_FINAL
-    best = epoch_to_predict_with(records, last.epoch)
+    # Where the learning rate ends at 0 the last state is best, and judgements vary more than the states before it.
+    falls = last.plan.training.learning_rate_schedule != "constant"
+    best = last.epoch if falls else epoch_to_predict_with(records, last.epoch)
     if best == last.epoch:
         save_checkpoint(last, path)
         return path

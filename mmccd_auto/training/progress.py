@@ -28,6 +28,10 @@ EXAMPLE_FILE = "example.png"
 INTENSITY_RANGE = (-3.0, 5.0)
 ERROR_RANGE = (0.0, 4.0)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+LEAST_JUDGEMENTS = 3
+LAST_PART = 0.8
+"""Judgements up to this part of the training are what its end is compared with."""
+WORTHWHILE_GAIN = 0.01
 logger = logging.getLogger(__name__)
 
 
@@ -163,7 +167,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def draw_progress(records: list[dict[str, Any]], example: Example | None, title: str, path: Path) -> None:
-    """Draw the losses over the iterations (progress.png), and one slice through the networks on fixed scales (example.png).
+    """Draw losses and judgements over the iterations (progress.png), and one slice through the networks (example.png).
 
     Parameters
     ----------
@@ -176,7 +180,9 @@ def draw_progress(records: list[dict[str, Any]], example: Example | None, title:
     FigureCanvasAgg(figure)
     figure.suptitle("\n".join(filter(None, (title, _state_of(records)))), fontsize=11)
     rows = figure.subfigures(2, 1, height_ratios=(1.5, 1)) if example else [figure.subfigures(1, 1)]
-    _draw_losses(rows[0].subplots(), records)
+    axes = rows[0].subplots()
+    _draw_losses(axes, records)
+    _draw_judgements(axes, records)
     if example:
         _draw_example(rows[1], example)
     with atomic_path(path) as temporary:
@@ -193,6 +199,42 @@ def _state_of(records: list[dict[str, Any]]) -> str:
         f"{last['samples_per_second']:.1f} slices/s   {100 * last['data_wait_share']:.0f} % of the time waiting for data   "
         f"learning rate {last['learning_rate']:.2g}"
     )
+
+
+def tell_whether_longer(records: list[dict[str, Any]]) -> str:
+    """Say whether longer training is worthwhile, by the synthetic anomalies found at the end and before; that it isn't known
+    where these were hardly judged.
+
+    Parameters
+    ----------
+    records : lines of the training log
+    """
+    judged = [(record["epoch"], record["synthetic_auprc"]) for record in _judged(records)]
+    if len(judged) < LEAST_JUDGEMENTS:
+        return "whether longer training is worthwhile isn't known: synthetic anomalies were hardly judged."
+    end, last = judged[-1]
+    epoch, before = max((one for one in judged if one[0] <= LAST_PART * end), key=lambda one: one[1], default=judged[0])
+    figures = f"AUPRC of synthetic anomalies {last:.3f} at the end, {before:.3f} after epoch {epoch} of {end}"
+    if last - before > WORTHWHILE_GAIN:
+        return f"{figures}: still rising, so longer training is worthwhile (plan it with a larger --training_hours)."
+    return f"{figures}: no longer rising, so longer training is hardly worthwhile."
+
+
+def _judged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Logs of earlier versions don't have the entry.
+    return [record for record in records if record.get("synthetic_auprc") is not None]
+
+
+def _draw_judgements(axes: Axes, records: list[dict[str, Any]]) -> None:
+    """Synthetic anomalies found, on an axis at the right."""
+    judged = _judged(records)
+    if not judged:
+        return
+    right = axes.twinx()
+    right.set(ylabel="AUPRC of synthetic anomalies", ylim=(0, 1))
+    values = [record["synthetic_auprc"] for record in judged]
+    places = [record["iterations"] for record in judged]
+    right.plot(places, values, color="black", linestyle=":", marker="o", markersize=4)
 
 
 def _draw_losses(axes: Axes, records: list[dict[str, Any]]) -> None:

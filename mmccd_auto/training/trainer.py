@@ -23,7 +23,8 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.augmentation import default_augmentation
-from mmccd_auto.training.best_state import Judge, best_judgement, is_judged, save_final
+from mmccd_auto.training.best_state import Judge, ask, best_judgement, is_judged, save_final
+from mmccd_auto.training.budget.learning_rate import planned_learning_rate
 from mmccd_auto.training.checkpoint import (
     CHECKPOINT_BEST,
     CHECKPOINT_FINAL,
@@ -57,11 +58,6 @@ from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
 logger = logging.getLogger(__name__)
-
-
-def half_cosine(peak: float, epoch: int, num_epochs: int) -> float:
-    """The learning rate that falls by half a cosine from ``peak`` in the first epoch (0) to nearly 0 in the last."""
-    return peak * 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))
 
 
 class Trainer:
@@ -148,11 +144,6 @@ class Trainer:
         return self.seed if self.ranks.count == 1 else seed_of(self.seed, "rank", self.ranks.rank)
 
     @property
-    def _best_may_be_earlier(self) -> bool:
-        """Not where the learning rate ends at 0: the last state is the mean of a quiet end, and judgements vary more."""
-        return self.settings.learning_rate_schedule == "constant"
-
-    @property
     def training_cases(self) -> list[str]:
         """Cases with a slice to train on."""
         return self.data.training_cases
@@ -181,10 +172,8 @@ class Trainer:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate in ``epoch`` (the first is 0): constant, as published, or half a cosine down to (nearly) 0."""
-        if self.settings.learning_rate_schedule == "constant":
-            return self.settings.learning_rate
-        return half_cosine(self.settings.learning_rate, epoch, self.settings.num_epochs)
+        """The learning rate in ``epoch`` (the first is 0), by the plan's schedule."""
+        return planned_learning_rate(self.settings, epoch)
 
     def augmentation(self) -> Transform | None:
         """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
@@ -358,13 +347,8 @@ class Trainer:
             or not is_judged(state.epoch, self.settings.num_epochs, self.judgements)
         ):
             return None
-        try:
-            judgement = self.judge(state.ema.model.eval())
-        except MMCCDError as error:
-            # The training is worth more than a word on it, and would fail here again when it is continued.
-            logger.warning("%s: epoch %d can't be judged (%s)", self.output, state.epoch, error)
-            return None
-        if self._best_may_be_earlier and judgement > best_judgement(self.log.read()):
+        judgement = ask(self.judge, state.ema.model, f"{self.output}: epoch {state.epoch}")
+        if judgement is not None and judgement > best_judgement(self.log.read()):
             save_checkpoint(self._checkpoint(state, final=True), self.output / CHECKPOINT_BEST)
         return judgement
 
@@ -407,8 +391,7 @@ class Trainer:
 
     def _finish(self, state: TrainingState) -> Path:
         check_still_there(self.output, state.epoch)
-        judged = self.log.read() if self._best_may_be_earlier else []
-        path = save_final(self._checkpoint(state, final=True), judged, self.output)
+        path = save_final(self._checkpoint(state, final=True), self.log.read(), self.output)
         logger.info("%s: trained for %d epochs, %d iterations", path, state.epoch, state.step)
         check_still_there(self.output, state.epoch, [one.file for one in self.data.training])
         return path

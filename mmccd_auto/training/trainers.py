@@ -9,7 +9,8 @@ from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle, PublishedMod
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.trainer import Trainer, half_cosine
+from mmccd_auto.training.budget.learning_rate import half_cosine
+from mmccd_auto.training.trainer import Trainer
 
 
 class MMCCDTrainer(Trainer):

@@ -29,7 +29,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(raw: Path, preprocessed: Path) -> list[str]:
     folders = Folders(raw, preprocessed, preprocessed / "none")
-    return plan_and_preprocess(folders, [7], PlanningOptions(), CPU, processes=0, preprocess=False)
+    return plan_and_preprocess(folders, [7], PlanningOptions(planner="MMCCDPlanner"), CPU, processes=0, preprocess=False)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 30.0])

@@ -7,13 +7,13 @@ from dataclasses import replace
 from mmccd_auto.core.wording import counted, in_words
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans import cost
-from mmccd_auto.plans.budget import (
+from mmccd_auto.plans.budget.rungs import (
     AFTER_TRAINING,
     LARGEST_AFTER_SHARE,
     RUNGS,
+    SOUND_AFTER_TRAINING,
     USED_SHARE,
     AfterWork,
-    BudgetRung,
     MachineSpeed,
     Schedule,
     default_hours,
@@ -23,7 +23,7 @@ from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import BudgetPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.plans.planner import Grid, MMCCDPlanner, Patch
-from mmccd_auto.plans.rules import RESOLUTIONS, Rung, strip_width_and_stride
+from mmccd_auto.plans.rules import DEFAULT_PLANS, Rung, strip_width_and_stride
 
 
 class MMCCDPlannerForBudget(MMCCDPlanner):
@@ -91,7 +91,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         """The name that mmccd_train takes by default, whatever the rung."""
         if self.given_resolution is not None:
             return super().decide_plans_name(slice_axis, spacing)
-        return RESOLUTIONS["standard"].plans_name, "the plan that mmccd_train takes without -p"
+        return DEFAULT_PLANS, "the plan that mmccd_train takes without -p"
 
     def decide_network(
         self, slice_axis: str, spacing: float, largest_edge: int
@@ -133,7 +133,9 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         evaluations = 3600 * self.hours * USED_SHARE * LARGEST_AFTER_SHARE / (1 + LARGEST_AFTER_SHARE)
         evaluations *= speed.evaluations_per_second
         affordable = tuple(
-            rung for rung in ladder if self._least_work(grid, Rung(rung.times_hidden, min(rung.steps, wanted_steps))) <= evaluations
+            rung
+            for rung in ladder
+            if self._least_work(grid, Rung(rung.times_hidden, min(rung.steps, wanted_steps))) <= evaluations
         )
         rung, why = super().decide_rung(grid, wanted_steps, speed, affordable or ladder[-1:])
         if len(affordable) < len(ladder):
@@ -143,7 +145,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
     def _least_work(self, grid: Grid, rung: Rung) -> float:
         """Evaluations of a sound choice of steps and calibration where ``rung`` is planned."""
         width, stride = strip_width_and_stride(grid.spacing, rung.times_hidden, self.strip_width_mm)
-        return self._after_work(grid, width, stride, rung.steps).after_evaluations(AFTER_TRAINING[2])
+        return self._after_work(grid, width, stride, rung.steps).after_evaluations(AFTER_TRAINING[SOUND_AFTER_TRAINING])
 
     def _after_work(self, grid: Grid, width: int, stride: int, steps: int) -> AfterWork:
         _, section = self.evidence.typical_slices(grid.slice_axis)
@@ -159,19 +161,17 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
 
     def _with_schedule(self, plan: Plan, schedule: Schedule, shown: int) -> Plan:
         training, after, rung = schedule.training, schedule.after, self.rung
-        steps = training.iterations_per_epoch * training.num_epochs
         told = in_words(schedule.training_seconds)
         per_slice = self.machine.training_seconds_per_slice(plan.network, plan.patch_size)
         bigger = RUNGS[RUNGS.index(rung) + 1] if rung is not RUNGS[-1] else None
         why = dict(plan.why)
         why["training"] = (
-            f"{training.num_epochs} epochs x {training.iterations_per_epoch} iterations x {training.batch_size} slices: {told} "
-            f"at {1000 * per_slice:.3g} ms a slice for both networks on {self.machine.device}, as measured; "
+            f"{training.num_epochs} epochs x {training.iterations_per_epoch} iterations x {training.batch_size} slices: "
+            f"{told} at {1000 * per_slice:.3g} ms a slice for both networks on {self.machine.device}, as measured; "
             f"{in_words(schedule.after_seconds)} of the {self.hours:g} hours are for the work after it"
         )
-        why["training.learning_rate_schedule"] = (
-            f"{rung.schedule} from {rung.learning_rate:g}: "
-            + ("the paper's" if rung.schedule == "constant" else "a short training needs large steps first and small ones last")
+        why["training.learning_rate_schedule"] = f"{rung.schedule} from {rung.learning_rate:g}: " + (
+            "the paper's" if rung.schedule == "constant" else "a short training needs large steps first and small ones last"
         )
         why["training.judgements"] = f"{training.judgements} on {training.judged_slices} slices: within 5 % of the training"
         why["after_training"] = (

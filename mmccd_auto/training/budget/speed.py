@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 import torch
 
 from mmccd_auto.devices import training_memory_format
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.cycle import MaskedModalityCycle
-from mmccd_auto.plans.budget import LARGE, REFERENCES, SMALL, MachineSpeed
+from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, SMALL, MachineSpeed
 from mmccd_auto.plans.cost import device_name, one_thread
 from mmccd_auto.plans.plan import DiffusionPlan
 from mmccd_auto.training.ema import ExponentialMovingAverage
@@ -24,12 +25,17 @@ REPEATS = {SMALL: 6, LARGE: 2}
 STRIP_SHARE = 6
 
 
-def measure_machine(device: str | torch.device) -> MachineSpeed:
-    """Time optimiser steps of the two reference networks on a device, as a training takes them: about ten seconds.
+def measure_machine(device: str | torch.device, references: Sequence[str] = (SMALL, LARGE)) -> MachineSpeed:
+    """Time optimiser steps of reference networks on a device, as a training takes them: about ten seconds.
 
     The quickest of several counts, since the others tell of what else the machine does. On a CPU it is the processor time of
     one thread that is taken, which neighbours don't lengthen, and the other threads are reckoned in: the speed is that of a
     machine that does nothing else.
+
+    Parameters
+    ----------
+    device : to time
+    references : names in :data:`mmccd_auto.plans.budget.REFERENCES`
 
     Raises
     ------
@@ -39,7 +45,7 @@ def measure_machine(device: str | torch.device) -> MachineSpeed:
     device = torch.device(device)
     batches = CPU_BATCHES if device.type == "cpu" else BATCHES
     try:
-        seconds = {name: _seconds_per_slice(name, batches[name], device) for name in REFERENCES}
+        seconds = {name: _seconds_per_slice(name, batches[name], device) for name in references}
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise MMCCDError(f"the device {device} can't train a network ({reason}): choose another -device.") from error

@@ -30,10 +30,11 @@ ALTERED_SHARE = 1.2
 STRIPS_PER_PASS = (1, 2, 4)
 FEW_STEPS = 5
 EXPONENT_LIMITS = (0.0, 1.5)
-AFTER_TRAINING = (AfterTrainingPlan(), *(AfterTrainingPlan(*row) for row in ((16, 3, 96), (12, 2, 64), (8, 1, 48), (0, 1, 32))))
+SOUND_AFTER_TRAINING = 2
+"""The place in AFTER_TRAINING that planned steps must leave time for."""
+AFTER_TRAINING = tuple(AfterTrainingPlan(*row) for row in ((24, 3, 96), (16, 3, 96), (12, 2, 64), (8, 1, 48), (0, 1, 32)))
 """From the most thorough down to the least from which the threshold is still sound: 32 slices have about 20 000 pixels
 of brain in them, 20 of them above the threshold of one in a thousand."""
-CALIBRATION_LEAST = AFTER_TRAINING[-1].calibration_slices
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,19 @@
+"""The learning rate over a training."""
+
+from __future__ import annotations
+
+import math
+
+from mmccd_auto.plans.plan import TrainingPlan
+
+
+def half_cosine(peak: float, epoch: int, num_epochs: int) -> float:
+    """Let the learning rate fall by half a cosine, from ``peak`` in the first epoch (0) to nearly 0 in the last."""
+    return peak * 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))
+
+
+def planned_learning_rate(settings: TrainingPlan, epoch: int) -> float:
+    """The learning rate in ``epoch`` (the first is 0) by the plan's schedule."""
+    if settings.learning_rate_schedule == "half_cosine":
+        return half_cosine(settings.learning_rate, epoch, settings.num_epochs)
+    return settings.learning_rate

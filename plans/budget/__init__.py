@@ -1,0 +1,1 @@
+"""Plans that fit a training budget on the machine that is here."""
