@@ -48,7 +48,7 @@ def test_the_plan_is_the_same_however_busy_the_machine_is(
     assert first == second
     assert "a fold on cpu" in caplog.text
     if seconds > 1:
-        assert "days a fold on cpu (1 thread): use a GPU, networks for a CPU (-pl MMCCDPlannerSmall" in caplog.text
+        assert "days a fold on cpu (1 thread): use a GPU, a plan that fits into --training_hours" in caplog.text
     assert "slices/s" not in first.decode()
 
 

@@ -42,14 +42,15 @@ def measure_machine(device: str | torch.device, references: Sequence[str] = (SMA
     MMCCDError
         If the device doesn't exist or has not even the memory for this.
     """
-    device = torch.device(device)
-    batches = CPU_BATCHES if device.type == "cpu" else BATCHES
     try:
+        device = torch.device(device)
+        batches = CPU_BATCHES if device.type == "cpu" else BATCHES
         seconds = {name: _seconds_per_slice(name, batches[name], device) for name in references}
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise MMCCDError(f"the device {device} can't train a network ({reason}): choose another -device.") from error
-    return MachineSpeed(device_name(device), device.type, seconds)
+    # Three digits: the machine isn't steadier than that.
+    return MachineSpeed(device_name(device), device.type, {name: float(f"{one:.3g}") for name, one in seconds.items()})
 
 
 def _seconds_per_slice(name: str, batch: int, device: torch.device) -> float:
