@@ -55,9 +55,7 @@ def advise_on_training(plan: Plan, speed: DeviceSpeed, on_cpu: bool) -> str | No
     seconds = _training_seconds(plan, speed)
     if seconds < LONG_TRAINING_SECONDS:
         return None
-    shorter = (
-        "a plan that fits into --training_hours (without -pl and --resolution), or fewer epochs (mmccd_train --num_epochs)"
-    )
+    shorter = "a plan that fits into --training_hours (no -pl, no --resolution), or fewer epochs (mmccd_train --num_epochs)"
     if on_cpu:
         shorter = f"a GPU, {shorter}"
     return f"training takes about {in_words(seconds)} a fold on {speed.device}: use {shorter}."
