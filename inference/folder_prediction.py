@@ -262,13 +262,15 @@ class _Run:
 
     def _write(self, found: InputCase, request: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Write a prediction's files and give the content of CASE.json."""
+        of_case = {"case": found.case}
         for warning in prediction.warnings:
-            logger.warning("%s: %s", found.case, warning)
+            logger.warning("%s: %s", found.case, warning, extra=of_case)
         findings = prediction.findings
         if findings.kind == CANDIDATES:
-            logger.warning("%s: %s: look at %s_candidates.nii.gz", found.case, findings.describe(), found.case)
+            advice = f"{findings.describe()}: look at {found.case}_candidates.nii.gz"
+            logger.warning("%s: %s", found.case, advice, extra=of_case)
         else:
-            logger.info("%s: %s", found.case, findings.describe())
+            logger.info("%s: %s", found.case, findings.describe(), extra=of_case)
         extra = self._write_dicom(found, prediction)
         return write_prediction(prediction, request, self.output, found.series is not None, extra)
 

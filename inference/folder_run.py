@@ -64,7 +64,13 @@ def run_over_cases(
             if row.status == DONE and not told and number < len(cases):
                 told = True
                 minutes = row.seconds * (len(cases) - number) / 60
-                logger.info("%s took %.0f s; about %.1f minutes for the others", row.case, row.seconds, minutes)
+                logger.info(
+                    "%s took %.0f s; about %.1f minutes for the others",
+                    row.case,
+                    row.seconds,
+                    minutes,
+                    extra={"case": row.case},
+                )
     finally:
         rows = [_as_it_is(row, missing(row.case), output) for row in rows]
         write_summary([*rows, *left_out], output)
@@ -107,7 +113,7 @@ def _row(found: InputCase, outcome: SummaryRow | MMCCDError | MemoryError) -> Su
     if isinstance(outcome, Defect):
         logger.debug("%s: %s", found.case, outcome.details)
     if found.skipped:
-        logger.warning("%s", sentence)
+        logger.warning("%s", sentence, extra={"case": found.case})
         return SummaryRow(found.case, SKIPPED, sentence)
-    logger.error("%s", sentence)
+    logger.error("%s", sentence, extra={"case": found.case})
     return SummaryRow(found.case, FAILED, sentence, input_file="" if found.file is None else found.file.name)

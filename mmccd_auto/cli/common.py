@@ -11,11 +11,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from mmccd_auto import __version__
 from mmccd_auto.cli.argument_types import MOST_PROCESSES, whole
 from mmccd_auto.core.failures import Defect
+from mmccd_auto.core.progress import JsonLinesHandler, console_messages, find_console
 from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.core.strict_json import shown
 from mmccd_auto.errors import MMCCDError
@@ -39,18 +38,53 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     parser.add_argument("--version", action="version", version=f"mmccd_auto {__version__}")
-    parser.add_argument("--verbose", action=_Verbose, help="also show details for developers, such as tracebacks of defects")
+    group = parser.add_argument_group("messages")
+    amount = group.add_mutually_exclusive_group()
+    amount.add_argument("--verbose", action=_Verbose, help="also show decisions in detail, and tracebacks of defects")
+    amount.add_argument("--quiet", action=_Quiet, help="show warnings and errors only, and no progress")
+    group.add_argument(
+        "--json_log",
+        action=_JsonLog,
+        metavar="FILE",
+        help="append every message to FILE, one JSON object a line (time, level, logger, message, case); also with --quiet",
+    )
     return parser
 
 
-class _Verbose(argparse.Action):
-    """Log details from the moment on that the option is read."""
+class _AtOnce(argparse.Action):
+    """An option that takes effect when it is read, and leaves no value."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more)
+    def __init__(self, option_strings: Sequence[str], dest: str, nargs: int | None = 0, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=nargs, default=argparse.SUPPRESS, **more)
+
+
+class _Verbose(_AtOnce):
+    """Show details."""
 
     def __call__(self, *_: Any) -> None:
         logger.setLevel(logging.DEBUG)
+        console = find_console()
+        if console is not None:
+            console.setLevel(logging.DEBUG)
+
+
+class _Quiet(_AtOnce):
+    """Show warnings and errors only."""
+
+    def __call__(self, *_: Any) -> None:
+        console = find_console()
+        if console is not None:
+            console.setLevel(logging.WARNING)
+
+
+class _JsonLog(_AtOnce):
+    """Append messages to a file, which is opened before any work starts."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=None, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        logging.getLogger().addHandler(JsonLinesHandler(values))
 
 
 def add_folder_options(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -117,28 +151,34 @@ def run_command(command: Callable[[Sequence[str] | None], int | None], arguments
         # Names of files may hold bytes that are no text, which would end the run when they are printed.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # They tell of every attribute that they copy, unique numbers of patients' scans among them.
+    # They log every attribute that they copy, unique numbers of patients' scans among them.
     for name in ("highdicom", "pydicom"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    with console_messages():
+        return _status_of(command, arguments)
+
+
+def _status_of(command: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     try:
-        with endings_as_interrupts(), logging_redirect_tqdm():
+        with endings_as_interrupts():
             return command(arguments) or 0
-    except Defect as error:
-        logger.debug("%s", error.details)
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except MMCCDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        if isinstance(error, Defect):
+            logger.debug("%s", error.details)
+        return _show_error(str(error))
     except OSError as error:
         if error.filename is None:
             raise
         # A name that is too long, a folder that is closed, a disk that is gone: nothing that the software does wrong.
         logger.debug("%s", traceback.format_exc())
-        told = f"{shown(str(error.filename))}: {error.strerror or error}"
-        print(f"error: {told}: check that this path is right and that you may use it.", file=sys.stderr)
-        return 1
+        reason = f"{shown(str(error.filename))}: {error.strerror or error}"
+        return _show_error(f"{reason}: check that this path is right and that you may use it.")
     except KeyboardInterrupt as error:
-        print(describe_interrupt(error), file=sys.stderr)
+        logger.warning("%s", describe_interrupt(error))
         return exit_status(error)
+
+
+def _show_error(sentence: str) -> int:
+    """Write an error to standard error and to the log files; give the exit status."""
+    logger.error("error: %s", sentence)
+    return 1

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from mmccd_auto.core.wording import counted, in_words
+from mmccd_auto.errors import MMCCDError
 
 Item = TypeVar("Item")
 PERIOD_SECONDS = 30.0
@@ -20,8 +25,131 @@ logger = logging.getLogger(__name__)
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks on: else bars would fill a log."""
+    """Whether standard error is a terminal: bars would fill a log."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+class ConsoleHandler(logging.Handler):
+    """Write messages to standard error, above the bars of a terminal.
+
+    Attributes
+    ----------
+    prefix : of the loggers whose messages below a warning are shown; "" shows those of all
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.prefix = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a message is shown."""
+        wanted = record.levelno >= logging.ERROR or record.name.startswith(self.prefix)
+        return wanted and bool(super().filter(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        try:
+            if sys.stderr is not None:
+                tqdm.write(self.format(record), file=sys.stderr)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+class JsonLinesHandler(logging.FileHandler):
+    """Append messages to a file, one JSON object a line.
+
+    Parameters
+    ----------
+    path : of the file; it is made, or added to
+
+    Raises
+    ------
+    MMCCDError
+        If the file can't be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            reason = error.strerror or error
+            raise MMCCDError(
+                f"{path} can't be written ({reason}): give --json_log a file in a folder that exists."
+            ) from error
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give a message as a JSON object: time (UTC), level, logger, message and, where it is known, case."""
+        content = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if getattr(record, "case", None) is not None:
+            content["case"] = str(record.case)
+        return json.dumps(content)
+
+
+@contextmanager
+def console_messages() -> Iterator[ConsoleHandler]:
+    """Show the messages of all loggers on standard error, and remove every handler that is added meanwhile at the end."""
+    root, console = logging.getLogger(), ConsoleHandler()
+    before, level, own_level = list(root.handlers), root.level, logging.getLogger("mmccd_auto").level
+    root.addHandler(console)
+    root.setLevel(logging.INFO)
+    try:
+        yield console
+    finally:
+        for handler in [one for one in root.handlers if one not in before]:
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+        logging.getLogger("mmccd_auto").setLevel(own_level)
+
+
+def find_console() -> ConsoleHandler | None:
+    """Give the handler that shows messages; None where no command runs, as in a notebook."""
+    return next((one for one in logging.getLogger().handlers if isinstance(one, ConsoleHandler)), None)
+
+
+@contextmanager
+def details_to_file(path: Path, shown: str) -> Iterator[None]:
+    """Write every message to a file, and show only those of one package, and errors.
+
+    Parameters
+    ----------
+    path : of the file, which is added to
+    shown : prefix of the loggers whose messages are shown; with --verbose all are
+
+    Raises
+    ------
+    MMCCDError
+        If the file can't be written.
+    """
+    root, console = logging.getLogger(), find_console()
+    try:
+        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise MMCCDError(f"{path} can't be written ({error.strerror or error}): give another output folder.") from error
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root.addHandler(file)
+    if console is not None and console.level > logging.DEBUG:
+        console.prefix = shown
+    try:
+        yield
+    finally:
+        root.removeHandler(file)
+        file.close()
+        if console is not None:
+            console.prefix = ""
+
+
+def _bars_shown(leave: bool) -> tuple[bool, bool]:
+    """Say whether bars are shown on this standard error, and whether one stays there at its end."""
+    console = find_console()
+    quiet = console is not None and console.level > logging.INFO
+    brief = console is not None and bool(console.prefix)
+    return on_terminal() and not quiet, leave and not brief
 
 
 class Progress:
@@ -42,8 +170,8 @@ class Progress:
         self.leave, self.disable = leave, disable
         self.done = 0
         self._started = self._told = time.monotonic()
-        shown = on_terminal() and not disable
-        self._bar = tqdm(total=total, desc=description, unit=unit, leave=leave) if shown else None
+        shown, stays = _bars_shown(leave)
+        self._bar = tqdm(total=total, desc=description, unit=unit, leave=stays) if shown and not disable else None
 
     def __enter__(self) -> Progress:
         return self
