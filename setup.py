@@ -63,6 +63,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "mmccd_run = mmccd_auto.cli.entry_points:run",
             "mmccd_plan_and_preprocess = mmccd_auto.cli.entry_points:plan_and_preprocess",
             "mmccd_import = mmccd_auto.cli.entry_points:import_export",
             "mmccd_train = mmccd_auto.cli.entry_points:train",

@@ -14,6 +14,11 @@ from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, e
 from mmccd_auto.executor import load_libraries_early
 
 
+def run() -> None:
+    """mmccd_run."""
+    _run("run")
+
+
 def plan_and_preprocess() -> None:
     """mmccd_plan_and_preprocess."""
     _run("plan_and_preprocess", starts_workers=_may_start_workers(sys.argv[1:]))

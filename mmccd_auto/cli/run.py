@@ -1,0 +1,78 @@
+"""mmccd_run --healthy CONTROLS -i PATIENTS -o OUT: the whole job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mmccd_auto.cli.argument_types import number, path_name
+from mmccd_auto.cli.common import add_device_option, add_processes_option, make_parser, run_command
+from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
+from mmccd_auto.devices import choose_device
+from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    parser = make_parser("Train on healthy controls, predict patients and write a report; run again to continue.")
+    parser.add_argument("-i", dest="input", required=True, metavar="PATIENTS", help="scans to predict: DICOM or NIfTI")
+    parser.add_argument("-o", dest="output", required=True, metavar="OUT", help="folder of all results")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--healthy",
+        default=None,
+        metavar="CONTROLS",
+        help="scans of people without abnormality: DICOM, NIfTI, or a dataset folder in the layout of nnU-Net",
+    )
+    source.add_argument(
+        "--model", default=None, metavar="M", help="predict with a trained model: its folder, or the name of its dataset"
+    )
+    parser.add_argument(
+        "--training_hours",
+        type=number(0, 100_000, above=True),
+        default=1.0,
+        metavar="H",
+        help="for all folds together; a fold is trained for each full hour",
+    )
+    parser.add_argument(
+        "--modalities",
+        nargs="+",
+        type=path_name("modality"),
+        default=["FLAIR", "T1", "T2"],
+        metavar="MODALITY",
+        help="of the controls, to import in this order",
+    )
+    add_series_option(parser)
+    add_brain_extraction_option(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="redo stages whose inputs or options have changed, and those after them"
+    )
+    add_processes_option(parser)
+    add_device_option(parser)
+    options = parser.parse_args(arguments)
+    result = run_all(
+        options.input,
+        options.output,
+        RunOptions(
+            training_hours=options.training_hours,
+            modalities=tuple(options.modalities),
+            series=tuple(options.series),
+            backend=options.bet,
+            overwrite=options.overwrite,
+        ),
+        choose_device(options.device),
+        options.processes,
+        healthy=options.healthy,
+        model=options.model,
+    )
+    print(result.table)
+    for message in result.failed[:LISTED_FAILURES]:
+        print(f"error: {message}", file=sys.stderr)
+    if len(result.failed) > LISTED_FAILURES:
+        print(f"error: {len(result.failed) - LISTED_FAILURES} further cases failed: see {LOG_FILE}.", file=sys.stderr)
+    print(f"open {result.page}" if result.page is not None else f"maps: {options.output}/maps")
+    return 1 if result.failed else 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(_command))

@@ -1,0 +1,335 @@
+"""The whole job in one call: controls and patients in, a page to open out (mmccd_run)."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmccd_auto.after_training import find_best_configuration
+from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.progress import details_to_file
+from mmccd_auto.core.readable_names import shown
+from mmccd_auto.core.removal import remove_folder
+from mmccd_auto.core.wording import counted, listed
+from mmccd_auto.dataset_health import HEALTHY
+from mmccd_auto.datasets import DATASET_FILE, load_dataset
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.files import atomic_path
+from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
+from mmccd_auto.inference.folder_prediction import ExportOptions
+from mmccd_auto.model_choice import PredictionOptions
+from mmccd_auto.paths import Folders
+from mmccd_auto.pipeline import TrainingOptions, predict, train
+from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
+from mmccd_auto.plans.plan import PLANS_FILE, Plan
+from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
+from mmccd_auto.training.model_folder import model_folder_name
+from mmccd_auto.workflows.stages import Stages, content_key
+from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for, training_for
+
+IMPORTED = "Dataset001_Controls"
+LOG_FILE = "run.log"
+MAPS_FOLDER = "maps"
+REPORT_FILE, REPORT_FOLDER = "report.html", "report"
+LISTED_FAILURES = 5
+PAGE_THAT_LEADS_ON = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={target}"><title>Report</title></head>
+<body><p><a href="{target}">Open the report</a></p></body></html>
+"""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user may ask of the whole job.
+
+    Attributes
+    ----------
+    training_hours : for all folds together
+    modalities : to import of the controls, in this order
+    series : pattern by modality, for DICOM
+    backend : of the brain extraction
+    overwrite : do stages again whose inputs or options have changed, and those after them
+    planning, training : instead of what fits the device and the hours
+    edit_plan : changes the plan before the slices are made; it must give the same for the same plan
+    choose : choose steps, strips, score and models by synthetic anomalies after the training
+    """
+
+    training_hours: float = 1.0
+    modalities: tuple[str, ...] = ("FLAIR", "T1", "T2")
+    series: tuple[tuple[str, str], ...] = ()
+    backend: str = "auto"
+    overwrite: bool = False
+    planning: PlanningOptions | None = None
+    training: TrainingOptions | None = None
+    edit_plan: Callable[[Plan], Plan] | None = None
+    choose: bool = True
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of the job.
+
+    Attributes
+    ----------
+    table : a line for each stage: how long it took and what was decided
+    failed : a sentence for each case that could not be used
+    page : to open; None where the prediction wrote none
+    """
+
+    table: str
+    failed: tuple[str, ...]
+    page: Path | None
+
+
+def run_all(
+    patients: str | Path,
+    output: str | Path,
+    options: RunOptions,
+    device: torch.device,
+    processes: int,
+    healthy: str | Path | None = None,
+    model: str | None = None,
+) -> RunResult:
+    """Import controls, plan, preprocess, train, choose, predict the patients and place the report; continue where it stopped.
+
+    Parameters
+    ----------
+    patients : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
+    output : folder of everything: raw/, preprocessed/, results/, maps/, report.html, run.json and run.log
+    options : the user's wishes
+    device : to train and predict on
+    processes : workers; 0 works in this process
+    healthy : scans of people without abnormality, as ``patients``, or a raw dataset in the layout of nnU-Net
+    model : instead of ``healthy``: a model folder, a dataset's results folder, or the name of a dataset with trained models
+
+    Raises
+    ------
+    MMCCDError
+        If not exactly one of ``healthy`` and ``model`` is given, an input doesn't exist or lies around the output, the
+        output holds a job with other inputs or options, or a stage fails as a whole.
+    """
+    patients, output = Path(patients), Path(output)
+    if (healthy is None) == (model is None):
+        raise MMCCDError("Give either --healthy CONTROLS, to train, or --model M, to predict with a trained model.")
+    healthy = None if healthy is None else Path(healthy)
+    for option, source in (("-i", patients), ("--healthy", healthy)):
+        if source is not None:
+            _check_source(option, source, output)
+    with folder_lock(output, "a whole job"):
+        with details_to_file(output / LOG_FILE, "mmccd_auto.workflows"):
+            job = _Job(patients, output, options, device, processes, Stages(output, options.overwrite), [])
+            predicting = job.use_model(str(model)) if healthy is None else job.train_on(healthy)
+            job.predict(predicting)
+            page = place_page(output / MAPS_FOLDER, output)
+            logger.info("every message of the job: %s", output / LOG_FILE)
+    return RunResult(job.stages.table(), tuple(dict.fromkeys(job.failed)), page)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call of :func:`run_all`."""
+
+    patients: Path
+    output: Path
+    options: RunOptions
+    device: torch.device
+    processes: int
+    stages: Stages
+    failed: list[str]
+
+    @property
+    def folders(self) -> Folders:
+        return Folders(self.output / "raw", self.output / "preprocessed", self.output / "results")
+
+    def use_model(self, model: str) -> tuple[Folders, PredictionOptions]:
+        """Find the trained model that is meant."""
+        path = Path(model)
+        if not path.is_dir():
+            return replace(Folders.resolve()), PredictionOptions(dataset=model)
+        if (path / PLANS_FILE).is_file():
+            return self.folders, PredictionOptions(models=(str(path),))
+        return replace(self.folders, results=path.resolve().parent), PredictionOptions(dataset=path.resolve().name)
+
+    def train_on(self, healthy: Path) -> tuple[Folders, PredictionOptions]:
+        """Do everything up to trained models; give what predicts."""
+        folders, name = self._import(healthy)
+        plan = self._plan(folders, name)
+        self._preprocess(folders, name, plan)
+        training = self.options.training or training_for(plan)
+        budget = self._train(folders, name, plan, training)
+        if self.options.choose:
+            self._choose(folders, name, budget)
+        model = model_folder_name(training.trainer, plan.plans_name, training.configuration or plan.default_configuration)
+        options = PredictionOptions(dataset=name, trainer=training.trainer, plans_name=plan.plans_name)
+        return folders, options if (folders.results / name / model).is_dir() else PredictionOptions(dataset=name)
+
+    def predict(self, predicting: tuple[Folders, PredictionOptions]) -> None:
+        """Predict the patients; finished cases of an earlier run are kept."""
+        folders, options = predicting
+        options = replace(
+            options, brain_extraction=self.options.backend, export=ExportOptions(series=dict(self.options.series))
+        )
+        maps = self.output / MAPS_FOLDER
+
+        def work(settings: dict[str, Any]) -> str:
+            failed = predict(folders, self.patients, maps, options, self.device, continue_prediction=True)
+            self.failed.extend(failed)
+            done = len(list(maps.glob("*_anomaly.nii.gz")))
+            settings["failed"] = failed
+            without = f", {len(failed)} could not be predicted" if failed else ""
+            return f"maps of {counted(done, 'case')}{without}: {MAPS_FOLDER}/"
+
+        inputs = {
+            "-i": content_key(self.patients),
+            "--model": [str(Path(one).resolve()) for one in options.models] or options.dataset,
+            "--bet": self.options.backend,
+            "--series": self.options.series,
+        }
+        record = self.stages.run("predict", inputs, work, partial(remove_folder, maps, self.output))
+        self.failed.extend(record.settings.get("failed", []))
+
+    def _import(self, healthy: Path) -> tuple[Folders, str]:
+        """Make a raw dataset of the controls, unless they are one."""
+        options = self.options
+        inputs = {
+            "--healthy": content_key(healthy),
+            "--modalities": options.modalities,
+            "--series": options.series,
+            "--bet": options.backend,
+        }
+        if (healthy / DATASET_FILE).is_file():
+            self.stages.run("import", {"--healthy": inputs["--healthy"]}, lambda _: _described(healthy), self._clear)
+            return replace(self.folders, raw=healthy.resolve().parent), healthy.resolve().name
+        wishes = ImportOptions(
+            health=HEALTHY, modalities=options.modalities, series=dict(options.series), backend=options.backend
+        )
+
+        def work(settings: dict[str, Any]) -> str:
+            summary = import_dataset(healthy, self.folders.raw / IMPORTED, wishes, self.processes)
+            for note in summary.notes:
+                logging.getLogger("mmccd_auto.importing").warning("%s", note)
+            if not summary.imported:
+                raise MMCCDError(summary.failed[0] if summary.failed else "--healthy holds no case that can be imported.")
+            self.failed.extend(summary.failed)
+            settings["failed"] = summary.failed
+            return f"{_described(summary.dataset)}; {len(summary.failed)} left out"
+
+        record = self.stages.run("import", inputs, work, self._clear)
+        self.failed.extend(record.settings.get("failed", []))
+        return self.folders, IMPORTED
+
+    def _plan(self, folders: Folders, name: str) -> Plan:
+        planning = self.options.planning or planning_for(self.device)
+        home = folders.preprocessed / name
+
+        def work(settings: dict[str, Any]) -> str:
+            before = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")}
+            failed = plan_and_preprocess(folders, [name], planning, self.device, self.processes, preprocess=False)
+            self.failed.extend(failed)
+            (plans_name,) = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")} - before or before
+            plan = Plan.load(home / plans_name / PLANS_FILE)
+            if self.options.edit_plan is not None:
+                plan = self.options.edit_plan(plan)
+                plan.save(home / plans_name / PLANS_FILE)
+            settings["plans_name"] = plans_name
+            rows, columns = plan.patch_size
+            return (
+                f"{plan.slice_axis} slices, {rows} x {columns} px of {plan.target_spacing:.3g} mm, "
+                f"{plan.network.base_channels} channels, {plan.default_configuration}"
+            )
+
+        record = self.stages.run("plan", asdict(planning), work, self._clear_trained)
+        return Plan.load(home / record.settings["plans_name"] / PLANS_FILE)
+
+    def _preprocess(self, folders: Folders, name: str, plan: Plan) -> None:
+        # The plan is there and is obeyed: only the slices are made.
+        planning = replace(self.options.planning or planning_for(self.device), plans_name=plan.plans_name)
+
+        def work(_: dict[str, Any]) -> str:
+            self.failed.extend(plan_and_preprocess(folders, [name], planning, self.device, self.processes))
+            made = len(list((folders.preprocessed / name / plan.plans_name).rglob("*.npz")))
+            return counted(made, "slice file")
+
+        self.stages.run("preprocess", {}, work, self._clear_trained)
+
+    def _train(self, folders: Folders, name: str, plan: Plan, training: TrainingOptions) -> TrainingBudget:
+        """Train the folds that fit into the hours."""
+
+        def decide(settings: dict[str, Any]) -> str:
+            if self.options.training is None:
+                splits = len(load_splits(folders.preprocessed / name / SPLITS_FILE))
+                settings |= asdict(fit_training(plan, self.options.training_hours, splits, self.device))
+            else:
+                settings |= asdict(TrainingBudget((0,), training.num_epochs, training.iterations_per_epoch))
+            epochs = settings["num_epochs"] or plan.training.num_epochs
+            iterations = settings["iterations_per_epoch"] or plan.training.iterations_per_epoch
+            return f"{listed(map(str, settings['folds']), 'fold')}, {epochs} epochs of {iterations} iterations"
+
+        wishes = {"--training_hours": self.options.training_hours, "trainer": asdict(training)}
+        remove_models = partial(remove_folder, folders.results, self.output)
+        record = self.stages.run("training length", wishes, decide, remove_models)
+        budget = TrainingBudget(**{**record.settings, "folds": tuple(record.settings["folds"])})
+        for fold in budget.folds:
+
+            def work(_: dict[str, Any], fold: int = fold) -> str:
+                train(folders, name, fold, of_fold(training, budget), self.device, min(self.processes, 2))
+                return f"{training.trainer}, calibrated"
+
+            self.stages.run(f"train fold {fold}", {}, work, remove_models)
+        return budget
+
+    def _choose(self, folders: Folders, name: str, budget: TrainingBudget) -> None:
+        def work(_: dict[str, Any]) -> str:
+            found = find_best_configuration(folders, name, PredictionOptions(), self.device)
+            best = max(found.best.values(), key=lambda one: one.auprc)
+            return f"AUPRC {best.auprc:.2f} on synthetic anomalies, {counted(best.sampling_steps, 'diffusion step')}"
+
+        self.stages.run("choose", {"folds": budget.folds}, work)
+
+    def _clear(self) -> None:
+        """Remove the imported dataset and all that was made from it."""
+        remove_folder(self.folders.raw / IMPORTED, self.output)
+        self._clear_trained()
+
+    def _clear_trained(self) -> None:
+        for folder in (self.folders.preprocessed, self.folders.results):
+            remove_folder(folder, self.output)
+
+
+def place_page(maps: Path, output: Path) -> Path | None:
+    """Place the report of a prediction in the output folder: a copy of a single page, else a page that leads to the index.
+
+    Returns
+    -------
+    the page to open; None where there is no report
+    """
+    page, target = maps / REPORT_FILE, output / REPORT_FILE
+    if not page.is_file():
+        return None
+    with atomic_path(target) as temporary:
+        if (maps / REPORT_FOLDER).is_dir():
+            temporary.write_text(PAGE_THAT_LEADS_ON.format(target=f"{MAPS_FOLDER}/{REPORT_FILE}"), encoding="utf-8")
+        else:
+            shutil.copyfile(page, temporary)
+    return target
+
+
+def _described(dataset: Path) -> str:
+    found = load_dataset(dataset)
+    return f"{counted(len(found.cases('Tr')), 'control')}: {', '.join(found.modalities)}"
+
+
+def _check_source(option: str, source: Path, output: Path) -> None:
+    """Raise :class:`MMCCDError` where an input doesn't exist, or the results would lie in it."""
+    if not source.exists():
+        raise MMCCDError(f"{option}: {shown(source.name)} does not exist: give a folder, a zip archive or a file.")
+    if source.resolve() in (output.resolve(), *output.resolve().parents):
+        raise MMCCDError(f"{option} is the output folder, or holds it: give an output folder outside {shown(source.name)}.")
