@@ -65,4 +65,4 @@ def exit_status(error: KeyboardInterrupt) -> int:
 def describe_interrupt(error: KeyboardInterrupt) -> str:
     """Say what has ended a command, and how to go on."""
     by = f"ended by {error}" if isinstance(error, Terminated) else "interrupted"
-    return f"{by}: run the same command again to go on (see --help for the option that continues)."
+    return f"{by}: run the same command again to continue (mmccd_predict: with --continue_prediction)."

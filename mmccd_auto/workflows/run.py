@@ -98,7 +98,7 @@ def run_all(
     healthy: str | Path | None = None,
     model: str | None = None,
 ) -> RunResult:
-    """Import controls, plan, preprocess, train, choose, predict the patients and place the report; continue where it stopped.
+    """Train on controls, or take a trained model, predict the patients and place the report; continue where it stopped.
 
     Parameters
     ----------
@@ -123,13 +123,12 @@ def run_all(
     for option, source in (("-i", patients), ("--healthy", healthy)):
         if source is not None:
             _check_source(option, source, output)
-    with folder_lock(output, "a whole job"):
-        with details_to_file(output / LOG_FILE, "mmccd_auto.workflows"):
-            job = _Job(patients, output, options, device, processes, Stages(output, options.overwrite), [])
-            predicting = job.use_model(str(model)) if healthy is None else job.train_on(healthy)
-            job.predict(predicting)
-            page = place_page(output / MAPS_FOLDER, output)
-            logger.info("every message of the job: %s", output / LOG_FILE)
+    with folder_lock(output, "a whole job"), details_to_file(output / LOG_FILE, "mmccd_auto.workflows"):
+        job = _Job(patients, output, options, device, processes, Stages(output, options.overwrite), [])
+        predicting = job.use_model(str(model)) if healthy is None else job.train_on(healthy)
+        job.predict(predicting)
+        page = place_page(output / MAPS_FOLDER, output)
+        logger.info("every message of the job: %s", output / LOG_FILE)
     return RunResult(job.stages.table(), tuple(dict.fromkeys(job.failed)), page)
 
 
