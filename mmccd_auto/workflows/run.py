@@ -19,7 +19,7 @@ from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.dataset_health import HEALTHY
-from mmccd_auto.datasets import DATASET_FILE, load_dataset
+from mmccd_auto.datasets import DATASET_FILE, find_dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
@@ -188,7 +188,7 @@ class _Job:
 
         inputs = {
             "-i": content_key(self.patients),
-            "--model": [str(Path(one).resolve()) for one in options.models] or options.dataset,
+            "--model": _model_key(folders, options),
             "--bet": self.options.backend,
             "--series": self.options.series,
         }
@@ -319,6 +319,13 @@ def place_page(maps: Path, output: Path) -> Path | None:
         else:
             shutil.copyfile(page, temporary)
     return target
+
+
+def _model_key(folders: Folders, options: PredictionOptions) -> list[str]:
+    """Identify trained models by their weights, plans, choices and calibrations."""
+    found = [Path(one) for one in options.models] or [find_dataset(folders.results, str(options.dataset), "results")]
+    files = [path for folder in found for ending in ("*.json", "checkpoint_final.pth") for path in folder.rglob(ending)]
+    return sorted(f"{path.name} {content_key(path)}" for path in files if not path.name.startswith("."))
 
 
 def _described(dataset: Path) -> str:
