@@ -24,7 +24,10 @@ def _command(arguments: Sequence[str] | None) -> int:
         help="scans of people without abnormality: DICOM, NIfTI, or a dataset folder in the layout of nnU-Net",
     )
     source.add_argument(
-        "--model", default=None, metavar="M", help="predict with a trained model: its folder, or the name of its dataset"
+        "--model",
+        default=None,
+        metavar="M",
+        help="predict with a trained model: an installed name, a folder, or its dataset",
     )
     parser.add_argument(
         "--training_hours",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,17 +20,18 @@ from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.dataset_health import HEALTHY
-from mmccd_auto.datasets import DATASET_FILE, find_dataset, load_dataset
+from mmccd_auto.datasets import DATASET_FILE, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.inference.folder_prediction import ExportOptions
-from mmccd_auto.model_choice import PredictionOptions
+from mmccd_auto.model_choice import PredictionOptions, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
+from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.training.model_folder import model_folder_name
 from mmccd_auto.workflows.stages import Stages, content_key
 from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for, training_for
@@ -108,7 +110,8 @@ def run_all(
     device : to train and predict on
     processes : workers; 0 works in this process
     healthy : scans of people without abnormality, as ``patients``, or a raw dataset in the layout of nnU-Net
-    model : instead of ``healthy``: a model folder, a dataset's results folder, or the name of a dataset with trained models
+    model : instead of ``healthy``: an installed model's name, a model folder, a dataset's results folder, or the name of a
+        dataset with trained models
 
     Raises
     ------
@@ -152,7 +155,10 @@ class _Job:
         """Find the trained model that is meant."""
         path = Path(model)
         if not path.is_dir():
-            return replace(Folders.resolve()), PredictionOptions(dataset=model)
+            # Models that were trained or installed before lie in the user's own folders, not below the output.
+            folders = Folders.resolve(environment=os.environ)
+            installed = model in installed_names(folders.results)
+            return folders, PredictionOptions(models=(model,)) if installed else PredictionOptions(dataset=model)
         if (path / PLANS_FILE).is_file():
             return self.folders, PredictionOptions(models=(str(path),))
         return replace(self.folders, results=path.resolve().parent), PredictionOptions(dataset=path.resolve().name)
@@ -323,8 +329,12 @@ def place_page(maps: Path, output: Path) -> Path | None:
 
 def _model_key(folders: Folders, options: PredictionOptions) -> list[str]:
     """Identify trained models by their weights, plans, choices and calibrations."""
-    found = [Path(one) for one in options.models] or [find_dataset(folders.results, str(options.dataset), "results")]
-    files = [path for folder in found for ending in ("*.json", "checkpoint_final.pth") for path in folder.rglob(ending)]
+    files = [
+        path
+        for model in choose_models(folders, options)
+        for ending in ("*.json", "checkpoint_final.pth", "*.safetensors")
+        for path in model.path.rglob(ending)
+    ]
     return sorted(f"{path.name} {content_key(path)}" for path in files if not path.name.startswith("."))
 
 
