@@ -27,7 +27,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         "--model",
         default=None,
         metavar="M",
-        help="predict with a trained model: an installed name, a folder, or its dataset",
+        help="predict with this model: an installed name, a folder, or a dataset",
     )
     parser.add_argument(
         "--training_hours",
