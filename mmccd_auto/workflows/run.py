@@ -34,7 +34,7 @@ from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.training.model_folder import model_folder_name
 from mmccd_auto.workflows.stages import Stages, content_key
-from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for, training_for
+from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for
 
 IMPORTED = "Dataset001_Controls"
 LOG_FILE = "run.log"
@@ -54,7 +54,7 @@ class RunOptions:
 
     Attributes
     ----------
-    training_hours : for all folds together
+    training_hours : for all folds together; None is the usual budget of one fold on the device
     modalities : to import of the controls, in this order
     series : pattern by modality, for DICOM
     backend : of the brain extraction
@@ -64,7 +64,7 @@ class RunOptions:
     choose : choose steps, strips, score and models by synthetic anomalies after the training
     """
 
-    training_hours: float = 1.0
+    training_hours: float | None = None
     modalities: tuple[str, ...] = ("FLAIR", "T1", "T2")
     series: tuple[tuple[str, str], ...] = ()
     backend: str = "auto"
@@ -151,6 +151,10 @@ class _Job:
     def folders(self) -> Folders:
         return Folders(self.output / "raw", self.output / "preprocessed", self.output / "results")
 
+    @property
+    def planning(self) -> PlanningOptions:
+        return self.options.planning or planning_for(self.options.training_hours, self.device)
+
     def use_model(self, model: str) -> tuple[Folders, PredictionOptions]:
         """Find the trained model that is meant."""
         path = Path(model)
@@ -168,7 +172,7 @@ class _Job:
         folders, name = self._import(healthy)
         plan = self._plan(folders, name)
         self._preprocess(folders, name, plan)
-        training = self.options.training or training_for(plan)
+        training = self.options.training or TrainingOptions(plans_name=plan.plans_name)
         budget = self._train(folders, name, plan, training)
         if self.options.choose:
             self._choose(folders, name, budget)
@@ -232,7 +236,7 @@ class _Job:
         return self.folders, IMPORTED
 
     def _plan(self, folders: Folders, name: str) -> Plan:
-        planning = self.options.planning or planning_for(self.device)
+        planning = self.planning
         home = folders.preprocessed / name
 
         def work(settings: dict[str, Any]) -> str:
@@ -256,7 +260,7 @@ class _Job:
 
     def _preprocess(self, folders: Folders, name: str, plan: Plan) -> None:
         # The plan is there and is obeyed: only the slices are made.
-        planning = replace(self.options.planning or planning_for(self.device), plans_name=plan.plans_name)
+        planning = replace(self.planning, plans_name=plan.plans_name)
 
         def work(_: dict[str, Any]) -> str:
             self.failed.extend(plan_and_preprocess(folders, [name], planning, self.device, self.processes))
@@ -271,7 +275,7 @@ class _Job:
         def decide(settings: dict[str, Any]) -> str:
             if self.options.training is None:
                 splits = len(load_splits(folders.preprocessed / name / SPLITS_FILE))
-                settings |= asdict(fit_training(plan, self.options.training_hours, splits, self.device))
+                settings |= asdict(fit_training(self.options.training_hours, splits, self.device))
             else:
                 settings |= asdict(TrainingBudget((0,), training.num_epochs, training.iterations_per_epoch))
             epochs = settings["num_epochs"] or plan.training.num_epochs

@@ -1,4 +1,4 @@
-"""Fit a training into a number of hours: planner, trainer, folds and epochs."""
+"""Share a number of hours among the folds of a training."""
 
 from __future__ import annotations
 
@@ -8,21 +8,12 @@ import torch
 
 from mmccd_auto.pipeline import TrainingOptions
 from mmccd_auto.planning import PlanningOptions
-from mmccd_auto.plans.cost import measure_device_speed
-from mmccd_auto.plans.plan import MOST_EPOCHS, Plan
-
-HOURS_OF_A_FOLD = 1.0
-"""A further fold is trained for each of these, up to the folds of the plan's split."""
-SHARE_OF_EPOCHS = 0.7
-"""Of a fold's time; the choice of steps and the calibration take the rest."""
-ITERATIONS_PER_EPOCH = 50
-SHORTEST_EPOCHS = 2
-LARGEST_BATCH = 16
+from mmccd_auto.plans.budget.rungs import default_hours
 
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """A training that fits into the time.
+    """The folds that fit into the time.
 
     Attributes
     ----------
@@ -31,39 +22,37 @@ class TrainingBudget:
     """
 
     folds: tuple[int, ...]
-    num_epochs: int | None
-    iterations_per_epoch: int | None
+    num_epochs: int | None = None
+    iterations_per_epoch: int | None = None
 
 
-def planning_for(device: torch.device) -> PlanningOptions:
-    """Give the planner that fits a kind of device: networks and resolution for a CPU where there is no GPU."""
-    if device.type == "cuda":
-        return PlanningOptions()
-    return PlanningOptions(planner="MMCCDPlannerSmall", resolution="lowres")
-
-
-def training_for(plan: Plan) -> TrainingOptions:
-    """Give the trainer for hours instead of days."""
-    return TrainingOptions(trainer="MMCCDTrainerShort", plans_name=plan.plans_name)
-
-
-def fit_training(plan: Plan, hours: float, splits: int, device: torch.device) -> TrainingBudget:
-    """Decide how many folds are trained, and for how many epochs.
+def hours_of_a_fold(hours: float | None, device: torch.device) -> float:
+    """Give the hours that one fold may take: the usual budget of the device, or less where there is less in all.
 
     Parameters
     ----------
-    plan : of the networks
-    hours : for all folds together, above 0
-    splits : folds that the dataset is split into
-    device : to train on; its speed is measured
+    hours : for all folds together, above 0; None is the usual budget of one fold
+    device : to train on
     """
-    folds = max(1, min(splits, int(hours / HOURS_OF_A_FOLD)))
-    speed = measure_device_speed(plan.network, plan.patch_size, device)
-    batch = min(plan.training.batch_size, LARGEST_BATCH)
-    seconds = speed.training_seconds(ITERATIONS_PER_EPOCH * batch)
-    epochs = int(hours * 3600 * SHARE_OF_EPOCHS / folds / seconds)
-    longest = min(MOST_EPOCHS, plan.training.num_epochs * plan.training.iterations_per_epoch // ITERATIONS_PER_EPOCH)
-    return TrainingBudget(tuple(range(folds)), max(SHORTEST_EPOCHS, min(epochs, longest)), ITERATIONS_PER_EPOCH)
+    usual = default_hours(device.type)
+    return usual if hours is None else min(hours, usual)
+
+
+def planning_for(hours: float | None, device: torch.device) -> PlanningOptions:
+    """Give the planner's options, so that a fold fits into its share of the hours; parameters as above."""
+    return PlanningOptions(training_hours=hours_of_a_fold(hours, device))
+
+
+def fit_training(hours: float | None, splits: int, device: torch.device) -> TrainingBudget:
+    """Decide how many folds are trained, each for as long as the plan says.
+
+    Parameters
+    ----------
+    hours, device : as above
+    splits : folds that the dataset is split into
+    """
+    share = hours_of_a_fold(hours, device)
+    return TrainingBudget(tuple(range(max(1, min(splits, int((hours or share) / share))))))
 
 
 def of_fold(options: TrainingOptions, budget: TrainingBudget) -> TrainingOptions:
