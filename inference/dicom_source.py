@@ -172,6 +172,38 @@ def read_patient(path: Path) -> dict[str, str]:
     return {keyword: str(header.get(keyword) or "") for keyword in FILED_BY if keyword in header}
 
 
+def read_image_numbers(files: Sequence[Path]) -> tuple[list[int], np.ndarray]:
+    """Read the number (InstanceNumber) of each image and where it lies, without pixels, names and UIDs.
+
+    Parameters
+    ----------
+    files : as for :func:`read_source`; the frames of one multi-frame image are numbered from 1, as viewers show them
+
+    Returns
+    -------
+    numbers, and positions float64 [images, 3], LPS, mm, centre of the first pixel
+
+    Raises
+    ------
+    MMCCDError
+        If an image can't be read, or doesn't say its number or place.
+    """
+    headers = [
+        _read(path, f"Image {number} of {len(files)}", ["InstanceNumber", *_PLACED_BY, *_GROUPS])
+        for number, path in enumerate(files, 1)
+    ]
+    if len(headers) == 1 and _GROUPS[1] in headers[0]:
+        places = [_Place.of(frame) for frame in _frames_of(headers[0])]
+        numbers = list(range(1, len(places) + 1))
+    else:
+        places = [_Place.of(header) for header in headers]
+        try:
+            numbers = [int(header.InstanceNumber) for header in headers]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise MMCCDError("A DICOM image has no number (InstanceNumber): export the series again.") from error
+    return numbers, np.stack([place.position for place in places])
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where one frame lies: see :class:`DicomSource`."""

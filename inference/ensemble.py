@@ -16,6 +16,7 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.streaming import Settled, each, split
+from mmccd_auto.reporting.page.assemble import Section
 
 JOINED = " + "
 
@@ -68,6 +69,14 @@ class Ensemble(ScanPredictor):
     def describe(self) -> str:
         """See :class:`ScanPredictor`."""
         return "mean of " + "; ".join(f"{one.identity.model}, {one.describe()}" for one in self.members)
+
+    def facts(self) -> tuple[Section, ...]:
+        """See :class:`ScanPredictor`; every member's own."""
+        return tuple(
+            Section(f"{one.identity.model}: {section.title}", section.rows, section.note)
+            for one in self.members
+            for section in one.facts()
+        )
 
     def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; the members prepare the scans each for itself."""

@@ -22,8 +22,9 @@ from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.alignment import alignment_picture
+from mmccd_auto.reporting.page.part import CasePart, write_part
 from mmccd_auto.reporting.pictures import case_picture
-from mmccd_auto.sources.file_names import BRAIN_PICTURE, CASE_PICTURE, PREDICTION_ENDINGS
+from mmccd_auto.sources.file_names import BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, PREDICTION_ENDINGS
 from mmccd_auto.training.checkpoint import software_versions
 
 SUMMARY_FILE = "summary.csv"
@@ -116,6 +117,7 @@ def write_prediction(
     output: Path,
     save_scan: bool = False,
     other_files: Sequence[str] = (),
+    page: CasePart | None = None,
 ) -> dict[str, Any]:
     """Write all files of a case; CASE.json comes last and says that the case is complete.
 
@@ -126,6 +128,7 @@ def write_prediction(
     output : folder
     save_scan : also write the scan, brain only, since there is no other NIfTI file of it
     other_files : that were written of the case before
+    page : the case's part of the report; None writes none
 
     Returns
     -------
@@ -158,6 +161,9 @@ def write_prediction(
     # What writing took would come on top of what the pictures take.
     release_free_blocks()
     pictures = _draw(prediction, request, output)
+    if page is not None:
+        write_part(page, output / f"{case}{PAGE_PART}")
+        pictures.append(PAGE_PART)
     files = [*(f"{case}{ending}" for ending in (*volumes, *pictures)), *other_files]
     lesions = describe_lesions(scan, prediction.brain, prediction.anomaly, prediction.mask, prediction.candidates)
     record = sealed(

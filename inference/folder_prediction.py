@@ -26,6 +26,7 @@ from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.readable import check_readable
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
+from mmccd_auto.inference.case_page import case_part, marking_of
 from mmccd_auto.inference.case_record import FILES, finished_record, missing_files
 from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.inference.dicom_source import read_source
@@ -43,7 +44,9 @@ from mmccd_auto.inference.folder_run import RunSummary, left_out_rows, run_over_
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
 from mmccd_auto.inference.prediction import Prediction, Scan
+from mmccd_auto.inference.run_report import write_run_report
 from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
+from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
 from mmccd_auto.sources.file_names import volume_ending
 
@@ -125,8 +128,9 @@ def predict_folder(
     save_cycle: bool = False,
     continue_prediction: bool = False,
     export: ExportOptions = NIFTI_ONLY,
+    report: bool = True,
 ) -> RunSummary:
-    """Predict every case of a folder and write the files of each, and summary.csv.
+    """Predict every case of a folder and write the files of each, summary.csv, and report.html.
 
     A case that can't be predicted does not stop the others.
 
@@ -138,6 +142,7 @@ def predict_folder(
     save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
     continue_prediction : keep the cases that were finished by the same model and settings from the same scan
     export : the user's wishes for DICOM
+    report : also write report.html, the page to open, and each case's part of it
 
     Raises
     ------
@@ -161,12 +166,13 @@ def predict_folder(
         if export.link_file is not None:
             files = [(one.case, "", _relative(one.file, root)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
-        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary)
+        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary, report)
+        remove_report(output)
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
             left_out = left_out_rows(listing, root)
-            return run_over_cases(listing.cases, rows, output, run.missing, run.lesions, left_out)
+            return run_over_cases(listing.cases, rows, output, run.missing, run.lesions, left_out, run.write_page)
 
 
 @dataclass(frozen=True)
@@ -188,12 +194,19 @@ class _Run:
     save_cycle: bool
     export: ExportOptions
     workspace: Path
+    report: bool = False
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lesions: dict[str, tuple[LesionRecord, ...]] = field(default_factory=dict)
 
     def missing(self, case: str) -> list[str]:
         """Those of the files of a case that is done or kept that are there no more."""
         return missing_files(self.output, self.written.get(case, ()))
+
+    def write_page(self, rows: Sequence[SummaryRow]) -> None:
+        """Write report.html of all cases, where it is asked for."""
+        if self.report:
+            path = write_run_report(self.output, self.predictor, rows)
+            logger.info("open %s: the cases, the ones with the highest score first", path)
 
     def rows(self, cases: Sequence[InputCase], continue_prediction: bool = False) -> Iterator[SummaryRow | Settled]:
         """Predict the cases, or keep them, and give the line of summary.csv of each, or Settled with the error.
@@ -272,7 +285,8 @@ class _Run:
         else:
             logger.info("%s: %s", found.case, findings.describe(), extra=of_case)
         extra = self._write_dicom(found, prediction)
-        return write_prediction(prediction, request, self.output, found.series is not None, extra)
+        page = case_part(prediction, marking_of(self.predictor.scoring), found.series) if self.report else None
+        return write_prediction(prediction, request, self.output, found.series is not None, extra, page)
 
     def _load(self, found: InputCase) -> Volume:
         if found.series is None:

@@ -42,6 +42,7 @@ def run_over_cases(
     missing: Callable[[str], Sequence[str]],
     lesions: Mapping[str, Sequence[LesionRecord]],
     left_out: Sequence[SummaryRow] = (),
+    write_page: Callable[[Sequence[SummaryRow]], None] | None = None,
 ) -> RunSummary:
     """Take what becomes of every case, telling the time left, and write summary.csv and lesions.csv (also when interrupted).
 
@@ -53,6 +54,7 @@ def run_over_cases(
     missing : the names of the files of a case that were written and are there no more
     lesions : by case, of those that are done or kept; filled while the work goes on
     left_out : rows of files that belong to no case, for summary.csv
+    write_page : writes the page that shows all rows; called when summary.csv is there, also when interrupted
     """
     rows: list[SummaryRow] = []
     told = False
@@ -76,6 +78,8 @@ def run_over_cases(
         write_summary([*rows, *left_out], output)
         listed = [(row.case, one) for row in rows if row.status in (DONE, KEPT) for one in lesions.get(row.case, ())]
         write_lesions(listed, output)
+        if write_page is not None:
+            write_page([*rows, *left_out])
     failed = [row.reason for row in rows if row.status == FAILED]
     if rows and all(row.status == SKIPPED for row in rows):
         failed = [row.reason for row in rows]

@@ -19,6 +19,7 @@ from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.input_check import input_warnings, zero_warnings
+from mmccd_auto.inference.model_facts import model_sections
 from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
@@ -30,6 +31,7 @@ from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
+from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
@@ -167,6 +169,10 @@ class Predictor(ScanPredictor):
         """See :class:`ScanPredictor`."""
         steps = f", {counted(self.settings.sampling.steps, 'step')}" if any(one.cycle.masked for one in self.folds) else ""
         return f"{listed(self.identity.folds, 'fold')}, preset {self.settings.preset}{steps}"
+
+    def facts(self) -> tuple[Section, ...]:
+        """See :class:`ScanPredictor`."""
+        return model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint)
 
     def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""

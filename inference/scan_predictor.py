@@ -26,6 +26,7 @@ from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
+from mmccd_auto.reporting.page.assemble import Section
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class ScanPredictor(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Folds, preset and steps in words."""
+
+    @abstractmethod
+    def facts(self) -> tuple[Section, ...]:
+        """How the model was made, in tables for the report."""
 
     @abstractmethod
     def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
@@ -278,8 +283,9 @@ class ScanPredictor(ABC):
         save_cycle: bool = False,
         continue_prediction: bool = False,
         export: ExportOptions = NIFTI_ONLY,
+        report: bool = True,
     ) -> RunSummary:
-        """Predict every case of a folder, a hospital's export among them, and write the files of each, and summary.csv;
-        see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
+        """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
+        report.html; see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
         masks = None if brain_masks is None else Path(brain_masks)
-        return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export)
+        return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report)

@@ -254,6 +254,7 @@ def predict(
     brain_masks: str | Path | None = None,
     save_cycle: bool = False,
     continue_prediction: bool = False,
+    report: bool = True,
 ) -> list[str]:
     """Predict anomaly maps for a file or a folder of scans.
 
@@ -267,6 +268,7 @@ def predict(
     brain_masks : folder of CASE.nii.gz
     save_cycle : also write the mean cycle, the signed error and the two halves of the score
     continue_prediction : keep what is finished
+    report : also write report.html, the page to open
 
     Returns
     -------
@@ -287,6 +289,7 @@ def predict(
         save_cycle=save_cycle,
         continue_prediction=continue_prediction,
         export=options.export,
+        report=report,
     )
     return summary.failed
 

@@ -101,6 +101,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_link_option(parser)
     parser.add_argument("--dicom_seg", action="store_true", help="DICOM: also write the mask and the score as DICOM")
     parser.add_argument("--keep_identity", action="store_true", help="file these DICOM objects with the patient, for a PACS")
+    parser.add_argument("--no_report", action="store_true", help="write no report.html")
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
     parser.add_argument("--overwrite", action="store_true", help="predict every case again (the default)")
     add_device_option(parser)
@@ -136,6 +137,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         brain_masks=options.brain_masks,
         save_cycle=options.save_cycle,
         continue_prediction=options.continue_prediction and not options.overwrite,
+        report=not options.no_report,
     )
     for message in failed:
         print(f"error: {message}", file=sys.stderr)

@@ -23,7 +23,9 @@ PREDICTED_VOLUMES = (
     *("_brighter.nii.gz", "_darker.nii.gz", "_signed.nii.gz", "_cycle.nii.gz"),
 )
 CASE_PICTURE, BRAIN_PICTURE = ".png", "_brain.png"
-PREDICTION_ENDINGS = (*PREDICTED_VOLUMES, "_seg.dcm", "_score.dcm", BRAIN_PICTURE, CASE_PICTURE, ".json")
+# Not .json: CASE.json of a case whose name ends with _page would be the same file.
+PAGE_PART = "_page.json.gz"
+PREDICTION_ENDINGS = (*PREDICTED_VOLUMES, "_seg.dcm", "_score.dcm", BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, ".json")
 # Other programs write files of these endings too: they are ours where a map stands beside them.
 _OURS_BESIDE_A_MAP = frozenset({"_scan", "_brain", "_mask"})
 _MAP = "_anomaly"
