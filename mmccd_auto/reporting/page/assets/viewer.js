@@ -164,7 +164,7 @@ class Viewer {
 // Black to yellow (matplotlib's inferno), more transparent where the score is low.
 const SCORE_COLOURS = {
   R: [0, 31, 87, 136, 187, 227, 249, 252], G: [0, 12, 16, 34, 55, 89, 140, 255], B: [4, 72, 110, 106, 84, 51, 10, 164],
-  A: [0, 30, 120, 190, 230, 255, 255, 255], I: [0, 24, 56, 92, 128, 170, 212, 255], min: 0, max: 0, labels: [],
+  A: [0, 0, 70, 150, 215, 255, 255, 255], I: [0, 24, 56, 92, 128, 170, 212, 255], min: 0, max: 0, labels: [],
 };
 // Blue where the scan is darker than its reconstruction, red where it is brighter.
 const SIGNED_COLOURS = {
