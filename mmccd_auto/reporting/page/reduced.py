@@ -1,4 +1,4 @@
-"""Volumes small enough for a page: coarser voxels and 8 bits, with the place of every voxel kept exactly."""
+"""Volumes small enough for a page: coarser voxels and 8 bits, lying where the scan lies."""
 
 from __future__ import annotations
 

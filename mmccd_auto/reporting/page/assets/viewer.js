@@ -37,6 +37,8 @@ class Viewer {
     this.nv.setSliceType(niivue.SLICE_TYPE.MULTIPLANAR);
     const draw = this.nv.drawScene.bind(this.nv);
     this.nv.drawScene = (...given) => {
+      // Hidden behind the list, the canvas has no size to draw into.
+      if (!this.canvas.offsetWidth || !this.canvas.width) return undefined;
       const result = draw(...given);
       this.drawOver();
       return result;
