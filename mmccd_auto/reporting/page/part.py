@@ -6,7 +6,7 @@ import base64
 import gzip
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,13 @@ import numpy as np
 from annotated_types import Ge, Gt, Interval, Len
 from matplotlib import colormaps
 from PIL import Image
+from scipy import ndimage
 
 from mmccd_auto.core.records import record_from_text
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Geometry
+from mmccd_auto.reporting.alignment import NEAR_MM
 from mmccd_auto.reporting.page.reduced import (
     BRAIN,
     CANDIDATE,
@@ -237,8 +239,9 @@ def _volumes(
         if array is not None:
             labels[marked(array)] = label
     low, high = _stored_range(arrays.scan, window)
+    edges = reduction.grid().voxel_edges()
     volumes = {
-        "scan": quantised(reduced(np.nan_to_num(arrays.scan, copy=True)), low, high),
+        "scan": quantised(np.where(_near(brain, edges), reduced(np.nan_to_num(arrays.scan, copy=True)), low), low, high),
         "score": quantised(reduced(arrays.score), 0.0, score_top),
         "labels": stored(labels),
     }
@@ -248,6 +251,13 @@ def _volumes(
         difference = np.where(brain, reduced(arrays.difference), np.float32(0))
         volumes["difference"] = quantised(difference, -DIFFERENCE_LIMIT, DIFFERENCE_LIMIT)
     return volumes
+
+
+def _near(brain: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """What may be seen of a head: the brain with the skull around it, and no face; bool [z, y, x]."""
+    if not brain.any():
+        return np.zeros_like(brain)
+    return ndimage.distance_transform_edt(~brain, sampling=tuple(edges)[::-1]) <= NEAR_MM
 
 
 def _display_window(scan: np.ndarray, brain: np.ndarray) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from page_cases import (
     small_report,
     to_lps,
 )
+from scipy import ndimage
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry
@@ -89,6 +91,19 @@ def test_levels_give_back_values_and_lesions():
     np.testing.assert_allclose(score.levels(part.grid.size) * score.slope, turned, atol=score.slope)
     assert (part.volumes["labels"].levels(part.grid.size) == LESION).sum() == arrays.mask.sum()
     assert part.written_affine[0][0] == -geometry.spacing[0]
+
+
+def test_the_skull_is_shown_and_what_is_far_from_the_brain_is_not():
+    geometry = small_geometry((60, 60, 40), (3.0, 3.0, 3.0))
+    arrays, _ = small_arrays(geometry)
+    brain = np.zeros_like(arrays.brain)
+    brain[10:20, 20:40, 20:40] = True
+    scan = np.full(brain.shape, 500, dtype=np.float32)
+    part = make_part(replace(arrays, scan=scan, brain=brain, mask=None, candidates=None), geometry, small_marking())
+    shown = part.volumes["scan"].levels(part.grid.size) > 0
+    apart = ndimage.distance_transform_edt(part.volumes["labels"].levels(part.grid.size) == 0, sampling=3.0)
+    assert shown[(apart > 0) & (apart < 15)].all()
+    assert not shown[apart > 17].any()
 
 
 def test_a_large_noisy_scan_fits_into_its_share_of_the_page():

@@ -73,7 +73,8 @@ class CaseView {
     const angle = tilt(this.part.full.affine);
     return (same ? 'Shown with all voxels of the scan (' + edges(this.part.full) + ' mm)'
       : 'Reduced for this page to voxels of ' + edges(this.part.grid) + ' mm; the scan has ' + edges(this.part.full) + ' mm')
-      + ', in 256 grey levels; very bright fat and vessels are cut off. The files beside this page have every voxel and value. '
+      + ', in 256 grey levels; very bright fat and vessels are cut off, and what lies more than 16 mm from the brain is left out, '
+      + 'so that no face is seen. The files beside this page have every voxel and value. '
       + 'Planes are those of the scan' + (angle > 1 ? ', turned by up to ' + angle.toFixed(0) + '° from the patient\'s axes' : '')
       + '; the patient\'s right is on the left. Only ' + this.facts.input_modality
       + ' is used, so no other modality had to be registered.';
