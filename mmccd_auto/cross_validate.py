@@ -20,12 +20,14 @@ from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
+from mmccd_auto.evaluation.page import write_cross_validation_page
 from mmccd_auto.files import save_json
 from mmccd_auto.image_io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
+from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.held_out_calibration import held_out_calibration
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.predictor import Predictor
@@ -34,6 +36,7 @@ from mmccd_auto.model_choice import PredictionOptions, choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
+from mmccd_auto.reporting.page.assemble import REPORT_FILE
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import ModelFolder
@@ -108,7 +111,7 @@ def _predict_and_judge(
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
     # The figures of earlier weights or cases must not outlive a run that gives none.
-    for path in (results_of(model) / RESULT_FILE, model.path / RESULT_FILE):
+    for path in (results_of(model) / RESULT_FILE, results_of(model) / REPORT_FILE, model.path / RESULT_FILE):
         _remove(path)
     for fold, cases in held_out.cases.items():
         predictions[fold], problems = _predict_fold(
@@ -135,6 +138,13 @@ def _predict_and_judge(
         warnings=tuple(_warnings(model, dataset, held_out, evaluations)),
     )
     save_json(result.to_json(), results_of(model) / RESULT_FILE)
+    write_cross_validation_page(
+        f"{result.model}, {result.dataset}",
+        evaluations,
+        {fold: _maps_of(model, fold) for fold in evaluations},
+        result.warnings,
+        results_of(model) / REPORT_FILE,
+    )
     return result
 
 
@@ -284,13 +294,18 @@ def _predict_cases(
             for case in track(cases, total=len(cases), description=description, unit="case"):
                 scan = dataset.channel_file(case, predictor.input_modality)
                 masks = _brain_masks_of(dataset, case, temporary)
-                predicted = predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True)
+                predicted = _predict_one(predictor, scan, output, masks)
                 rows += predicted.rows
                 lesions += predicted.lesions
         finally:
             write_summary(rows, output)
             write_lesions(lesions, output)
     return rows
+
+
+def _predict_one(predictor: Predictor, scan: Path, output: Path, masks: Path | None) -> RunSummary:
+    """Without a report, which would show one case only."""
+    return predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True, report=False)
 
 
 def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:

@@ -16,7 +16,8 @@ from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets, read_label_values
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
-from mmccd_auto.evaluation.evaluate import evaluate_folder
+from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
+from mmccd_auto.evaluation.page import write_evaluation_page
 from mmccd_auto.evaluation.table import comparison_table, method_table
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
@@ -341,6 +342,7 @@ def evaluate(
     ----------
     prediction : a folder; or several, which are then compared on the same voxels
     names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
+    output : JSON file; beside it a page (.html) of the same name shows the figures and the cases' pictures
     dataset_json : file that says what the labels' values mean; None looks in and beside the folder of the labels
     others : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
 
@@ -354,6 +356,11 @@ def evaluate(
     values = None if dataset_json is None else read_label_values(dataset_json)
     if len(folders) == 1 and names is None:
         result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm, values)
+        if output is not None:
+            write_evaluation_page(result, {ANOMALY_MAP: Path(folders[0])}, Path(output).with_suffix(".html"))
         return method_table(result.methods, result.prevalence)
     methods = name_predictions(folders, names)
-    return comparison_table(compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm, values))
+    compared = compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm, values)
+    if output is not None:
+        write_evaluation_page(compared, methods, Path(output).with_suffix(".html"))
+    return comparison_table(compared)

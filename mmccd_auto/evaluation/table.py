@@ -44,9 +44,10 @@ def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
     """
     cases = max(len(method.cases) for method in methods.values())
     pooled = {
-        label: [_number(method.pooled.get(figure)) for method in methods.values()] for figure, label in POOLED_LABELS.items()
+        label: [number_text(method.pooled.get(figure)) for method in methods.values()]
+        for figure, label in POOLED_LABELS.items()
     }
-    over_cases = {label: [_mean(method, figure) for method in methods.values()] for figure, label in LABELS.items()}
+    over_cases = {label: [mean_text(method, figure) for method in methods.values()] for figure, label in LABELS.items()}
     sections = [
         (f"all brain voxels of {cases} case{'' if cases == 1 else 's'} (prevalence {prevalence:.4f})", pooled),
         ("mean over cases [95 % interval]", over_cases),
@@ -90,10 +91,11 @@ def _line(label: str, cells: list[str], first: int, widths: list[int]) -> str:
     return label.ljust(first) + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _mean(method: MethodResult, figure: str) -> str:
+def mean_text(method: MethodResult, figure: str) -> str:
+    """The mean of a figure over cases with its interval, as the tables show it."""
     return _over_cases(
-        _number(method.mean.get(figure)),
-        [_number(bound) for bound in method.interval.get(figure) or ()],
+        number_text(method.mean.get(figure)),
+        [number_text(bound) for bound in method.interval.get(figure) or ()],
         method.defined_cases.get(figure, 0),
         len(method.cases),
     )
@@ -109,7 +111,8 @@ def _over_cases(mean: str, bounds: list[str], defined: int, cases: int) -> str:
     return text if defined in (0, cases) else f"{text} (n={defined})"
 
 
-def _number(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """A figure as the tables show it."""
     if value is None:
         return UNDEFINED
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
