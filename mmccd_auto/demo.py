@@ -25,12 +25,14 @@ from mmccd_auto.plans.report import describe_plan
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.training.model_folder import BEST_FILE, model_folder_name
+from mmccd_auto.workflows.run import place_page
 
 logger = logging.getLogger(__name__)
 
 DATASET_NUMBER = 900
 CONFIGURATION = "FLAIR-T1"
-TRAINERS = {"mmccd": "MMCCDTrainerShort", "cyclic_unet": "CyclicUNetTrainerShort"}
+METHOD = "mmccd"
+TRAINERS = {METHOD: "MMCCDTrainerShort", "cyclic_unet": "CyclicUNetTrainerShort"}
 REPORTED = ("auprc", "auroc", "best_dice")
 OVERVIEW_FILE = "overview.png"
 RESULTS_FILE = "results.json"
@@ -70,7 +72,7 @@ def run_demo(
 
     Parameters
     ----------
-    output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, overview.png and results.json
+    output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, report.html, overview.png and results.json
     seed : of the simulation and the training
     device : None takes the CPU
     processes : workers; 0 works in this process
@@ -78,7 +80,7 @@ def run_demo(
 
     Returns
     -------
-    a table of the methods side by side
+    a table of the methods side by side, and the page to open
 
     Raises
     ------
@@ -126,7 +128,8 @@ def run_demo(
         for case in dataset.cases("Ts")
     ]
     draw_overview(rows, output / OVERVIEW_FILE, input_modality)
-    return _report(evaluations, output / RESULTS_FILE)
+    page = place_page(output / "maps" / METHOD, output)
+    return f"{_report(evaluations, output / RESULTS_FILE)}\n\nopen {page}"
 
 
 def train_and_predict(
@@ -142,7 +145,7 @@ def train_and_predict(
 def _leave_default(results: Path, plan: Plan) -> None:
     """Name the modality cycle, which the demo is about, as what predicts where nobody asks for a model."""
     modality = plan.configuration(CONFIGURATION).input_modality
-    model = model_folder_name(TRAINERS["mmccd"], plan.plans_name, CONFIGURATION)
+    model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
     found = BestConfiguration({}, {modality: (model,)}, modality, (), ())
     save_json(asdict(found), results / BEST_FILE)
 
