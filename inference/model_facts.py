@@ -16,6 +16,8 @@ from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.reporting.page.assemble import Section
+from mmccd_auto.trained.model_card import ModelCard
+from mmccd_auto.trained.model_card import rows as card_rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,13 @@ def model_sections(
         _calibration_section(scoring),
         _settings_section(settings),
     )
+
+
+def card_section(card: ModelCard) -> Section:
+    """The card that came with a model, as its maker described it."""
+    described = (("Made on", card.made_on), ("Licence", card.licence or "not stated"))
+    lines = tuple((name[:1].upper() + name[1:], value) for name, value in card_rows(card))
+    return Section("Model card", (*described, *lines), " ".join(text for text in (card.description, *card.limits) if text))
 
 
 def found_rate(calibrations: Sequence[Calibration], rate: float, score: str) -> FoundRate | None:

@@ -19,7 +19,7 @@ from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.input_check import input_warnings, zero_warnings
-from mmccd_auto.inference.model_facts import model_sections
+from mmccd_auto.inference.model_facts import card_section, model_sections
 from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
@@ -32,6 +32,7 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.reporting.page.assemble import Section
+from mmccd_auto.trained.model_card import CARD_FILE, ModelCard, load_card
 from mmccd_auto.training.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
@@ -59,6 +60,7 @@ class Predictor(ScanPredictor):
     fingerprint : of the training scans, with which a scan is compared; None compares with nothing
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
     precision : see :func:`mmccd_auto.inference.precision.choose_precision`
+    card : that came with the model; None where it has none
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Predictor(ScanPredictor):
         fingerprint: DatasetFingerprint | None = None,
         brain_extraction: str = "auto",
         precision: str = "auto",
+        card: ModelCard | None = None,
     ) -> None:
         super().__init__(identity, scoring, device, brain_extraction)
         self.plan = plan
@@ -79,6 +82,7 @@ class Predictor(ScanPredictor):
         self.folds = tuple(folds)
         self.settings = settings
         self.fingerprint = fingerprint
+        self.card = card
 
     @classmethod
     def from_model_folder(
@@ -149,7 +153,8 @@ class Predictor(ScanPredictor):
         fingerprint = None
         if (model.path / FINGERPRINT_FILE).is_file():
             fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
-        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction, precision)
+        card = load_card(model.path) if (model.path / CARD_FILE).is_file() else None
+        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction, precision, card)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -172,7 +177,8 @@ class Predictor(ScanPredictor):
 
     def facts(self) -> tuple[Section, ...]:
         """See :class:`ScanPredictor`."""
-        return model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint)
+        facts = model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint)
+        return facts if self.card is None else (card_section(self.card), *facts)
 
     def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""

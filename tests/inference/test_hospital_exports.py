@@ -19,6 +19,7 @@ from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.reporting.page.html import VIEWER, asset
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
 
@@ -37,6 +38,8 @@ def written(folder: Path) -> bytes:
             content = path.read_bytes()
             if path.name.endswith(".gz"):
                 content = gzip.decompress(content)
+            # The viewer's own script, which is the same in every report.
+            content = content.replace(asset(VIEWER).encode(), b"")
             found.append(content)
     return b"\n".join(found).lower()
 

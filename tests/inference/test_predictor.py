@@ -161,8 +161,9 @@ def test_the_files_of_a_case(model_folder, scans, tmp_path):
     output = tmp_path / "out"
     summary = predictor.predict_folder(folder, output, save_cycle=True)
     assert summary.failed == []
-    endings = ("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", ".png", ".json")
-    assert {path.name for path in output.iterdir()} == {f"p1{ending}" for ending in endings} | {"summary.csv", "lesions.csv"}
+    volumes = ("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_signed.nii.gz", "_cycle.nii.gz")
+    of_case = {f"p1{ending}" for ending in (*volumes, "_page.json.gz", ".png", ".json")}
+    assert {path.name for path in output.iterdir()} == of_case | {"summary.csv", "lesions.csv", "report.html"}
     anomaly, mask, cycle = (read_volume(output / f"p1_{name}.nii.gz", dtype=None) for name in ("anomaly", "mask", "cycle"))
     assert (anomaly.array.dtype, mask.array.dtype, cycle.array.dtype) == (np.float32, np.uint8, np.float32)
     record = load_json(output / "p1.json")
@@ -180,7 +181,7 @@ def test_the_files_of_a_case(model_folder, scans, tmp_path):
 
 def test_predict_file_writes_what_predict_folder_writes(predictor, scans, tmp_path):
     folder = scans("p1_0000.nii.gz")
-    predictor.predict_folder(folder, tmp_path / "a")
+    predictor.predict_folder(folder, tmp_path / "a", report=False)
     prediction = predictor.predict_file(folder / "p1_0000.nii.gz", tmp_path / "b")
     assert prediction.case == "p1"
     expected = files_of(tmp_path / "a")
@@ -373,7 +374,7 @@ def test_nothing_that_is_not_finite_is_written(predictor, make_scan, scans, tmp_
     monkeypatch.setattr(predictor, "predict_volumes", broken)
     summary = predictor.predict_folder(folder, tmp_path / "out")
     assert "not finite" in summary.failed[0]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lesions.csv", "summary.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lesions.csv", "report.html", "summary.csv"]
     assert json.loads(json.dumps(summary.failed)) == summary.failed
 
 
