@@ -155,7 +155,8 @@ def coarser(reduction: Reduction, compressed_bytes: int) -> Reduction:
 def quantised(values: np.ndarray, low: float, high: float) -> PageVolume:
     """Store values [S, A, R] in 8 bits from ``low`` to ``high``; what lies beyond takes the end's level."""
     slope = (high - low) / LEVELS
-    levels = np.clip(np.rint((np.asarray(values, dtype=np.float32) - low) / slope), 0, LEVELS).astype(np.uint8)
+    finite = np.nan_to_num(np.asarray(values, dtype=np.float32), nan=low)
+    levels = np.clip(np.rint((finite - low) / slope), 0, LEVELS).astype(np.uint8)
     return stored(levels, slope, low)
 
 
