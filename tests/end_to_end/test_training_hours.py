@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 
 
@@ -28,6 +30,7 @@ def run(folder: Path, command: str, *options: str) -> str:
     return finished.stderr
 
 
+@pytest.mark.slow
 def test_a_tiny_budget_trains_through_the_commands(tmp_path: Path) -> None:
     write_phantom_dataset(tmp_path / "mmccd" / "raw", number=7, training_subjects=3, test_subjects=0, resolution=4)
     options = ("-d", "7", "--training_hours", "0.003", "-overwrite_target_spacing", "5")
