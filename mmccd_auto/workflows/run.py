@@ -33,7 +33,7 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.training.model_folder import model_folder_name
-from mmccd_auto.workflows.stages import Stages, content_key
+from mmccd_auto.workflows.stages import FAILED, StageRecord, Stages, content_key
 from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for
 
 IMPORTED = "Dataset001_Controls"
@@ -190,9 +190,8 @@ class _Job:
 
         def work(settings: dict[str, Any]) -> str:
             failed = predict(folders, self.patients, maps, options, self.device, continue_prediction=True)
-            self.failed.extend(failed)
             done = len(list(maps.glob("*_anomaly.nii.gz")))
-            settings["failed"] = failed
+            settings[FAILED] = failed
             without = f", {len(failed)} could not be predicted" if failed else ""
             return f"maps of {counted(done, 'case')}{without}: {MAPS_FOLDER}/"
 
@@ -202,8 +201,15 @@ class _Job:
             "--bet": self.options.backend,
             "--series": self.options.series,
         }
-        record = self.stages.run("predict", inputs, work, partial(remove_folder, maps, self.output))
-        self.failed.extend(record.settings.get("failed", []))
+        self._do("predict", inputs, work, partial(remove_folder, maps, self.output))
+
+    def _do(
+        self, name: str, inputs: dict[str, Any], work: Callable[[dict[str, Any]], str], clear: Callable[[], None]
+    ) -> StageRecord:
+        """Do a stage, and note the cases that it could not use."""
+        record = self.stages.run(name, inputs, work, clear)
+        self.failed.extend(record.settings.get(FAILED, []))
+        return record
 
     def _import(self, healthy: Path) -> tuple[Folders, str]:
         """Make a raw dataset of the controls, unless they are one."""
@@ -227,12 +233,10 @@ class _Job:
                 logging.getLogger("mmccd_auto.importing").warning("%s", note)
             if not summary.imported:
                 raise MMCCDError(summary.failed[0] if summary.failed else "--healthy holds no case that can be imported.")
-            self.failed.extend(summary.failed)
-            settings["failed"] = summary.failed
+            settings[FAILED] = summary.failed
             return f"{_described(summary.dataset)}; {len(summary.failed)} left out"
 
-        record = self.stages.run("import", inputs, work, self._clear)
-        self.failed.extend(record.settings.get("failed", []))
+        self._do("import", inputs, work, self._clear)
         return self.folders, IMPORTED
 
     def _plan(self, folders: Folders, name: str) -> Plan:
@@ -241,8 +245,7 @@ class _Job:
 
         def work(settings: dict[str, Any]) -> str:
             before = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")}
-            failed = plan_and_preprocess(folders, [name], planning, self.device, self.processes, preprocess=False)
-            self.failed.extend(failed)
+            settings[FAILED] = plan_and_preprocess(folders, [name], planning, self.device, self.processes, preprocess=False)
             (plans_name,) = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")} - before or before
             plan = Plan.load(home / plans_name / PLANS_FILE)
             if self.options.edit_plan is not None:
@@ -255,19 +258,19 @@ class _Job:
                 f"{plan.network.base_channels} channels, {plan.default_configuration}"
             )
 
-        record = self.stages.run("plan", asdict(planning), work, self._clear_trained)
+        record = self._do("plan", asdict(planning), work, self._clear_trained)
         return Plan.load(home / record.settings["plans_name"] / PLANS_FILE)
 
     def _preprocess(self, folders: Folders, name: str, plan: Plan) -> None:
         # The plan is there and is obeyed: only the slices are made.
         planning = replace(self.planning, plans_name=plan.plans_name)
 
-        def work(_: dict[str, Any]) -> str:
-            self.failed.extend(plan_and_preprocess(folders, [name], planning, self.device, self.processes))
+        def work(settings: dict[str, Any]) -> str:
+            settings[FAILED] = plan_and_preprocess(folders, [name], planning, self.device, self.processes)
             made = len(list((folders.preprocessed / name / plan.plans_name).rglob("*.npz")))
             return counted(made, "slice file")
 
-        self.stages.run("preprocess", {}, work, self._clear_trained)
+        self._do("preprocess", {}, work, self._clear_trained)
 
     def _train(self, folders: Folders, name: str, plan: Plan, training: TrainingOptions) -> TrainingBudget:
         """Train the folds that fit into the hours."""

@@ -17,6 +17,9 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
 
 RUN_FILE = "run.json"
+FAILED = "failed"
+"""Setting of a stage: a sentence for each case that could not be used."""
+
 SAMPLE_BYTES = 4096
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class Stages:
     ) -> StageRecord:
         """Do a stage, or skip it where it is finished.
 
+        A stage that could not use all of its cases is continued by the next run, which may have more memory or disk space.
+
         Parameters
         ----------
         name : of the stage, as people read it
@@ -111,12 +116,7 @@ class Stages:
         except BaseException:
             record(done=False)
             raise
-        return record(done=True, decided=decided)
-
-    def keep(self, settings: dict[str, Any], name: str) -> None:
-        """Write the settings of a stage that is being done, so that a run after a kill uses them."""
-        self.records[name] = StageRecord(**{**asdict(self.records[name]), "settings": settings})
-        save_json(asdict(_Content(self.records)), self.path)
+        return record(done=not settings.get(FAILED), decided=decided)
 
     def table(self) -> str:
         """Give a line for each stage of this run: how long it took and what was decided."""
