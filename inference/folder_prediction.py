@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.hashing import files_sha256
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.wording import counted
 from mmccd_auto.core.workspaces import workspace
@@ -298,16 +297,16 @@ class _Run:
         predictor = self.predictor
         if found.series is None:
             check_readable(found.file)
-            name, content = _relative(found.file, self.root), _content([found.file])
+            name, content = _relative(found.file, self.root), files_sha256([found.file])
         else:
             # Folders and files of an export may be called by the patient's name.
-            name, content = None, _content(sorted(found.series.files))
+            name, content = None, files_sha256(sorted(found.series.files))
         return describe_request(
             predictor.request(),
             input_file=name,
             input_sha256=content,
             brain_mask_file=None if mask is None else mask.name,
-            brain_mask_sha256=None if mask is None else _content([mask]),
+            brain_mask_sha256=None if mask is None else files_sha256([mask]),
             brain_extraction=None if mask is not None else predictor.brain_extraction,
             save_cycle=self.save_cycle,
             dicom=self._dicom_kind(found),
@@ -400,12 +399,3 @@ def _relative(file: Path, root: Path) -> str:
         return file.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:
         return file.name
-
-
-def _content(files: Sequence[Path]) -> str:
-    """SHA-256 of a file, or of several one after the other: another scan of the same name can have the same size."""
-    try:
-        sums = [file_sha256(file) for file in files]
-    except OSError as error:
-        raise MMCCDError(f"A file can't be opened ({error.strerror or error}): check that it is readable.") from error
-    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
