@@ -279,8 +279,9 @@ def test_signals_end_parent_and_workers_and_remove_what_they_wrote(work, tmp_pat
         "import work_for_executor\nfrom mmccd_auto.core.signals import endings_as_interrupts\n"
         "from mmccd_auto.executor import run_cases\n"
         "if __name__ == '__main__':\n"
-        # Shells start what works in the background with interrupts ignored, which children inherit.
+        # Shells start what works in the background with interrupts ignored, and nohup with SIGHUP, which children inherit.
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         f"    cases = [(str(n), ({str(folder)!r}, n)) for n in range(6)]\n"
         "    with endings_as_interrupts():\n"
         "        run_cases(work_for_executor.slow, cases, 2, 'test')\n"

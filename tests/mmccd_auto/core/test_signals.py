@@ -24,6 +24,7 @@ def command(_):
         time.sleep(600)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sys.exit(run_command(command, []))
 """
 FORKED = """
