@@ -53,7 +53,7 @@ def calibrate_model(
     ----------
     model_folder : TRAINER__PLANS__CONFIGURATION
     preprocessed : the plans' folder below $mmccd_preprocessed/DATASET, with splits_final.json beside it
-    folds : whose maps are made anew; None makes those of every finished fold
+    folds : whose maps are made again; None makes those of every finished fold
     device : where to compute
     max_slices : of one fold
     settings : of the inference; None takes the model's own

@@ -26,7 +26,8 @@ from mmccd_auto.inference.healthy_error import (
     weighted_quantile,
 )
 from mmccd_auto.inference.masks import component_volumes
-from mmccd_auto.inference.scores import SCORES, adjacent_runs, combine, signed_scores
+from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.scores import adjacent_runs, combine, signed_scores
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.validation_maps import SliceSource
 from mmccd_auto.plans.plan import ScorePlan

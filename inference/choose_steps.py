@@ -37,7 +37,7 @@ def choose_steps(
     into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
-    mmccd_find_best_configuration, stays: all folds of a model predict alike. It is chosen anew where this fold's choice was
+    mmccd_find_best_configuration, stays: all folds of a model predict alike. It is chosen again where this fold's choice was
     that of a shorter training, or where it had been made on slices that a model was trained on and this fold has others.
 
     Parameters
@@ -75,7 +75,7 @@ def choose_steps(
         )
     if known is not None:
         choice.save(model)
-        logger.warning("steps and strips were chosen anew: run mmccd_calibrate if other folds are trained.")
+        logger.warning("steps and strips were chosen again: run mmccd_calibrate if other folds are trained.")
     elif not choice.save_unless_chosen(model):
         # Another fold, trained at the same time, was first.
         return load_choice(model) or choice
@@ -84,7 +84,7 @@ def choose_steps(
 
 
 def _is_outdated(known: InferenceChoice, loaded: FoldModel, source: str) -> bool:
-    """Whether a choice is to be made anew now that ``loaded`` is trained, whose slices are ``source`` to it."""
+    """Whether a choice is to be made again now that ``loaded`` is trained, whose slices are ``source`` to it."""
     trained_longer = known.fold == loaded.fold and known.weights_sha256 not in ("", loaded.weights_sha256)
     return trained_longer or (known.source == TRAINED_ON and source == HELD_OUT)
 

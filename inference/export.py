@@ -247,8 +247,9 @@ def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> l
     )
     if prediction.brain_extraction == STRIPPED or not prediction.brain.any():
         return [CASE_PICTURE]
-    warning = " ".join(f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}." for sentence in prediction.warnings)
-    alignment_picture(output / f"{case}{BRAIN_PICTURE}", case, {request["input_modality"]: scan}, prediction.brain, warning)
+    warning = prediction.brain_warning
+    title = f"{warning[:1].upper()}{warning[1:].rstrip('.')}." if warning else ""
+    alignment_picture(output / f"{case}{BRAIN_PICTURE}", case, {request["input_modality"]: scan}, prediction.brain, title)
     return [BRAIN_PICTURE, CASE_PICTURE]
 
 

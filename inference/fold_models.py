@@ -56,7 +56,7 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
     if differences:
         raise MMCCDError(
             f"{model.path / PLANS_FILE} is not the plan that {path} was trained by ({'; '.join(differences)}): restore it, "
-            "or train anew."
+            "or train again."
         )
     cycle_class = cycle_class_of(checkpoint, [Path(folder) for folder in extensions])
     return FoldModel(str(fold), checkpoint.build_cycle(device, cycle_class), model.weights_sha256(fold), checkpoint.record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from mmccd_auto.inference.findings import CANDIDATES
 from mmccd_auto.inference.folder_run import RunSummary, left_out_rows, run_over_cases
 from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
+from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.run_report import write_run_report
 from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
@@ -58,29 +59,6 @@ NOT_FILED = (
     "--keep_identity writes them for the patient's own study."
 )
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What a user may ask where the input is a hospital's export.
-
-    Attributes
-    ----------
-    series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
-    key_file : secret for pseudonyms that stay the same when the export grows; None numbers the cases
-    link_file : where the table goes that leads from pseudonyms to people; None writes none
-    dicom_seg : also write a DICOM Segmentation of the mask and a Parametric Map of the score
-    keep_identity : file these with the patient, so that a PACS takes them; else they carry the pseudonym
-    """
-
-    series: Mapping[str, str] = field(default_factory=dict)
-    key_file: str | None = None
-    link_file: str | None = None
-    dicom_seg: bool = False
-    keep_identity: bool = False
-
-
-NIFTI_ONLY = ExportOptions()
 
 
 def predict_file(

@@ -86,7 +86,7 @@ class HealthyError:
         """How large a scan's errors are on the whole against those of healthy subjects.
 
         Scanners and sequences differ in contrast and noise, and the cycle knows some better than others: the errors of the
-        healthy tissue of one person can be twice those of another, which no threshold for both can mend. The median over
+        healthy tissue of one person can be twice those of another, which no threshold for both can fix. The median over
         the brain tells; lesions hardly move it unless they fill much of the brain.
 
         Parameters

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import torch
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.options import BFLOAT16, FLOAT32, PRECISIONS
 from mmccd_auto.inference.remembered import recall, remember
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.training.mixed_precision import gpu_has_bfloat16
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
-PRECISIONS = ("auto", FLOAT32, BFLOAT16)
 WARM_UPS, TIMED = 2, 3
 logger = logging.getLogger(__name__)
 

@@ -56,6 +56,7 @@ class Prediction:
     normalisation : parameters of the intensity scale
     brain_extraction : by what the brain was found: "given", "stripped" or a backend's name
     warnings : sentences on how the scan differs from what the model has seen, and on its brain
+    brain_warning : the one of these on how the brain was found; empty where there is none
     """
 
     case: str
@@ -79,6 +80,7 @@ class Prediction:
     normalisation: dict[str, float]
     brain_extraction: str
     warnings: tuple[str, ...]
+    brain_warning: str
 
     @property
     def brain_ml(self) -> float:

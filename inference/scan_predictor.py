@@ -19,9 +19,10 @@ from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.inference.findings import find_findings
-from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions, predict_file, predict_folder
+from mmccd_auto.inference.folder_prediction import predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.masks import lesions_and_candidates
+from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
@@ -63,6 +64,7 @@ class _Located:
     scan: Scan
     brain_extraction: str
     warnings: tuple[str, ...]
+    brain_warning: str
     started: float
 
 
@@ -222,14 +224,14 @@ class ScanPredictor(ABC):
             brain, backend, warning = mask.array > 0, "given", None
             if brain.shape != volume.array.shape:
                 # Which is told where the grids are compared.
-                return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, started)
+                return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, "", started)
         else:
             found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
             brain, backend, warning = found.mask, found.backend, found.warning
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
-        return _Located(Scan(volume, scan.case, mask), backend, warnings, started)
+        return _Located(Scan(volume, scan.case, mask), backend, warnings, warning or "", started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, scoring = located.scan.volume, self.scoring
@@ -260,6 +262,7 @@ class ScanPredictor(ABC):
             normalisation=maps.normalisation,
             brain_extraction=located.brain_extraction,
             warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),
+            brain_warning=located.brain_warning,
         )
 
     def predict_file(

@@ -11,9 +11,6 @@ from mmccd_auto.inference.healthy_error import HealthyError, place_of
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.smoothing import smooth_inside
 
-SCORES = ("combined", "brighter", "darker", "squared")
-"""combined: the larger of brighter and darker, the sign that lesions are not expected to have counting less.
-squared: the published one."""
 Spacing = tuple[float, float, float]
 
 

@@ -17,14 +17,12 @@ from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibr
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import FoldModel
-from mmccd_auto.inference.scores import SCORES
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 
-DEFAULT_SCORE = "combined"
 UNCALIBRATED_SCORE = "squared"
-DEFAULT_RATE = 0.005
 LEAST_PIXELS_ABOVE = 20
 BY_USER = "given by the user"
 logger = logging.getLogger(__name__)
@@ -215,7 +213,7 @@ def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOpti
         wish = "a false-positive rate" if options.false_positive_rate is not None else f"the score {options.score}"
         raise MMCCDError(f"{model.path}: {wish} needs a calibration, and there is {reason}: run mmccd_calibrate.")
     without = ", without masks" if options.threshold is None else ""
-    logger.warning("%s: %s, so maps hold the squared error%s; mmccd_calibrate mends that.", model.path, reason, without)
+    logger.warning("%s: %s, so maps hold the squared error%s; mmccd_calibrate corrects that.", model.path, reason, without)
     source = reason if options.threshold is None else BY_USER
     return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source, _given(options))
 
@@ -227,5 +225,5 @@ def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings
     differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings, planned)))
     if differences:
         source += f", with other settings ({'; '.join(differences)})"
-        logger.warning("the score was %s: it may not fit these maps; mmccd_calibrate mends that.", source)
+        logger.warning("the score was %s: it may not fit these maps; mmccd_calibrate corrects that.", source)
     return source

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.inference.options import PRESETS
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.plans.plan import LARGEST_STRIPS_PER_PASS, Plan
 
-PRESETS = ("balanced", "fast", "paper", "cyclic")
 PAPER_STEPS = 100
 PAPER_STARTS_PER_STRIP_WIDTH = 8
 FAST_STRIPS_PER_PASS = 2

@@ -21,6 +21,7 @@ from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.options import MAX_SLICES
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
@@ -32,7 +33,6 @@ from mmccd_auto.training.model_folder import ModelFolder, people_folder
 VALIDATION_FOLDER = "validation"
 VALIDATION_FILE = "validation.json"
 HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
-MAX_SLICES = 96
 SliceSource = Literal["healthy validation slices", "healthy training slices"]
 REMEDY = "run mmccd_calibrate again"
 logger = logging.getLogger(__name__)

@@ -21,9 +21,10 @@ from mmccd_auto.inference.chosen import PlannedInference, chosen_plan, load_choi
 from mmccd_auto.inference.compare_choices import Tried, best_single, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, try_ensembles
 from mmccd_auto.inference.fold_models import choose_folds
+from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import MAX_SLICES, count_validation_slices
-from mmccd_auto.model_choice import PredictionOptions, choose_model, fitting
+from mmccd_auto.inference.validation_maps import count_validation_slices
+from mmccd_auto.model_choice import choose_model, fitting
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.slices import load_case_records
@@ -33,7 +34,6 @@ from mmccd_auto.training.fold_folder import plan_differences
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models, load_best
 
 logger = logging.getLogger(__name__)
-PER_KIND = 4
 OF_THE_SLICES = ("slice_axis", "target_spacing", "patch_size", "normalisation")
 
 
@@ -65,7 +65,7 @@ def calibrate(
     device: torch.device,
     max_slices: int = MAX_SLICES,
 ) -> Calibration:
-    """Calibrate a trained model anew: after its plans.json was edited, for instance, or a training was continued.
+    """Calibrate a trained model again: after its plans.json was edited, for instance, or a training was continued.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
     Raises
     ------
     MMCCDError
-        If they aren't there, or were made anew by another plan.
+        If they aren't there, or were made again by another plan.
     """
     path = folders.preprocessed / model.plan.dataset_name / model.plans_name
     if not path.is_dir():
@@ -313,7 +313,7 @@ def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
         if differences:
             raise MMCCDError(
                 f"{path} holds slices of another plan than {model.path} was trained by ({'; '.join(differences)}): "
-                "preprocess with the model's plan, or train anew."
+                "preprocess with the model's plan, or train again."
             )
     return path
 

@@ -88,7 +88,7 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
     array = np.asarray(array)
     nothing = np.zeros(array.shape, dtype=bool)
     if not np.isfinite(array).all():
-        return BrainMaskReport(nothing, False, "holds values that are not finite: mend or leave out the file.", None)
+        return BrainMaskReport(nothing, False, "holds values that are not finite: fix or leave out the file.", None)
     background, tolerance = background_value(array)
     if background is None:
         return BrainMaskReport(
@@ -97,7 +97,7 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
     foreground = _foreground(array, background, tolerance)
     if not foreground.any():
         return BrainMaskReport(
-            nothing, False, "holds one constant value and no brain: mend or leave out the file.", background
+            nothing, False, "holds one constant value and no brain: fix or leave out the file.", background
         )
     mask = clean_mask(foreground)
     reason = _too_large(mask, spacing)

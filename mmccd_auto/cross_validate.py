@@ -30,9 +30,10 @@ from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.held_out_calibration import held_out_calibration
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
-from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.model_choice import choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
@@ -80,7 +81,7 @@ def cross_validate(
     options : which model, and which of its folds; None takes every finished one that holds something out
     device : to compute on
     processes : workers that judge; 0 works in this process
-    overwrite : predict every case anew
+    overwrite : predict every case again
 
     Raises
     ------
@@ -121,7 +122,7 @@ def _predict_and_judge(
     if failed:
         listed = "\n".join(f"  - {problem}" for problem in failed)
         raise MMCCDError(
-            f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; mend them, or "
+            f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; fix them, or "
             f"take them out of {splits_file}, and run the same command again:\n{listed}"
         )
     evaluations = {
@@ -232,7 +233,7 @@ def _check_unseen(model: ModelFolder, fold: str, cases: Sequence[str], dataset: 
     if seen:
         raise MMCCDError(
             f"{splits_file} holds {', '.join(seen)} out of fold {fold}, but {model.fold(fold)} was trained on the same "
-            "people: restore the splits, or train the fold anew."
+            "people: restore the splits, or train the fold again."
         )
 
 

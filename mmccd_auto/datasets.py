@@ -338,7 +338,7 @@ def _subjects(content: dict[str, Any], path: Path) -> dict[str, str]:
         if found.setdefault(case, str(entry["subject"])) != str(entry["subject"]):
             raise MMCCDError(
                 f"{path} names two subjects for case {case} ({found[case]} in subjects, {entry['subject']} in cases): "
-                "mend one of them."
+                "fix one of them."
             )
     return found
 

@@ -89,7 +89,7 @@ def _run_file(file: Path) -> ModuleType:
         specification.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise MMCCDError(f"{file} could not be run ({type(error).__name__}: {error}): mend it.") from error
+        raise MMCCDError(f"{file} could not be run ({type(error).__name__}: {error}): fix it.") from error
     finally:
         sys.path.remove(str(file.parent))
     return module

@@ -17,7 +17,7 @@ def keep_large_blocks() -> bool:
     """Let freed memory stay with this process (glibc on Linux only), for networks and filters that run on the CPU.
 
     By default glibc gives every large block back to the system as soon as it is free, and the next tensor of that size is
-    mapped and filled with zeros anew: page by page, that is up to a half of a convolution's time. The process holds on to
+    mapped and filled with zeros again: page by page, that is up to a half of a convolution's time. The process holds on to
     all that it took, and blocks of many sizes leave gaps: long work calls :func:`release_free_blocks` from time to time.
 
     Returns

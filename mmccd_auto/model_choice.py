@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.folder_prediction import NIFTI_ONLY, ExportOptions
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.trained.installed_models import find_unpacked, installed_names
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PredictionOptions:
-    """Which model or models predict, and how; see the command's help for each."""
-
-    models: tuple[str, ...] = ()
-    dataset: str | None = None
-    configurations: tuple[str, ...] = ()
-    trainer: str | None = None
-    plans_name: str | None = None
-    folds: tuple[str, ...] | None = None
-    preset: str = "balanced"
-    sampling_steps: int | None = None
-    strip_stride: int | None = None
-    strips_per_pass: int | None = None
-    precision: str = "auto"
-    batch_size: int | None = None
-    score: str | None = None
-    false_positive_rate: float | None = None
-    threshold: float | None = None
-    least_lesion_mm3: float | None = None
-    extensions: tuple[str, ...] = ()
-    brain_extraction: str = "auto"
-    export: ExportOptions = NIFTI_ONLY
 
 
 def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:

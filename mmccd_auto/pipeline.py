@@ -23,11 +23,12 @@ from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, im
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.choose_steps import choose_steps
 from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
 from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.large_blocks import keep_large_blocks
-from mmccd_auto.model_choice import PredictionOptions, choose_models
+from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL

@@ -12,6 +12,7 @@ import torch
 
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.core.names import check_path_name
+from mmccd_auto.core.wording import counted
 from mmccd_auto.dataset_health import describe_health
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
@@ -222,7 +223,7 @@ def _verify(dataset: Dataset, processes: int) -> None:
     problems = verify_dataset(dataset, processes)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
-        raise MMCCDError(f"{dataset.name} has {len(problems)} problems:\n{listed}")
+        raise MMCCDError(f"{dataset.name} has {counted(len(problems), 'problem')}:\n{listed}")
     logger.info("%s: every file is as it should be.", dataset.name)
 
 
@@ -238,7 +239,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
         if entry.name not in left_out and getattr(plan, entry.name) != getattr(planned, entry.name)
     ]
     note = f"; would now be planned otherwise: {', '.join(differing)}" if differing else ""
-    logger.info("%s is there and is obeyed (--overwrite plans anew)%s", path, note)
+    logger.info("%s is there and is obeyed (--overwrite plans again)%s", path, note)
     return plan
 
 

@@ -220,7 +220,7 @@ def _check_grid(file: Path, geometry: Geometry, image_file: Path) -> None:
 def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path) -> ModalityFingerprint:
     values = volume.array[brain]
     if values.min() == values.max():
-        raise MMCCDError(f"{file} has one constant value inside the brain: it is no scan; mend or leave out the file.")
+        raise MMCCDError(f"{file} has one constant value inside the brain: it is no scan; fix or leave out the file.")
     spacing = volume.geometry.spacing
     axis = measures.coarsest_axis(spacing)
     found = np.percentile(values, measures.PERCENTILES)

@@ -105,7 +105,7 @@ def normalise(array: np.ndarray, brain: np.ndarray, scheme: str, name: str) -> t
     voxels = array[brain].astype(np.float64)
     parameters = find_scheme(scheme)(voxels)
     if not np.isfinite(parameters["scale"]):
-        raise MMCCDError(f"{name} has no contrast inside the brain (normalisation {scheme}): mend or leave out the file.")
+        raise MMCCDError(f"{name} has no contrast inside the brain (normalisation {scheme}): fix or leave out the file.")
     normalised = np.full(array.shape, BACKGROUND, dtype=np.float32)
     normalised[brain] = apply_parameters(voxels, parameters)
     return normalised, parameters

@@ -21,14 +21,14 @@ def preprocess_dataset(
     """Preprocess the training cases.
 
     A case whose CASE.json says that it was made from the same files (by name, size and time of modification) by the same
-    settings is left as it is; of any other, what there is goes before it is made anew, so that cases of two plans never
+    settings is left as it is; of any other, what there is goes before it is made again, so that cases of two plans never
     lie side by side.
 
     Parameters
     ----------
     output : $mmccd_preprocessed/DATASET/PLANS
     processes : workers; 0 works in this process
-    overwrite : make every case anew
+    overwrite : make every case again
 
     Returns
     -------
@@ -111,7 +111,7 @@ def _file_state(path: Path) -> tuple[int, int]:
 
 
 def _existing(output: Path, case: str) -> CaseRecord | None:
-    """The record of a complete case; None where there is none, or one of another version that must be made anew."""
+    """The record of a complete case; None where there is none, or one of another version that must be made again."""
     path = case_record_path(output, case)
     if not path.is_file():
         return None

@@ -34,7 +34,7 @@ BROKEN_ARRAYS = (
 COMPRESSION = 1
 REMEDY = "run mmccd_plan_and_preprocess with --overwrite, which makes it again"
 FORMAT_VERSION = 4
-"""Of how slices are made; raised whenever the same scan gives others, so that they are made anew."""
+"""Of how slices are made; raised whenever the same scan gives others, so that they are made again."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
     if other:
         raise MMCCDError(
             f"{folder} holds slices that another version of this package made ({', '.join(other[:3])}"
-            f"{', ...' if len(other) > 3 else ''}): run mmccd_plan_and_preprocess again, which makes them anew."
+            f"{', ...' if len(other) > 3 else ''}): run mmccd_plan_and_preprocess again, which makes them again."
         )
     return records
 

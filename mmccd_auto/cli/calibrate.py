@@ -1,11 +1,10 @@
-"""mmccd_calibrate DATASET: calibrate the scores of a trained model anew."""
+"""mmccd_calibrate DATASET: calibrate the scores of a trained model again."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from mmccd_auto.after_training import calibrate, describe_calibration
 from mmccd_auto.cli.argument_types import MOST_SLICES, whole
 from mmccd_auto.cli.common import (
     add_device_option,
@@ -16,8 +15,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
-from mmccd_auto.devices import choose_device
-from mmccd_auto.inference.validation_maps import MAX_SLICES
+from mmccd_auto.inference.options import MAX_SLICES
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -32,6 +30,10 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.after_training import calibrate, describe_calibration
+    from mmccd_auto.devices import choose_device
+
     calibration = calibrate(
         folders_from(options),
         models_from(options),

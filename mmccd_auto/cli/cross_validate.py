@@ -15,9 +15,6 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
-from mmccd_auto.cross_validate import cross_validate
-from mmccd_auto.cross_validation_result import describe_cross_validation
-from mmccd_auto.devices import choose_device
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -31,6 +28,11 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.cross_validate import cross_validate
+    from mmccd_auto.cross_validation_result import describe_cross_validation
+    from mmccd_auto.devices import choose_device
+
     result = cross_validate(
         folders_from(options),
         models_from(options),

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import whole
 from mmccd_auto.cli.common import add_device_option, add_processes_option, make_parser, run_command
-from mmccd_auto.demo import run_demo
-from mmccd_auto.devices import choose_device
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -20,6 +18,10 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_processes_option(parser)
     add_device_option(parser)
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.demo import run_demo
+    from mmccd_auto.devices import choose_device
+
     print(run_demo(options.output, seed=options.seed, device=choose_device(options.device), processes=options.processes))
 
 

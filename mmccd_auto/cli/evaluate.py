@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number
 from mmccd_auto.cli.common import add_processes_option, make_parser, run_command
-from mmccd_auto.pipeline import evaluate
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -37,6 +36,9 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
     add_processes_option(parser)
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.pipeline import evaluate
+
     table = evaluate(
         reference=options.reference,
         prediction=options.predictions,

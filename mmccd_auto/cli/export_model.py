@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from mmccd_auto.cli.argument_types import path_name
 from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser, run_command
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
-from mmccd_auto.workflows.describe_model import MakersWords
-from mmccd_auto.workflows.export_model import export_model
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -30,6 +28,10 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--ages", default="", metavar="TEXT", help="of the people ('20 to 45 years'), for the model card")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.workflows.describe_model import MakersWords
+    from mmccd_auto.workflows.export_model import export_model
+
     exported = export_model(
         folders_from(options),
         models_from(options),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mmccd_auto.after_training import PER_KIND, describe_best, find_best_configuration, restore_configuration
 from mmccd_auto.cli.argument_types import MOST_SLICES, fold, whole
 from mmccd_auto.cli.common import (
     add_device_option,
@@ -16,8 +15,7 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.cli.model_options import add_model_options, models_from
-from mmccd_auto.devices import choose_device
-from mmccd_auto.inference.validation_maps import MAX_SLICES
+from mmccd_auto.inference.options import MAX_SLICES, PER_KIND
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -38,6 +36,10 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.after_training import describe_best, find_best_configuration, restore_configuration
+    from mmccd_auto.devices import choose_device
+
     if options.restore:
         changed = restore_configuration(folders_from(options), options.dataset)
         print("\n".join(["restored:", *changed]) if changed else "everything is as it was before: nothing to restore")

@@ -10,8 +10,6 @@ from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.dataset_health import HEALTHY, LABELLED, UNKNOWN
-from mmccd_auto.importing.import_dataset import ImportOptions
-from mmccd_auto.pipeline import import_export
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -41,6 +39,10 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_folder_options(parser, "raw")
     options = parser.parse_args(arguments)
     health = health_from(parser, options)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.importing.import_dataset import ImportOptions
+    from mmccd_auto.pipeline import import_export
+
     summary = import_export(
         folders_from(options),
         options.input,

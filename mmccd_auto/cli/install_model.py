@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name
 from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser, run_command
-from mmccd_auto.workflows.install_model import install_model
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -19,6 +18,9 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an installed model of this name")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.workflows.install_model import install_model
+
     print(install_model(folders_from(options), options.archive, options.name, options.overwrite).describe())
 
 

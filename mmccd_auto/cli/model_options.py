@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmccd_auto.cli.argument_types import fold, path_name
-from mmccd_auto.model_choice import PredictionOptions
+from mmccd_auto.inference.options import PredictionOptions
 
 
 def add_model_options(parser: argparse.ArgumentParser, several: bool = False) -> None:

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser, run_command
-from mmccd_auto.workflows.list_models import describe_models, list_models
 
 
 def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("List the models that are installed and those that are trained.")
     add_folder_options(parser, "results")
-    folders = folders_from(parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.workflows.list_models import describe_models, list_models
+
+    folders = folders_from(options)
     print(describe_models(list_models(folders), folders))
 
 

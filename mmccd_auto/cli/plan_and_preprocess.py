@@ -15,8 +15,6 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.devices import choose_device
-from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import SPACING_LIMITS_MM
 
 
@@ -74,6 +72,10 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.devices import choose_device
+    from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
+
     planning = PlanningOptions(
         planner=options.planner,
         resolution=options.resolution,

@@ -17,13 +17,7 @@ from mmccd_auto.cli.common import (
 )
 from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
-from mmccd_auto.devices import choose_device
-from mmccd_auto.inference.folder_prediction import ExportOptions
-from mmccd_auto.inference.precision import PRECISIONS
-from mmccd_auto.inference.scores import SCORES
-from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
-from mmccd_auto.inference.settings import PRESETS
-from mmccd_auto.pipeline import predict
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
 from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
 
 
@@ -108,6 +102,10 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_extension_option(parser)
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.devices import choose_device
+    from mmccd_auto.pipeline import predict
+
     failed = predict(
         folders_from(options),
         input_path=options.input,

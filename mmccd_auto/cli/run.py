@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from mmccd_auto.cli.argument_types import number, path_name
 from mmccd_auto.cli.common import add_device_option, add_processes_option, make_parser, run_command
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
-from mmccd_auto.devices import choose_device
-from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -52,6 +50,10 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_processes_option(parser)
     add_device_option(parser)
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.devices import choose_device
+    from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
+
     result = run_all(
         options.input,
         options.output,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from mmccd_auto.dicom.choose_series import parse_series_option
-from mmccd_auto.preprocessing.brain_extraction import backend_names
+
+BRAIN_EXTRACTIONS = ("auto", "hd-bet", "synthstrip", "deepbet", "template")
+"""The names of :func:`mmccd_auto.preprocessing.brain_extraction.backend_names`, which takes long to load."""
 
 
 def add_series_option(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,7 @@ def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bet",
         default="auto",
-        choices=backend_names(),
+        choices=BRAIN_EXTRACTIONS,
         help="brain extraction of scans with skull; auto takes the best that is installed",
     )
 

@@ -8,8 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mmccd_auto.cli.argument_types import fold, path_name, whole
 from mmccd_auto.cli.common import (
@@ -21,10 +20,12 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.devices import choose_device
-from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.plan import MOST_EPOCHS, MOST_ITERATIONS
-from mmccd_auto.training.ranks import Ranks, join_ranks, leave_ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmccd_auto.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,10 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.devices import choose_device
+    from mmccd_auto.training.ranks import join_ranks, leave_ranks
+
     ranks, device = join_ranks(os.environ, choose_device(options.device))
     if not ranks.leads:
         # All of them do the same: one tells of it.
@@ -92,6 +97,8 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> Path:
+    from mmccd_auto.pipeline import TrainingOptions, train
+
     return train(
         folders_from(options),
         dataset=options.dataset,

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import BaseFileLock, Timeout
 
 from mmccd_auto.core.locks import take_lock
+from mmccd_auto.core.wording import counted
 from mmccd_auto.errors import MMCCDError
 
 PREFIX = "mmccd-"
@@ -81,7 +82,7 @@ def remove_abandoned(root: str | Path | None = None) -> int:
             with suppress(OSError):
                 removed += _is_own_folder(entry) and _remove_if_abandoned(Path(entry.path))
     if removed:
-        logger.info("%d temporary folders that earlier runs had left were removed.", removed)
+        logger.info("removed %s that earlier runs had left.", counted(removed, "temporary folder"))
     return removed
 
 

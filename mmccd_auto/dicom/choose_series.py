@@ -147,7 +147,7 @@ def _fitting(pattern: str, candidates: Sequence[_Candidate], modality: str) -> l
         expression = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise MMCCDError(
-            f"--series {modality}: the pattern fits no series and is no valid regular expression: mend it."
+            f"--series {modality}: the pattern fits no series and is no valid regular expression: fix it."
         ) from error
     return [place for place, text in enumerate(texts) if any(expression.search(line) for line in text.split("\n"))]
 

@@ -144,7 +144,7 @@ def _run(command: list[str], time_limit: float, series: Series) -> str:
         )
     except OSError as error:
         raise MMCCDError(
-            f"dcm2niix can't be started ({error.strerror or 'unknown reason'}): install it anew with pip install dcm2niix."
+            f"dcm2niix can't be started ({error.strerror or 'unknown reason'}): install it again with pip install dcm2niix."
         ) from error
     try:
         output, _ = process.communicate(timeout=time_limit)

@@ -21,7 +21,7 @@ class SamplingSettings:
     steps : network evaluations per strip, 1..T
     spacing : of the timesteps, see :meth:`DiffusionSchedule.timesteps`
     share_initial_noise : all strips of a slice begin with the same y_T (as in the paper), else each with its own
-    redraw_condition_noise : the noise inside the strip is drawn anew at every step (as in the paper), else kept
+    redraw_condition_noise : the noise inside the strip is drawn again at every step (as in the paper), else kept
     """
 
     steps: int

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from mmccd_auto.core.readable_names import shown
+from mmccd_auto.core.wording import counted
 from mmccd_auto.dataset_subjects import folded
 from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import convert_series
@@ -272,7 +273,7 @@ def _stray_notes(export: Export, nifti: NiftiListing) -> list[str]:
 
 
 def _notes(export: Export) -> tuple[str, ...]:
-    left_out = [f"{number} files were left out: {reason}." for reason, number in sorted(export.ignored.items())]
+    left_out = [f"{counted(number, 'file')} left out: {reason}." for reason, number in sorted(export.ignored.items())]
     return (*export.problems, *left_out)
 
 

@@ -119,7 +119,7 @@ class Checkpoint:
         except RuntimeError as error:
             raise MMCCDError(
                 f"the weights of {self.trainer}, fold {self.fold}, do not fit the networks of its plan "
-                f"{self.plan.plans_name}: train anew."
+                f"{self.plan.plans_name}: train again."
             ) from error
         return cycle.to(device).eval().requires_grad_(False)
 

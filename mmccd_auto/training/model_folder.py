@@ -81,7 +81,7 @@ class ModelFolder:
                 f"{self.path} is not a model folder: its name must be {model_folder_name('TRAINER', 'PLANS', 'CYCLE')}."
             )
         if not (self.path / PLANS_FILE).is_file():
-            raise MMCCDError(f"{self.path} holds no {PLANS_FILE}: copy the whole model folder, or train anew.")
+            raise MMCCDError(f"{self.path} holds no {PLANS_FILE}: copy the whole model folder, or train again.")
 
     @property
     def _parts(self) -> list[str]:

@@ -52,7 +52,7 @@ def check_finite(losses: Iterable[Mapping[str, float]], output: Path, epoch: int
     if not all(math.isfinite(loss) for one in losses for loss in one.values()):
         raise MMCCDError(
             f"{output}: the losses of epoch {epoch} are not finite: continue from the last checkpoint (--continue), or "
-            "train anew with a smaller training.learning_rate in plans.json."
+            "train again with a smaller training.learning_rate in plans.json."
         )
 
 

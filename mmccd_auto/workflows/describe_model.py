@@ -13,7 +13,7 @@ import numpy as np
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.exceedance import left_out_shares
-from mmccd_auto.inference.scoring import DEFAULT_RATE, DEFAULT_SCORE
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE
 from mmccd_auto.inference.validation_maps import TRAINED_ON
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.trained.model_card import CARD_FORMAT, ModelCard

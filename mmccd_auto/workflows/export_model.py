@@ -19,7 +19,8 @@ from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.fold_models import choose_folds
-from mmccd_auto.model_choice import PredictionOptions, choose_models
+from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE

@@ -24,8 +24,8 @@ from mmccd_auto.datasets import DATASET_FILE, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
-from mmccd_auto.inference.folder_prediction import ExportOptions
-from mmccd_auto.model_choice import PredictionOptions, choose_models
+from mmccd_auto.inference.options import ExportOptions, PredictionOptions
+from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess

@@ -50,14 +50,14 @@ def extract_brain(volume: Volume, modality: str | None = None, backend: str = AU
     chosen = _chosen(backend, modality)
     array = np.asarray(volume.array)
     if not np.isfinite(array).all():
-        raise MMCCDError(f"{name} holds values that are not finite: mend or leave out the file.")
+        raise MMCCDError(f"{name} holds values that are not finite: fix or leave out the file.")
     volume = without_offset(Volume(array, volume.geometry))
     array = volume.array
     report = examine_brain(array, volume.geometry.spacing)
     if report.usable:
         return BrainExtraction(report.mask, STRIPPED, time.perf_counter() - start, _small(report.mask, volume))
     if array.min() == array.max():
-        raise MMCCDError(f"{name} holds one constant value and no brain: mend or leave out the file.")
+        raise MMCCDError(f"{name} holds one constant value and no brain: fix or leave out the file.")
     faults: list[str] = []
     doubtful: list[_Found] = []
     for one in chosen:

@@ -108,7 +108,7 @@ def _upper_head(scan: sitk.Image, name: str) -> np.ndarray:
     """The head without air and without what lies too far below its top to be brain; bool [z, y, x]."""
     array = sitk.GetArrayFromImage(scan)
     if not array.max() > array.min():
-        raise MMCCDError(f"{name} has no contrast: mend or leave out the file.")
+        raise MMCCDError(f"{name} has no contrast: fix or leave out the file.")
     bright = np.log(array + 0.02)
     threshold = sitk.GetArrayFromImage(sitk.OtsuThreshold(sitk.GetImageFromArray(bright), 0, 1)) > 0
     labels, count = ndimage.label(ndimage.binary_fill_holes(threshold))

@@ -41,7 +41,8 @@ from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.compare_choices import candidate_settings, seeded
 from mmccd_auto.inference.engine import SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
-from mmccd_auto.inference.settings import PRESETS, InferenceSettings, make_settings
+from mmccd_auto.inference.options import PRESETS
+from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case

@@ -14,8 +14,8 @@ from scipy import ndimage
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import Cycle, build_cycle
-from mmccd_auto.model_choice import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.case_fingerprint import CaseFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint

@@ -24,8 +24,8 @@ from mmccd_auto.inference.calibration import (
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.options import SCORES
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.scores import SCORES
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.validation_maps import (
     HELD_OUT,

@@ -17,8 +17,8 @@ from mmccd_auto.inference.choice.decide import decide_choice, decide_models
 from mmccd_auto.inference.choice.paired_difference import paired_difference
 from mmccd_auto.inference.compare_choices import Tried
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.validation_maps import HELD_OUT
-from mmccd_auto.model_choice import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder

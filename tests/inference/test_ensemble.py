@@ -20,12 +20,13 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.compare_choices import Tried, best_single
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
 from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
-from mmccd_auto.model_choice import PredictionOptions, choose_model, choose_models
+from mmccd_auto.model_choice import choose_model, choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan

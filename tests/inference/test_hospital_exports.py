@@ -16,8 +16,8 @@ from dicom_writing import CLEAN, PLANTED, brain, positions, write_scans
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 from mmccd_auto.image_io import read_volume
-from mmccd_auto.inference.folder_prediction import ExportOptions
 from mmccd_auto.inference.folder_run import RunSummary
+from mmccd_auto.inference.options import ExportOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.reporting.page.html import VIEWER, asset
 

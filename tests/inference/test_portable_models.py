@@ -23,7 +23,8 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.exceedance import left_out_shares
-from mmccd_auto.model_choice import PredictionOptions, choose_models
+from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders
 from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_folder
 from mmccd_auto.trained.safetensors_weights import load_weights, save_weights

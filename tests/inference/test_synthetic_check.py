@@ -19,12 +19,13 @@ from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, chose
 from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings, try_choices
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, find_records, healthy_maps
-from mmccd_auto.model_choice import PredictionOptions, choose_model
+from mmccd_auto.model_choice import choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder

@@ -23,8 +23,8 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import build_cycle
-from mmccd_auto.model_choice import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import (
     PLANS_FILE,

@@ -21,7 +21,7 @@ from mmccd_auto.inference.calibration import RATES, Calibration, HealthySubject,
 from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.exceedance import histogram
 from mmccd_auto.inference.healthy_error import HealthyError
-from mmccd_auto.inference.scores import SCORES
+from mmccd_auto.inference.options import SCORES
 from mmccd_auto.inference.validation_maps import load_validation_record
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.fingerprint import DatasetFingerprint

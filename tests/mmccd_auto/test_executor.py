@@ -38,7 +38,7 @@ def thread_limit(_):
 
 def fail_on(number, bad):
     if number == bad:
-        raise MMCCDError(f"case{number}.nii.gz is broken: mend it.")
+        raise MMCCDError(f"case{number}.nii.gz is broken: fix it.")
     return number
 
 def defect(number):
@@ -118,7 +118,7 @@ def test_outcomes_in_order_and_faults_kept_to_their_case(work, processes):
     outcomes = run_cases(work.fail_on, numbered(7, 3), processes, "test")
     assert [outcome.case for outcome in outcomes] == [f"case{number}" for number in range(7)]
     assert [outcome.result for outcome in outcomes] == [0, 1, 2, None, 4, 5, 6]
-    assert [outcome.error for outcome in outcomes] == [None] * 3 + ["case3.nii.gz is broken: mend it."] + [None] * 3
+    assert [outcome.error for outcome in outcomes] == [None] * 3 + ["case3.nii.gz is broken: fix it."] + [None] * 3
 
 
 @pytest.mark.parametrize("processes", [0, 1])

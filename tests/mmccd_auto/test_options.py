@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from mmccd_auto.cli.common import run_command
+from mmccd_auto.cli.scan_options import BRAIN_EXTRACTIONS
 from mmccd_auto.devices import choose_device
 from mmccd_auto.errors import MMCCDError
+from mmccd_auto.preprocessing.brain_extraction import backend_names
 
 COMMANDS = (
     "plan_and_preprocess",
@@ -23,6 +26,10 @@ COMMANDS = (
     "cross_validate",
     "predict",
     "evaluate",
+    "run",
+    "export_model",
+    "install_model",
+    "models",
     "demo",
 )
 
@@ -123,6 +130,31 @@ def test_the_help_tells_each_default_once_and_none_that_is_none(
     assert not re.findall(r"default: (None|False|\[|==)", told)
     assert all(len(re.findall(r"\bdefault\b", line)) <= 1 for line in told.splitlines())
     assert "anew" not in told
+
+
+def test_help_and_mistakes_are_told_before_anything_slow_is_loaded() -> None:
+    script = f"""
+import io, sys
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
+for command in {COMMANDS}:
+    for option in ("-h", "--no_such_option"):
+        sys.argv = ["mmccd_" + command, option]
+        with redirect_stdout(io.StringIO()) as shown, redirect_stderr(io.StringIO()):
+            try:
+                import_module("mmccd_auto.cli." + command).main()
+            except SystemExit as ended:
+                assert ended.code == (0 if option == "-h" else 2), (command, option)
+        assert ("usage" in shown.getvalue()) == (option == "-h"), command
+print(sorted({{"torch", "SimpleITK", "scipy", "pandas", "matplotlib", "nibabel", "pydicom"}} & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == "[]"
+
+
+def test_every_way_to_extract_a_brain_can_be_chosen() -> None:
+    assert backend_names() == BRAIN_EXTRACTIONS
 
 
 def test_a_path_that_the_system_refuses_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

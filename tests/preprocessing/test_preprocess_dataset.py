@@ -1,4 +1,4 @@
-"""Whole datasets: resumed after a kill, made anew when the plan changes, one bad case beside the good ones."""
+"""Whole datasets: resumed after a kill, made again when the plan changes, one bad case beside the good ones."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+"""What a user may ask of a prediction, and the defaults; loads nothing else, so that help and mistakes are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+PRESETS = ("balanced", "fast", "paper", "cyclic")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = ("auto", FLOAT32, BFLOAT16)
+SCORES = ("combined", "brighter", "darker", "squared")
+"""combined: the larger of brighter and darker, the sign that lesions are not expected to have counting less.
+squared: the published one."""
+DEFAULT_SCORE = "combined"
+DEFAULT_RATE = 0.005
+MAX_SLICES = 96
+"""Healthy slices of each fold that a calibration or a choice takes."""
+PER_KIND = 4
+"""Synthetic anomalies of each kind by which models are compared."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user may ask where the input is a hospital's export.
+
+    Attributes
+    ----------
+    series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
+    key_file : secret for pseudonyms that stay the same when the export grows; None numbers the cases
+    link_file : where the table goes that leads from pseudonyms to people; None writes none
+    dicom_seg : also write a DICOM Segmentation of the mask and a Parametric Map of the score
+    keep_identity : file these with the patient, so that a PACS takes them; else they carry the pseudonym
+    """
+
+    series: Mapping[str, str] = field(default_factory=dict)
+    key_file: str | None = None
+    link_file: str | None = None
+    dicom_seg: bool = False
+    keep_identity: bool = False
+
+
+NIFTI_ONLY = ExportOptions()
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """Which model or models predict, and how; see the command's help for each."""
+
+    models: tuple[str, ...] = ()
+    dataset: str | None = None
+    configurations: tuple[str, ...] = ()
+    trainer: str | None = None
+    plans_name: str | None = None
+    folds: tuple[str, ...] | None = None
+    preset: str = "balanced"
+    sampling_steps: int | None = None
+    strip_stride: int | None = None
+    strips_per_pass: int | None = None
+    precision: str = "auto"
+    batch_size: int | None = None
+    score: str | None = None
+    false_positive_rate: float | None = None
+    threshold: float | None = None
+    least_lesion_mm3: float | None = None
+    extensions: tuple[str, ...] = ()
+    brain_extraction: str = "auto"
+    export: ExportOptions = NIFTI_ONLY
