@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,25 +15,22 @@ from mmccd_auto.datasets import Dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
-from mmccd_auto.executor import run_cases
 from mmccd_auto.files import save_json
 from mmccd_auto.paths import Folders
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, train
-from mmccd_auto.planning import PlanningOptions, make_plan
+from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.plans.report import describe_plan
-from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.training.model_folder import BEST_FILE, model_folder_name
-from mmccd_auto.workflows.run import place_page
+from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
 
 logger = logging.getLogger(__name__)
 
 DATASET_NUMBER = 900
 CONFIGURATION = "FLAIR-T1"
-METHOD = "mmccd"
-TRAINERS = {METHOD: "MMCCDTrainerShort", "cyclic_unet": "CyclicUNetTrainerShort"}
+METHOD, COMPARED = "mmccd", "cyclic_unet"
+TRAINERS = {METHOD: "MMCCDTrainerShort", COMPARED: "CyclicUNetTrainerShort"}
 REPORTED = ("auprc", "auroc", "best_dice")
 OVERVIEW_FILE = "overview.png"
 RESULTS_FILE = "results.json"
@@ -68,11 +66,12 @@ def run_demo(
     processes: int = 0,
     settings: DemoSettings | None = None,
 ) -> str:
-    """Simulate brains, plan, preprocess, train MMCCD and Cyclic U-Net, predict and evaluate.
+    """Simulate brains, do what mmccd_run does on them, train Cyclic U-Net to compare with, and evaluate both.
 
     Parameters
     ----------
-    output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, report.html, overview.png and results.json
+    output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, maps_cyclic_unet/, report.html, run.json,
+        run.log, overview.png and results.json
     seed : of the simulation and the training
     device : None takes the CPU
     processes : workers; 0 works in this process
@@ -80,7 +79,7 @@ def run_demo(
 
     Returns
     -------
-    a table of the methods side by side, and the page to open
+    the stages, a table of the methods side by side, and the page to open
 
     Raises
     ------
@@ -101,45 +100,41 @@ def run_demo(
             processes=processes,
         )
     )
-    plan, _ = make_plan(folders, dataset, PLANNING, device, processes)
-    plan = _shortened(plan, settings, seed)
-    plan.save(folders.preprocessed / dataset.name / plan.plans_name / PLANS_FILE)
-    logger.info("%s", describe_plan(plan))
-    preprocessed = preprocess_dataset(dataset, plan, folders.preprocessed / dataset.name / plan.plans_name, processes)
-    _stop_at([outcome.error for outcome in preprocessed if outcome.error is not None])
-    # On a CPU the methods are trained side by side, on one thread each: networks this small gain nothing from a second one.
-    beside = min(processes, len(TRAINERS)) if device.type == "cpu" else 0
-    work = [
-        (method, (folders, dataset, trainer, plan.plans_name, output / "maps" / method, device))
-        for method, trainer in TRAINERS.items()
-    ]
-    outcomes = run_cases(train_and_predict, work, beside, "methods")
-    _stop_at([outcome.error for outcome in outcomes if outcome.error is not None])
-    evaluations = {outcome.case: outcome.result for outcome in outcomes}
+    job = RunOptions(
+        planning=PLANNING,
+        training=TrainingOptions(CONFIGURATION, TRAINERS[METHOD]),
+        edit_plan=partial(_shortened, settings=settings, seed=seed),
+        choose=False,
+    )
+    done = run_all(dataset.images_folder("Ts"), output, job, device, processes, healthy=dataset.folder)
+    _stop_at(done.failed)
+    (plan_file,) = (folders.preprocessed / dataset.name).glob(f"*/{PLANS_FILE}")
+    plan = Plan.load(plan_file)
+    maps = {METHOD: output / MAPS_FOLDER, COMPARED: output / f"{MAPS_FOLDER}_{COMPARED}"}
+    _train_and_predict_compared(folders, dataset, plan, maps[COMPARED], device)
     _leave_default(folders.results / dataset.name, plan)
+    evaluations = {method: evaluate_folder(dataset.labels_folder("Ts"), folder) for method, folder in maps.items()}
     input_modality = plan.configuration(CONFIGURATION).input_modality
     rows = [
         OverviewCase(
             case,
             dataset.channel_file(case, input_modality, "Ts"),
             dataset.label_file(case, "Ts"),
-            {method: output / "maps" / method / f"{case}_anomaly.nii.gz" for method in TRAINERS},
+            {method: folder / f"{case}_anomaly.nii.gz" for method, folder in maps.items()},
         )
         for case in dataset.cases("Ts")
     ]
     draw_overview(rows, output / OVERVIEW_FILE, input_modality)
-    page = place_page(output / "maps" / METHOD, output)
-    return f"{_report(evaluations, output / RESULTS_FILE)}\n\nopen {page}"
+    return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
 
 
-def train_and_predict(
-    folders: Folders, dataset: Dataset, trainer: str, plans_name: str, maps: Path, device: torch.device
-) -> EvaluationResult:
-    """Train fold 0 with one trainer, predict the test subjects and judge the maps."""
-    train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plans_name), device, processes=0)
+def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, maps: Path, device: torch.device) -> None:
+    """Train fold 0 with the method that the demo compares with, and predict the test subjects."""
+    trainer = TRAINERS[COMPARED]
+    logger.info("%s, to compare with ...", trainer)
+    train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plan.plans_name), device, processes=0)
     model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer)
-    _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
-    return evaluate_folder(dataset.labels_folder("Ts"), maps)
+    _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device, report=False))
 
 
 def _leave_default(results: Path, plan: Plan) -> None:
@@ -195,6 +190,6 @@ def _report(evaluations: Mapping[str, EvaluationResult], path: Path) -> str:
     return method_table(methods, any_evaluation.prevalence)
 
 
-def _stop_at(failed: list[str]) -> None:
+def _stop_at(failed: Sequence[str]) -> None:
     if failed:
         raise MMCCDError(failed[0])

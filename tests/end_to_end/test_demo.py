@@ -25,8 +25,9 @@ def test_the_demo_ends_with_a_page_figures_and_a_model_that_predicts_by_default(
     told = run_demo(output, settings=SMALL)
     assert told.endswith(f"open {output / 'report.html'}")
     assert "AUPRC" in told
+    assert "train fold 0" in told
     page = (output / "report.html").read_text(encoding="utf-8")
-    assert page == (output / "maps/mmccd/report.html").read_text(encoding="utf-8")
+    assert page == (output / "maps/report.html").read_text(encoding="utf-8")
     assert "test_00" in page
     assert set(load_json(output / "results.json")["methods"]) == {"mmccd", "cyclic_unet", "intensity"}
     folders = Folders(output / "raw", output / "preprocessed", output / "results")
