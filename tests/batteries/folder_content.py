@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 # Times, and the entries that depend on them.
 OF_THE_MOMENT = {"seconds", "samples_per_second", "data_wait_share", "record_sha256"}
+_EMBEDDED = re.compile(r'<script type="application/json"[^>]*>(.*?)</script>', re.DOTALL)
 HIDDEN = (".incomplete-", ".mmccd-")
 
 
@@ -68,6 +70,7 @@ def _content(path: Path) -> Any:
     if path.name.endswith(".nii.gz"):
         return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
     readers = {".json": _json, ".jsonl": _lines, ".csv": _table, ".npz": _arrays, ".pth": _weights, ".png": _picture}
+    readers[".html"] = _page
     if path.suffix == ".dcm":
         # Two writings of an object have other numbers and times.
         return path.stat().st_size > 1000
@@ -91,6 +94,13 @@ def _lasting(content: Any) -> Any:
             if name not in OF_THE_MOMENT and not name.endswith((".png", ".dcm"))
         }
     return [_lasting(one) for one in content] if isinstance(content, list) else content
+
+
+def _page(path: Path) -> Any:
+    """What a page shows: its cases and facts, without their times, and the rest of it."""
+    text = path.read_text(encoding="utf-8")
+    facts = _EMBEDDED.findall(text)
+    return [_lasting(json.loads(one)) for one in facts], hashlib.sha256(_EMBEDDED.sub("", text).encode()).hexdigest()
 
 
 def _table(path: Path) -> Any:
