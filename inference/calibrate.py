@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.control import fit_control
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import (
@@ -26,6 +27,7 @@ from mmccd_auto.inference.validation_maps import (
     load_validation_record,
     make_validation_maps,
 )
+from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE
 from mmccd_auto.training.model_folder import ModelFolder
@@ -78,36 +80,48 @@ def calibrate_model(
     source = HELD_OUT if any(record.source == HELD_OUT for record in members.values()) else TRAINED_ON
     shown = {fold: record for fold, record in members.items() if record.source == source}
     cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record, preprocessed)]
-    calibration = fit_calibration(
-        once_each(cases),
+    calibration = calibration_on(
+        cases,
         plan.configuration(model.configuration).score,
-        settings.to_json(),
+        settings,
         source,
         {fold: record.weights_sha256 for fold, record in members.items()},
+        Path(preprocessed).parent,
     )
-    calibration = numbered(calibration, cases, Path(preprocessed).parent)
     for fold in members:
         save_json(asdict(calibration), model.fold(fold) / CALIBRATION_FILE)
     _tell(model, calibration)
     return calibration
 
 
-def numbered(calibration: Calibration, cases: Sequence[CaseMaps], home: Path) -> Calibration:
-    """A calibration with numbers for the people that it was fitted on: it lies in a model folder, which is handed on.
+def calibration_on(
+    cases: Sequence[CaseMaps],
+    score: ScorePlan,
+    settings: InferenceSettings,
+    source: str,
+    weights_sha256: Mapping[str, str],
+    home: Path,
+) -> Calibration:
+    """Calibrate on healthy slices, with the control without a network, and with numbers for the people: it lies in a model
+    folder, which is handed on.
 
     Parameters
     ----------
-    calibration : fitted on ``cases``
-    cases : with the people's names
-    home : $mmccd_preprocessed/DATASET, which holds the link
+    cases : with the people's names; one that is there twice, where folds were trained on splits of other times, counts once
+    score, source, weights_sha256 : see :func:`mmccd_auto.inference.calibration.fit_calibration`
+    settings : by which the maps were made
+    home : $mmccd_preprocessed/DATASET, which holds the link from people to numbers
     """
+    cases = list({case.case: case for case in cases}.values())
+    calibration = fit_calibration(cases, score, settings.to_json(), source, weights_sha256)
     numbers = load_subject_numbers(home, {case.case: case.subject for case in cases})
     subjects = [replace(one, subject=numbers.subjects[one.subject]) for one in calibration.subjects]
-    return replace(calibration, subjects=tuple(subjects))
+    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score))
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:
-    """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now.
+    """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now, with
+    the control without a network.
 
     Raises
     ------
@@ -115,7 +129,9 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
         If calibration.json is broken.
     """
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    if calibration is None or calibration.weights_sha256.get(fold) != model.weights_sha256(fold):
+    if calibration is None or calibration.control is None:
+        return False
+    if calibration.weights_sha256.get(fold) != model.weights_sha256(fold):
         return False
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
@@ -153,9 +169,16 @@ def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str 
     return found
 
 
-def once_each(cases: Sequence[CaseMaps]) -> list[CaseMaps]:
-    """Every case once: where folds were trained on splits of other times, one may be in two of them."""
-    return list({case.case: case for case in cases}.values())
+def describe_reconstruction(calibration: Calibration) -> str:
+    """Tell which share of the healthy tissue's variance the networks explain."""
+    known = [one.reconstruction_r2 for one in calibration.subjects if one.reconstruction_r2 is not None]
+    if not known:
+        return "how well the reconstruction explains healthy tissue (R2) is not known"
+    spread = f" (from {min(known):.3f} to {max(known):.3f})" if len(known) > 1 else ""
+    return (
+        f"the reconstruction explains R2 {calibration.reconstruction_r2:.3f}{spread} of {calibration.source} of "
+        f"{counted(len(known), 'subject')}; a constant explains 0"
+    )
 
 
 def _tell(model: ModelFolder, calibration: Calibration) -> None:
@@ -168,6 +191,7 @@ def _tell(model: ModelFolder, calibration: Calibration) -> None:
         counted(subjects, "subject"),
         listed(calibration.weights_sha256, "fold"),
     )
+    logger.info("%s", describe_reconstruction(calibration))
     for text in calibration.limits:
         logger.warning("%s", text)
     if subjects < FEW_SUBJECTS:

@@ -9,30 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 
 from mmccd_auto.core.names import FoldName
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.case_maps import CaseMaps
+from mmccd_auto.inference.control import Control, mean_r2, reconstruction_r2
 from mmccd_auto.inference.exceedance import EDGES, exceeded_shares, histogram, threshold_for
-from mmccd_auto.inference.healthy_error import (
-    SIGNS,
-    Divisor,
-    HealthyError,
-    Place,
-    fit_healthy_error,
-    place_of,
-    weighted_quantile,
-)
+from mmccd_auto.inference.healthy_error import Divisor, HealthyError
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.options import SCORES
-from mmccd_auto.inference.scores import adjacent_runs, combine, signed_scores
+from mmccd_auto.inference.score_units import fit_units, scores_of
+from mmccd_auto.inference.scores import adjacent_runs
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.validation_maps import SliceSource
 from mmccd_auto.plans.plan import ScorePlan
 
-UNIT_RATE = 0.01
 RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """False-positive rates for which false components are measured."""
 TOP_SHARE = 0.01
@@ -53,6 +46,7 @@ class HealthySubject:
     histograms : by score, counts of pixels in classes of calibrated units, see mmccd_auto.inference.exceedance
     largest_component_mm3 : by false-positive rate ("0.005"), of the mask of the combined score; 0 where nothing is masked
     case_score : see :func:`case_score`
+    reconstruction_r2 : see :func:`mmccd_auto.inference.control.reconstruction_r2`; None where it isn't known
     """
 
     subject: str
@@ -61,6 +55,7 @@ class HealthySubject:
     histograms: dict[str, Annotated[tuple[Annotated[int, Ge(0)], ...], Len(len(EDGES) + 1, len(EDGES) + 1)]]
     largest_component_mm3: dict[str, Annotated[float, Ge(0)]]
     case_score: Annotated[float, Ge(0)]
+    reconstruction_r2: Annotated[float, Le(1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,7 @@ class Calibration:
     units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it
     subjects : one entry each; every subject counts the same
     limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
+    control : what the same slices score without a network; None where it wasn't fitted
     """
 
     settings: JsonObject
@@ -87,6 +83,13 @@ class Calibration:
     units: dict[str, Divisor]
     subjects: Annotated[tuple[HealthySubject, ...], Len(1)]
     limits: tuple[str, ...] = ()
+    control: Control | None = None
+
+    @property
+    def reconstruction_r2(self) -> float | None:
+        """Which share of the healthy tissue's variance the reconstruction explains, mean over the subjects; None where it
+        isn't known."""
+        return mean_r2([subject.reconstruction_r2 for subject in self.subjects])
 
     @property
     def few_people(self) -> bool:
@@ -154,6 +157,9 @@ def _problem(calibration: Calibration) -> str | None:
     lacking = [name for name in SCORES if name not in calibration.units]
     if lacking:
         return f"the entry units.{lacking[0]} is missing"
+    lacking = [] if calibration.control is None else [name for name in SCORES if name not in calibration.control.units]
+    if lacking:
+        return f"the entry control.units.{lacking[0]} is missing"
     for number, subject in enumerate(calibration.subjects):
         where = f"subjects[{number}]"
         lacking = [f"histograms.{name}" for name in SCORES if name not in subject.histograms]
@@ -181,14 +187,18 @@ def fit_calibration(
     score : how errors become scores
     settings, source, weights_sha256 : see :class:`Calibration`
     """
-    healthy_error = _fit_error(cases)
-    raw = [_raw_scores(case, healthy_error, score) for case in cases]
-    units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
-    units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
-    scaled = [_in_units(one, units, score) for one in raw]
-    subjects = _by_subject(cases, scaled)
-    limits = limits_of(len(subjects))
-    return Calibration(dict(settings), score, source, dict(weights_sha256), healthy_error, units, subjects, limits)
+    fitted = fit_units(cases, score)
+    subjects = _by_subject(cases, fitted.scores)
+    return Calibration(
+        dict(settings),
+        score,
+        source,
+        dict(weights_sha256),
+        fitted.healthy_error,
+        fitted.units,
+        subjects,
+        limits_of(len(subjects)),
+    )
 
 
 def limits_of(people: int) -> tuple[str, ...]:
@@ -209,8 +219,7 @@ def too_few(people: int) -> str:
 
 def scores_in_units(case: CaseMaps, calibration: Calibration) -> dict[str, np.ndarray]:
     """All SCORES of the slices of a case in calibrated units, float32 [S, H, W] each; 0 outside the brain."""
-    raw = _raw_scores(case, calibration.healthy_error, calibration.score)
-    return _in_units(raw, calibration.units, calibration.score)
+    return scores_of(case, calibration.healthy_error, calibration.units, calibration.score)
 
 
 def case_score(values: np.ndarray) -> float:
@@ -223,42 +232,6 @@ def check_rate(rate: float) -> None:
     """Raise :class:`MMCCDError` where ``rate`` can't be a false-positive rate."""
     if not 0 < rate < 1:
         raise MMCCDError(f"a false-positive rate of {rate} is impossible: give a share above 0 and below 1, such as 0.005.")
-
-
-def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
-    by_subject: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
-    for case in cases:
-        place = place_of(case.maps.cycle, case.brain, case.spacing[1])
-        pixels = tuple(array[case.brain] for array in (case.maps.signed, place.intensity, place.distance))
-        by_subject.setdefault(case.subject, []).append(pixels)
-    merged = [tuple(np.concatenate(part) for part in zip(*one, strict=True)) for one in by_subject.values()]
-    return fit_healthy_error([one[0] for one in merged], [Place(*one[1:]) for one in merged])
-
-
-def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -> dict[str, np.ndarray]:
-    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score.smoothing_mm)
-    return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
-
-
-def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
-    """Both signs together, not yet in units of its own."""
-    return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
-
-
-def _in_units(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
-    whole = {**raw, "combined": _combined(raw, units, score)}
-    return {name: whole[name] / np.float32(units[name]) for name in SCORES}
-
-
-def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
-    """The value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
-    pixels: dict[str, int] = {}
-    for case in cases:
-        pixels[case.subject] = pixels.get(case.subject, 0) + int(case.brain.sum())
-    scores = np.concatenate([one[case.brain] for one, case in zip(values, cases, strict=True)])
-    weights = np.concatenate([np.full(int(case.brain.sum()), 1 / pixels[case.subject]) for case in cases])
-    # A cycle without any error would make a unit of 0.
-    return max(weighted_quantile(scores, weights, 1 - UNIT_RATE), 1e-6)
 
 
 def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndarray]]) -> tuple[HealthySubject, ...]:
@@ -283,6 +256,7 @@ def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndar
                 for rate, threshold in thresholds.items()
             },
             case_score=case_score(pixels(subject, "combined")),
+            reconstruction_r2=reconstruction_r2([cases[number] for number in numbers]),
         )
         for subject, numbers in members.items()
     )

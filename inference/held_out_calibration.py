@@ -7,9 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmccd_auto.inference.calibrate import calibration_of, folds_with_maps, numbered, once_each
-from mmccd_auto.inference.calibration import Calibration, fit_calibration
+from mmccd_auto.inference.calibrate import calibration_of, calibration_on, folds_with_maps
+from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.control import r2_by_subject
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, ValidationRecord, load_validation_maps
@@ -76,8 +77,8 @@ def held_out_calibration(
                 source,
                 ", ".join(records),
             )
-        calibration = fit_calibration(once_each(maps), score, settings.to_json(), source, {fold.fold: fold.weights_sha256})
-        calibration = numbered(calibration, maps, preprocessed.parent)
+        weights = {fold.fold: fold.weights_sha256}
+        calibration = calibration_on(maps, score, settings, source, weights, preprocessed.parent)
         return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
     own = calibration_of(model, fold)
     if own is None:
@@ -89,6 +90,31 @@ def held_out_calibration(
         fold.fold,
     )
     return HeldOutCalibration(OF_FOLD, (), own)
+
+
+def held_out_r2(model: ModelFolder, fold: str, settings: InferenceSettings, preprocessed: Path) -> list[float]:
+    """Measure the reconstruction on the healthy slices that a fold held out.
+
+    Parameters
+    ----------
+    model, fold : trained
+    settings : by which maps are made
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+
+    Returns
+    -------
+    R2 of each person, see :func:`mmccd_auto.inference.control.reconstruction_r2`; empty where the fold has no such maps
+
+    Raises
+    ------
+    MMCCDError
+        If a file is missing or broken.
+    """
+    record = folds_with_maps(model, settings, preprocessed).get(fold)
+    if record is None or record.source != HELD_OUT:
+        return []
+    found = r2_by_subject(load_validation_maps(model, fold, record, preprocessed))
+    return [value for value in found.values() if value is not None]
 
 
 def _records_without(

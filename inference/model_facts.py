@@ -9,6 +9,7 @@ import numpy as np
 
 from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibration import Calibration
+from mmccd_auto.inference.control import mean_r2
 from mmccd_auto.inference.exceedance import EDGES, LEAST_SHARE, exceeded_shares, threshold_for
 from mmccd_auto.inference.prediction import ModelIdentity
 from mmccd_auto.inference.scoring import Scoring
@@ -138,6 +139,9 @@ def _calibration_section(scoring: Scoring) -> Section:
         ("Source", scoring.source),
         ("Least lesion volume", f"{scoring.least_lesion_mm3:.3g} mm³, {scoring.least_source}"),
     ]
+    explained = mean_r2([one.reconstruction_r2 for one in calibrations])
+    if explained is not None:
+        rows.append(("Healthy tissue explained (R2)", f"{explained:.3f} by the reconstruction; 0 by a constant"))
     if scoring.threshold is not None:
         rows.append(("Threshold", f"{scoring.threshold:.3g}"))
     if scoring.false_positive_rate is not None:

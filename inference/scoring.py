@@ -16,6 +16,7 @@ from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, scores_in_units, too_few
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
 from mmccd_auto.inference.settings import InferenceSettings
@@ -96,6 +97,16 @@ class Scoring:
         if not self.calibrated:
             return {UNCALIBRATED_SCORE: case.maps.squared}
         return scores_in_units(case, self.calibrations[fold])
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the control without a network can be made: that takes calibrations that were fitted with one."""
+        return self.calibrated and all(one.control is not None for one in self.calibrations.values())
+
+    def control(self, fold: str, case: CaseMaps) -> np.ndarray:
+        """The same score without a network, by the calibration of one fold, float32 [S, H, W]; where :attr:`has_control`."""
+        calibration = self.calibrations[fold]
+        return control_scores(case, calibration.control, calibration.score)[self.score]
 
     def healthy_percentile(self, case_score: float) -> float | None:
         """The share of healthy people, in percent, that score less; None where :meth:`percentile_note` says why."""

@@ -14,7 +14,7 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import save_json
-from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
+from mmccd_auto.inference.calibrate import calibrate_model, describe_reconstruction, is_calibrated
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
 from mmccd_auto.inference.chosen import PlannedInference, chosen_plan, load_choice
@@ -319,8 +319,9 @@ def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
 
 
 def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:
-    """Thresholds by false-positive rate, for the terminal."""
+    """Thresholds by false-positive rate, and how well the reconstruction explains healthy tissue, for the terminal."""
     lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
+    lines.append(f"  {describe_reconstruction(calibration)}")
     lines += [
         f"  {rate:<6g} of healthy tissue scores above {calibration.threshold(rate):.3g}; lesions count from "
         f"{calibration.least_lesion_mm3(rate):.0f} mm3"
