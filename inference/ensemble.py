@@ -78,11 +78,14 @@ class Ensemble(ScanPredictor):
             for section in one.facts()
         )
 
-    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
+    ) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; the members prepare the scans each for itself."""
         for_members = split(scans, len(self.members))
         of_members = zip(self.members, for_members, strict=True)
-        yield from each(self._joined, *(one.scan_maps(part, only_score=only_score) for one, part in of_members))
+        asked = {"only_score": only_score, "control": control}
+        yield from each(self._joined, *(one.scan_maps(part, **asked) for one, part in of_members))
 
     def _joined(self, *maps: ScanMaps) -> ScanMaps:
         """The mean of the members' maps."""
@@ -104,6 +107,7 @@ class Ensemble(ScanPredictor):
             healthy_percentile=float(np.mean(percentiles)) if percentiles else None,
             network_evaluations=sum(one.network_evaluations for one in maps),
             normalisation=normalisation,
+            control=None if maps[0].control is None else _mean([one.control for one in maps]),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:

@@ -84,6 +84,7 @@ def describe_request(
     brain_extraction: str | None,
     save_cycle: bool,
     dicom: str | None,
+    save_control: bool = False,
 ) -> dict[str, Any]:
     """What decides a case's files: the first part of CASE.json, known before the prediction.
 
@@ -98,6 +99,8 @@ def describe_request(
     brain_extraction : backend that is asked for, None where a mask is given
     save_cycle : also the two halves of the score, the signed error and the cycle
     dicom : under whom DICOM objects are filed, None where none are written
+    save_control : also the control without a network; named only where it is asked for, so that cases stay finished that
+        have more than is asked for
     """
     return {
         "input_file": input_file,
@@ -108,6 +111,7 @@ def describe_request(
         **made_by,
         "save_cycle": save_cycle,
         "dicom": dicom,
+        **({"save_control": True} if save_control else {}),
     }
 
 
@@ -152,6 +156,8 @@ def write_prediction(
         halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
         volumes |= {ending: array for ending, array in halves.items() if array is not None}
         volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
+    if prediction.control is not None:
+        volumes["_control.nii.gz"] = prediction.control
     for ending, array in volumes.items():
         # ITK would write NaN as 0 without a word.
         if not np.isfinite(array).all():

@@ -40,7 +40,7 @@ from mmccd_auto.inference.export import (
 )
 from mmccd_auto.inference.findings import CANDIDATES
 from mmccd_auto.inference.folder_run import RunSummary, left_out_rows, run_over_cases
-from mmccd_auto.inference.inputs import InputCase, InputListing, discover_cases
+from mmccd_auto.inference.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import Prediction, Scan
@@ -84,7 +84,7 @@ def predict_file(
     MMCCDError
         If the scan can't be predicted.
     """
-    _check_output(path, output)
+    check_output(path, output)
     (found,) = discover_cases(path, predictor.input_modality, predictor.modalities, exclude=output).cases
     if found.error is not None and case is None:
         raise MMCCDError(found.error)
@@ -106,6 +106,7 @@ def predict_folder(
     continue_prediction: bool = False,
     export: ExportOptions = NIFTI_ONLY,
     report: bool = True,
+    save_control: bool = False,
 ) -> RunSummary:
     """Predict every case of a folder and write the files of each, summary.csv, and report.html.
 
@@ -120,13 +121,16 @@ def predict_folder(
     continue_prediction : keep the cases that were finished by the same model and settings from the same scan
     export : the user's wishes for DICOM
     report : also write report.html, the page to open, and each case's part of it
+    save_control : also write CASE_control.nii.gz, the score without a network
 
     Raises
     ------
     MMCCDError
-        If there is nothing to predict, or the folders can't be used.
+        If there is nothing to predict, the folders can't be used, or a control is asked for that the model doesn't have.
     """
-    _check_output(source, output)
+    check_output(source, output)
+    if save_control:
+        predictor.check_control()
     if brain_masks is not None and not brain_masks.is_dir():
         raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
     if export.link_file is not None:
@@ -141,9 +145,9 @@ def predict_folder(
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
         if export.link_file is not None:
-            files = [(one.case, "", _relative(one.file, root)) for one in listing.cases if one.file is not None]
+            files = [(one.case, "", path_below(root, one.file)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
-        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary, report)
+        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary, report, save_control)
         remove_report(output)
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
@@ -172,6 +176,7 @@ class _Run:
     export: ExportOptions
     workspace: Path
     report: bool = False
+    save_control: bool = False
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lesions: dict[str, tuple[LesionRecord, ...]] = field(default_factory=dict)
 
@@ -193,7 +198,8 @@ class _Run:
         opened = each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases)
         for_prediction, beside = split(opened, 2)
         scans = part_of_each("scan", for_prediction)
-        predictions = self.predictor.predict_volumes(scans, only_score=not self.save_cycle)
+        asked = {"only_score": not self.save_cycle, "control": self.save_control}
+        predictions = self.predictor.predict_volumes(scans, **asked)
         return behind(self.close, cases, beside, predictions)
 
     def open(self, found: InputCase, mask: Path | None, continue_prediction: bool = False) -> _Opened | Settled:
@@ -275,7 +281,7 @@ class _Run:
         predictor = self.predictor
         if found.series is None:
             check_readable(found.file)
-            name, content = _relative(found.file, self.root), files_sha256([found.file])
+            name, content = path_below(self.root, found.file), files_sha256([found.file])
         else:
             # Folders and files of an export may be called by the patient's name.
             name, content = None, files_sha256(sorted(found.series.files))
@@ -288,6 +294,7 @@ class _Run:
             brain_extraction=None if mask is not None else predictor.brain_extraction,
             save_cycle=self.save_cycle,
             dicom=self._dicom_kind(found),
+            save_control=self.save_control,
         )
 
     def _dicom_kind(self, found: InputCase) -> str | None:
@@ -360,20 +367,3 @@ def _announce(predictor: ScanPredictor, listing: InputListing) -> None:
         predictor.describe(),
         predictor.device,
     )
-
-
-def _check_output(source: Path, output: Path) -> None:
-    """CASE.json and CASE_mask.nii.gz beside the scans could replace files of the user's own."""
-    folder = source.parent if source.is_file() else source
-    if folder.resolve() == output.resolve():
-        raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")
-    if output.exists() and not output.is_dir():
-        raise MMCCDError(f"{output} is a file: give a folder for the maps.")
-
-
-def _relative(file: Path, root: Path) -> str:
-    """The file below the input folder; folders above it are nobody's business."""
-    try:
-        return file.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return file.name

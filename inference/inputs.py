@@ -123,3 +123,21 @@ def _is_dicom(path: Path) -> bool:
             return starts_like_dicom(file.read(140))
     except OSError:
         return False
+
+
+def check_output(source: Path, output: Path) -> None:
+    """Raise :class:`MMCCDError` where the maps would lie beside the scans, or can't lie there at all: CASE.json and
+    CASE_mask.nii.gz could replace files of the user's own."""
+    folder = source.parent if source.is_file() else source
+    if folder.resolve() == output.resolve():
+        raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")
+    if output.exists() and not output.is_dir():
+        raise MMCCDError(f"{output} is a file: give a folder for the maps.")
+
+
+def path_below(root: Path, file: Path) -> str:
+    """Give a file's path below the input folder; folders above it are nobody's business."""
+    try:
+        return file.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return file.name

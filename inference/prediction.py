@@ -57,6 +57,7 @@ class Prediction:
     brain_extraction : by what the brain was found: "given", "stripped" or a backend's name
     warnings : sentences on how the scan differs from what the model has seen, and on its brain
     brain_warning : the one of these on how the brain was found; empty where there is none
+    control : float32 [z, y, x], the same score without a network, 0 outside the brain; None where it wasn't asked for
     """
 
     case: str
@@ -81,6 +82,7 @@ class Prediction:
     brain_extraction: str
     warnings: tuple[str, ...]
     brain_warning: str
+    control: np.ndarray | None = None
 
     @property
     def brain_ml(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mmccd_auto.core.wording import counted, listed
+from mmccd_auto.evaluation.baselines import CONTROL
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -180,7 +181,9 @@ class Predictor(ScanPredictor):
         facts = model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint)
         return facts if self.card is None else (card_section(self.card), *facts)
 
-    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
+    ) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""
         prepared, *for_folds = split(prefetched(each(self._prepared, scans)), 1 + len(self.folds))
         several = len(self.folds) > 1
@@ -196,7 +199,7 @@ class Predictor(ScanPredictor):
             )
             for fold, works in zip(self.folds, for_folds, strict=True)
         ]
-        yield from each(partial(self._scan_maps, only_score), prepared, *of_folds)
+        yield from each(partial(self._scan_maps, only_score, control), prepared, *of_folds)
 
     def _prepared(self, scan: Scan) -> _Prepared:
         """The scan on the network's grid; slices without brain get no work."""
@@ -205,9 +208,9 @@ class Predictor(ScanPredictor):
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
         return _Prepared(preprocessed, work)
 
-    def _scan_maps(self, only_score: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
+    def _scan_maps(self, only_score: bool, control: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
         preprocessed = prepared.preprocessed
-        maps, scores = self._mean_maps(prepared, of_folds)
+        maps, scores = self._mean_maps(prepared, of_folds, control)
         brain = preprocessed.native_brain
         top = case_score(scores[self.scoring.score][preprocessed.brain])
         given = {self.scoring.score} if only_score else {self.scoring.score, "brighter", "darker"}
@@ -224,6 +227,7 @@ class Predictor(ScanPredictor):
             healthy_percentile=self.scoring.healthy_percentile(top),
             network_evaluations=maps.network_evaluations,
             normalisation=preprocessed.normalisation[self.input_modality],
+            control=on_scan_grid(scores[CONTROL]) if control else None,
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
@@ -236,12 +240,17 @@ class Predictor(ScanPredictor):
         spacing, fingerprint = turned.geometry.spacing, self.fingerprint
         return found + input_warnings(turned.array, mask, spacing, self.plan.slice_axis, self.input_modality, fingerprint)
 
-    def _mean_maps(self, prepared: _Prepared, of_folds: Sequence[SliceMaps]) -> tuple[SliceMaps, dict[str, np.ndarray]]:
-        """Maps and scores on the network's grid, averaged over the folds."""
+    def _mean_maps(
+        self, prepared: _Prepared, of_folds: Sequence[SliceMaps], control: bool
+    ) -> tuple[SliceMaps, dict[str, np.ndarray]]:
+        """Maps and scores on the network's grid, averaged over the folds; the control among the scores, if asked for."""
         preprocessed, work = prepared.preprocessed, prepared.work
         spacing = preprocessed.geometry.slice_spacing
         cases = [CaseMaps(work.case, work.case, work.indices, spacing, one, work.brain) for one in of_folds]
         scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
+        if control:
+            for fold, case, one in zip(self.folds, cases, scores, strict=True):
+                one[CONTROL] = self.scoring.control(fold.fold, case)
 
         def mean(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.zeros(preprocessed.brain.shape, dtype=np.float32)

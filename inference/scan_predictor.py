@@ -45,6 +45,7 @@ class ScanMaps:
     healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known
     network_evaluations : of all folds together
     normalisation : parameters of the intensity scale
+    control : float32, the same score without a network, 0 outside the brain; None where it wasn't asked for
     """
 
     scores: dict[str, np.ndarray]
@@ -55,6 +56,7 @@ class ScanMaps:
     healthy_percentile: float | None
     network_evaluations: int
     normalisation: dict[str, float]
+    control: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class ScanPredictor(ABC):
         """How the model was made, in tables for the report."""
 
     @abstractmethod
-    def scan_maps(self, scans: Iterable[Scan | Settled], *, only_score: bool = False) -> Iterator[ScanMaps | Settled]:
+    def scan_maps(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
+    ) -> Iterator[ScanMaps | Settled]:
         """The maps of scans, in their order; scans are asked for ahead of the maps that are given.
 
         Parameters
@@ -116,6 +120,7 @@ class ScanPredictor(ABC):
         scans : float32, of the input modality, with a mask of the brain unless they are brain alone; what is settled
             already is handed on
         only_score : make nothing but the written score, for speed and memory
+        control : also make the control without a network, see :meth:`check_control`
 
         Yields
         ------
@@ -125,6 +130,14 @@ class ScanPredictor(ABC):
     @abstractmethod
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
         """Sentences on how the scan differs from what the model has seen."""
+
+    def check_control(self) -> None:
+        """Raise :class:`MMCCDError` where the model's calibration holds no control without a network."""
+        if not self.scoring.has_control:
+            raise MMCCDError(
+                f"{self.identity.model} has no control without a network in its calibration: run mmccd_calibrate, or leave "
+                "out --save_control."
+            )
 
     def predict_arrays(
         self,
@@ -186,7 +199,7 @@ class ScanPredictor(ABC):
         return prediction
 
     def predict_volumes(
-        self, scans: Iterable[Scan | Settled], *, only_score: bool = False
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
     ) -> Iterator[Prediction | Settled]:
         """Predict scans one after the other, in their order: while the networks work on one, the next are made ready.
 
@@ -194,11 +207,19 @@ class ScanPredictor(ABC):
         ----------
         scans : of the input modality; what is settled already is handed on
         only_score : leave out the score's halves, the mean error and the cycle, for speed and memory
+        control : also make the control without a network
+
+        Raises
+        ------
+        MMCCDError
+            If a control is asked for and the model's calibration holds none.
 
         Yields
         ------
         the predictions; or Settled, with what :meth:`predict_volume` would raise
         """
+        if control:
+            self.check_control()
         for_maps, beside = split(each(self._located, scans), 2)
         before = 0.0
 
@@ -208,7 +229,7 @@ class ScanPredictor(ABC):
             started, before = max(before, located.started), time.monotonic()
             return self._prediction(located, maps, before - started)
 
-        maps = self.scan_maps(part_of_each("scan", for_maps), only_score=only_score)
+        maps = self.scan_maps(part_of_each("scan", for_maps), only_score=only_score, control=control)
         yield from each(finished, beside, maps)
 
     def _located(self, scan: Scan) -> _Located:
@@ -260,6 +281,7 @@ class ScanPredictor(ABC):
             network_evaluations=maps.network_evaluations,
             seconds=seconds,
             normalisation=maps.normalisation,
+            control=maps.control,
             brain_extraction=located.brain_extraction,
             warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),
             brain_warning=located.brain_warning,
@@ -284,6 +306,7 @@ class ScanPredictor(ABC):
         *,
         brain_masks: str | Path | None = None,
         save_cycle: bool = False,
+        save_control: bool = False,
         continue_prediction: bool = False,
         export: ExportOptions = NIFTI_ONLY,
         report: bool = True,
@@ -291,4 +314,6 @@ class ScanPredictor(ABC):
         """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
         report.html; see :func:`mmccd_auto.inference.folder_prediction.predict_folder`."""
         masks = None if brain_masks is None else Path(brain_masks)
-        return predict_folder(self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report)
+        return predict_folder(
+            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control
+        )

@@ -257,6 +257,7 @@ def predict(
     save_cycle: bool = False,
     continue_prediction: bool = False,
     report: bool = True,
+    save_control: bool = False,
 ) -> list[str]:
     """Predict anomaly maps for a file or a folder of scans.
 
@@ -271,6 +272,7 @@ def predict(
     save_cycle : also write the mean cycle, the signed error and the two halves of the score
     continue_prediction : keep what is finished
     report : also write report.html, the page to open
+    save_control : also write the control, the score without a network, which mmccd_evaluate sets beside the map
 
     Returns
     -------
@@ -279,7 +281,8 @@ def predict(
     Raises
     ------
     MMCCDError
-        If there is no such model, several could be meant, or the input holds no case.
+        If there is no such model, several could be meant, the input holds no case, or a control is asked for that the model
+        doesn't have.
     """
     if device.type == "cpu":
         keep_large_blocks()
@@ -289,6 +292,7 @@ def predict(
         output,
         brain_masks=brain_masks,
         save_cycle=save_cycle,
+        save_control=save_control,
         continue_prediction=continue_prediction,
         export=options.export,
         report=report,

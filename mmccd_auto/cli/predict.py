@@ -89,6 +89,9 @@ def _command(arguments: Sequence[str] | None) -> int:
         "--min_lesion", type=number(0, 1e9), default=None, metavar="MM3", help="instead of the calibrated volume"
     )
     parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
+    parser.add_argument(
+        "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
+    )
     add_series_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="DICOM: secret for pseudonyms that last")
@@ -134,6 +137,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         device=choose_device(options.device),
         brain_masks=options.brain_masks,
         save_cycle=options.save_cycle,
+        save_control=options.save_control,
         continue_prediction=options.continue_prediction and not options.overwrite,
         report=not options.no_report,
     )

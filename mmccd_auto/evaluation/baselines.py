@@ -1,4 +1,4 @@
-"""Scores that need no model: how bright (or dark) a voxel is, as it is and smoothed."""
+"""Scores that need no network: how bright (or dark) a voxel is, as it is and smoothed, and the control of a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import numpy as np
 
 from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.preprocessing.normalisation import normalise
+
+CONTROL = "control"
+"""A model's score with one constant in place of the reconstruction, see mmccd_auto.inference.control."""
 
 INTENSITY = "intensity"
 SMOOTHED_INTENSITY = "smoothed intensity"

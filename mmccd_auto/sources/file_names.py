@@ -20,14 +20,14 @@ OTHER_VOLUME_ENDINGS = (
 # What a prediction writes of a case; CASE.json comes last, because it says that the others are complete.
 PREDICTED_VOLUMES = (
     *("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_scan.nii.gz", "_brain.nii.gz"),
-    *("_brighter.nii.gz", "_darker.nii.gz", "_signed.nii.gz", "_cycle.nii.gz"),
+    *("_brighter.nii.gz", "_darker.nii.gz", "_signed.nii.gz", "_cycle.nii.gz", "_control.nii.gz"),
 )
 CASE_PICTURE, BRAIN_PICTURE = ".png", "_brain.png"
 # Not .json: CASE.json of a case whose name ends with _page would be the same file.
 PAGE_PART = "_page.json.gz"
 PREDICTION_ENDINGS = (*PREDICTED_VOLUMES, "_seg.dcm", "_score.dcm", BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, ".json")
 # Other programs write files of these endings too: they are ours where a map stands beside them.
-_OURS_BESIDE_A_MAP = frozenset({"_scan", "_brain", "_mask"})
+_OURS_BESIDE_A_MAP = frozenset({"_scan", "_brain", "_mask", "_control"})
 _MAP = "_anomaly"
 
 BROKEN_LINK = "a link to a file that is not there"
