@@ -18,7 +18,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
 from mmccd_auto.evaluation.page import write_evaluation_page
-from mmccd_auto.evaluation.table import comparison_table, method_table
+from mmccd_auto.evaluation.table import comparison_table, evaluation_table
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.choose_steps import choose_steps
@@ -341,7 +341,7 @@ def evaluate(
     names: Sequence[str] | None = None,
     dataset_json: str | Path | None = None,
 ) -> str:
-    """Judge predicted maps against labels, beside the intensity baseline; returns a table to read.
+    """Judge predicted maps against labels, beside their control and the intensity baselines; returns a table to read.
 
     Parameters
     ----------
@@ -363,7 +363,7 @@ def evaluate(
         result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm, values)
         if output is not None:
             write_evaluation_page(result, {ANOMALY_MAP: Path(folders[0])}, Path(output).with_suffix(".html"))
-        return method_table(result.methods, result.prevalence)
+        return evaluation_table(result)
     methods = name_predictions(folders, names)
     compared = compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm, values)
     if output is not None:

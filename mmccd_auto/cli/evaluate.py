@@ -10,7 +10,7 @@ from mmccd_auto.cli.common import add_processes_option, make_parser, run_command
 
 
 def _command(arguments: Sequence[str] | None) -> None:
-    parser = make_parser("Compare predicted maps with reference labels, beside the intensity of the scan itself.")
+    parser = make_parser("Compare maps with reference labels, beside a control without a network and the scan's intensity.")
     parser.add_argument("-ref", dest="reference", required=True, metavar="FOLDER", help="CASE.nii.gz labels")
     parser.add_argument(
         "-djfile",

@@ -19,6 +19,7 @@ ANOMALY_ENDING = "_anomaly.nii.gz"
 MASK_ENDING = "_mask.nii.gz"
 SCAN_ENDING = "_scan.nii.gz"
 BRAIN_ENDING = "_brain.nii.gz"
+CONTROL_ENDING = "_control.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class CaseFiles:
     image : the scan that was predicted
     modality : of that scan
     brain_mask : None where the brain is found from the scan
+    control : the same score without a network, None where the prediction wasn't asked for it
     """
 
     case: str
@@ -51,6 +53,7 @@ class CaseFiles:
     image: Path
     modality: str
     brain_mask: Path | None
+    control: Path | None = None
 
 
 def find_case_files(
@@ -155,6 +158,7 @@ def _case_files(case: str, label: Path, prediction: Path, images: Path | None, b
         image=_find_image(case, record, record_file, images),
         modality=record.input_modality,
         brain_mask=_find_brain_mask(case, record_file, brain_masks),
+        control=_first_file([prediction / f"{case}{CONTROL_ENDING}"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Several methods on the same voxels of the same cases, beside the intensity of the scans."""
+"""Several methods on the same voxels of the same cases, beside their controls and the intensity of the scans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.evaluation.baselines import INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
+from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files, find_label_values
 from mmccd_auto.evaluation.judging import (
     CaseEvaluation,
@@ -22,6 +22,7 @@ from mmccd_auto.evaluation.judging import (
     judge_cases,
     judge_prediction,
     judge_score,
+    judge_with_control,
     scan_facts,
     settled,
 )
@@ -30,9 +31,10 @@ from mmccd_auto.evaluation.results import (
     EvaluationResult,
     MethodResult,
     brain_warnings,
+    control_warnings,
     judged_prevalence,
     mask_warnings,
-    method_result,
+    method_results,
     settings_of,
     unmatched_warnings,
 )
@@ -76,7 +78,7 @@ def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None 
         if chosen.count(name) > 1:
             listed = ", ".join(str(path) for path, other in zip(paths, chosen, strict=True) if other == name)
             raise MMCCDError(f"{listed} have one name, {name!r}: tell the folders apart with --names.")
-        if f"{name} ".startswith((f"{INTENSITY} ", f"{SMOOTHED_INTENSITY} ")):
+        if f"{name} ".startswith(tuple(f"{baseline} " for baseline in (CONTROL, INTENSITY, SMOOTHED_INTENSITY))):
             raise MMCCDError(f"{path} has the name of a baseline, {name!r}: give it another with --names.")
     return dict(zip(chosen, paths, strict=True))
 
@@ -90,12 +92,14 @@ def compare_folders(
     processes: int = 0,
     erosion_mm: float = 0.0,
     label_values: LabelValues | None = None,
+    with_controls: bool = True,
 ) -> ComparisonResult:
     """Judge several folders of predictions on the same voxels of the same cases.
 
     The brain of a case is what all folders take for brain; the other voxels are counted, and warned about where they are
-    many. Beside the methods stand the intensity of the scan and its smoothed intensity; where the folders were predicted
-    from different modalities, once for each modality.
+    many. Beside the methods stand the control of each whose folder holds one of every case (``mmccd_predict
+    --save_control``), the intensity of the scan and its smoothed intensity; where the folders were predicted from different
+    modalities, once for each modality.
 
     Parameters
     ----------
@@ -103,6 +107,7 @@ def compare_folders(
     predictions : method -> folder that ``mmccd_predict`` wrote; see :func:`name_predictions`
     images, brain_masks, output, processes, erosion_mm, label_values : as in
         :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+    with_controls : judge the controls that are there
 
     Raises
     ------
@@ -118,9 +123,10 @@ def compare_folders(
     cases, unmatched = find_compared_files(reference, predictions, images, brain_masks)
     by_modality = _modalities_differ(cases)
     values = label_values or find_label_values(reference)
-    work = [(case, (files, by_modality, erosion_mm, values)) for case, files in cases.items()]
+    controls = _controls(cases, predictions) if with_controls else {}
+    work = [(case, (files, by_modality, erosion_mm, values, controls)) for case, files in cases.items()]
     evaluations = judge_cases(compare_case, work, processes)
-    methods = {method: method_result(method, evaluations) for method in evaluations[0].methods}
+    methods = method_results(list(evaluations[0].methods), evaluations, controls)
     compared = {
         "predictions": {name: str(folder) for name, folder in predictions.items()},
         "first": next(iter(predictions)),
@@ -131,7 +137,10 @@ def compare_folders(
         prevalence=judged_prevalence(evaluations),
         cases={evaluation.case: evaluation.facts for evaluation in evaluations},
         settings=settings_of(reference, compared, images, brain_masks, erosion_mm),
-        warnings=tuple(_warnings(evaluations, unmatched, predictions)),
+        warnings=(
+            *(_control_warnings(cases, predictions) if with_controls else ()),
+            *_warnings(evaluations, unmatched, predictions),
+        ),
         differences=_differences(methods),
     )
     result.publish(output)
@@ -143,6 +152,7 @@ def compare_case(
     by_modality: bool = False,
     erosion_mm: float = 0.0,
     label_values: LabelValues | None = None,
+    controls: Mapping[str, str] | None = None,
 ) -> CaseEvaluation:
     """Judge one case of every method, inside the brain that all of them have.
 
@@ -152,6 +162,7 @@ def compare_case(
     by_modality : the baselines' names end with the modality
     erosion_mm : see :func:`mmccd_auto.evaluation.judging.erode`
     label_values : what the reference's values mean; None knows 0 and 1
+    controls : method -> what its control is called, of methods whose control is judged
 
     Raises
     ------
@@ -164,7 +175,7 @@ def compare_case(
     scans = {path: grid.read(path) for path in dict.fromkeys(files.image for files in predictions.values())}
     common, anywhere = _brains(predictions, scans, grid)
     voxels = choose_voxels(first.case, grid, first.reference, common, erosion_mm, label_values)
-    methods: dict[str, JudgedMethod] = {name: judge_prediction(files, voxels) for name, files in predictions.items()}
+    methods = _judge_methods(predictions, voxels, controls or {})
     for modality, path in _scan_of_each_modality(predictions, scans, common).items():
         ending = f" {modality}" if by_modality else ""
         methods |= _baselines(settled(scans[path], common, path), path, modality, ending, voxels)
@@ -175,6 +186,38 @@ def compare_case(
         "methods": {name: {**scan_facts(files), **methods[name].facts} for name, files in predictions.items()},
     }
     return CaseEvaluation(first.case, facts, methods)
+
+
+def _judge_methods(
+    predictions: Mapping[str, CaseFiles], voxels: JudgedVoxels, controls: Mapping[str, str]
+) -> dict[str, JudgedMethod]:
+    """The methods, and behind them their controls."""
+    found: dict[str, JudgedMethod] = {}
+    behind: dict[str, JudgedMethod] = {}
+    for name, files in predictions.items():
+        if name in controls:
+            judged = judge_with_control(files, voxels, name, controls[name])
+            behind[controls[name]] = judged.pop(controls[name])
+            found |= judged
+        else:
+            found[name] = judge_prediction(files, voxels)
+    return found | behind
+
+
+def _controls(cases: Mapping[str, Mapping[str, CaseFiles]], predictions: Mapping[str, Path]) -> dict[str, str]:
+    """Method -> what its control is called, of methods that have one of every case."""
+    whole = [name for name in predictions if all(files[name].control is not None for files in cases.values())]
+    return {name: CONTROL if len(predictions) == 1 else f"{CONTROL} of {name}" for name in whole}
+
+
+def _control_warnings(cases: Mapping[str, Mapping[str, CaseFiles]], predictions: Mapping[str, Path]) -> list[str]:
+    missing = {name: [case for case, files in cases.items() if files[name].control is None] for name in predictions}
+    return [
+        text
+        for name, folder in predictions.items()
+        if len(missing[name]) < len(cases)
+        for text in control_warnings(missing[name], folder)
+    ]
 
 
 def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], grid: Grid) -> tuple[np.ndarray, np.ndarray]:

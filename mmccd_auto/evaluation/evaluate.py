@@ -1,10 +1,10 @@
-"""Predicted maps and masks against reference labels, beside the intensity of the scan itself."""
+"""Predicted maps and masks against reference labels, beside their control and the intensity of the scan itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mmccd_auto.evaluation.baselines import INTENSITY, intensity_score
+from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files, find_label_values
 from mmccd_auto.evaluation.judging import (
     CaseEvaluation,
@@ -15,19 +15,22 @@ from mmccd_auto.evaluation.judging import (
     judge_cases,
     judge_prediction,
     judge_score,
+    judge_with_control,
     scan_facts,
     settled,
 )
 from mmccd_auto.evaluation.results import (
     EvaluationResult,
     brain_warnings,
+    control_warnings,
     judged_prevalence,
     mask_warnings,
-    method_result,
+    method_results,
     settings_of,
     unmatched_warnings,
 )
 from mmccd_auto.imaging.labels import LabelValues
+from mmccd_auto.smoothing import smooth_inside
 
 ANOMALY_MAP = "anomaly_map"
 
@@ -43,6 +46,9 @@ def evaluate_folder(
     label_values: LabelValues | None = None,
 ) -> EvaluationResult:
     """Judge the predictions of a folder against labels, case by case and pooled.
+
+    Beside the maps stand their control without a network, where ``mmccd_predict --save_control`` wrote it for every case,
+    the intensity of the scan, and its smoothed intensity.
 
     Parameters
     ----------
@@ -67,25 +73,39 @@ def evaluate_folder(
     check_erosion(erosion_mm)
     cases, unmatched = find_case_files(reference, prediction, images, brain_masks)
     values = label_values or find_label_values(reference)
-    evaluations = judge_cases(evaluate_case, [(files.case, (files, erosion_mm, values)) for files in cases], processes)
+    uncontrolled = [files.case for files in cases if files.control is None]
+    controls = {} if uncontrolled else {ANOMALY_MAP: CONTROL}
+    work = [(files.case, (files, erosion_mm, values, not uncontrolled)) for files in cases]
+    evaluations = judge_cases(evaluate_case, work, processes)
     warnings = [
         *unmatched_warnings(unmatched, prediction),
+        *(control_warnings(uncontrolled, prediction) if len(uncontrolled) < len(cases) else ()),
         *mask_warnings(ANOMALY_MAP, evaluations),
         *brain_warnings(evaluations),
     ]
     result = EvaluationResult(
-        methods={method: method_result(method, evaluations) for method in (ANOMALY_MAP, INTENSITY)},
+        methods=method_results(list(evaluations[0].methods), evaluations, controls),
         prevalence=judged_prevalence(evaluations),
         cases={evaluation.case: evaluation.facts for evaluation in evaluations},
-        settings=settings_of(reference, {"prediction": str(prediction)}, images, brain_masks, erosion_mm),
+        settings=settings_of(
+            reference, {"prediction": str(prediction), "smoothing_mm": SMOOTHING_MM}, images, brain_masks, erosion_mm
+        ),
         warnings=tuple(warnings),
     )
     result.publish(output)
     return result
 
 
-def evaluate_case(files: CaseFiles, erosion_mm: float = 0.0, label_values: LabelValues | None = None) -> CaseEvaluation:
+def evaluate_case(
+    files: CaseFiles, erosion_mm: float = 0.0, label_values: LabelValues | None = None, with_control: bool = False
+) -> CaseEvaluation:
     """Judge one case inside its brain.
+
+    Parameters
+    ----------
+    files : of the case
+    erosion_mm, label_values : see :func:`evaluate_folder`
+    with_control : also judge its control, and what the map gains over it
 
     Raises
     ------
@@ -97,6 +117,11 @@ def evaluate_case(files: CaseFiles, erosion_mm: float = 0.0, label_values: Label
     whole_brain = brain_of(files, image, grid)
     voxels = choose_voxels(files.case, grid, files.reference, whole_brain, erosion_mm, label_values)
     score = intensity_score(settled(image, whole_brain, files.image), whole_brain, files.modality, str(files.image))
-    methods = {ANOMALY_MAP: judge_prediction(files, voxels), INTENSITY: judge_score(score, voxels)}
+    smoothed = smooth_inside(score, whole_brain, grid.geometry.spacing, SMOOTHING_MM)
+    if with_control:
+        methods = judge_with_control(files, voxels, ANOMALY_MAP, CONTROL)
+    else:
+        methods = {ANOMALY_MAP: judge_prediction(files, voxels)}
+    methods |= {INTENSITY: judge_score(score, voxels), SMOOTHED_INTENSITY: judge_score(smoothed, voxels)}
     facts = {**scan_facts(files), **voxels.facts(), **methods[ANOMALY_MAP].facts}
     return CaseEvaluation(files.case, facts, methods)

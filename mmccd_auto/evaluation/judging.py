@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.modalities import lesions_expected_dark
 
 RANKING_FIGURES = ("auprc", "auroc", "best_dice")
+GAIN = "gain_over_control"
+"""AUPRC of a map less that of its control without a network."""
 MASK_FIGURES = (
     "dice",
     "dice_of_oracle",
@@ -34,7 +36,7 @@ MASK_FIGURES = (
     "false_positive_ml",
     "masked_share",
 )
-FIGURES = RANKING_FIGURES + MASK_FIGURES
+FIGURES = (*RANKING_FIGURES, GAIN, *MASK_FIGURES)
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,33 @@ def judge_score(score: np.ndarray, voxels: JudgedVoxels) -> JudgedMethod:
     """Judge a score [z, y, x] that has no mask; finite inside the brain."""
     counts = metrics.count_scores(score[voxels.brain], voxels.abnormal[voxels.brain])
     return JudgedMethod(
-        figures={**metrics.ranking_figures(counts), **dict.fromkeys(MASK_FIGURES)},
+        figures={**metrics.ranking_figures(counts), GAIN: None, **dict.fromkeys(MASK_FIGURES)},
         scores=counts.limited(),
         overlap=None,
         facts={},
     )
+
+
+def judge_with_control(files: CaseFiles, voxels: JudgedVoxels, method: str, control: str) -> dict[str, JudgedMethod]:
+    """Judge a predicted map and its control without a network, and how much the map gains over it.
+
+    Parameters
+    ----------
+    files : with a control
+    voxels : that are judged
+    method, control : what the two are called
+
+    Raises
+    ------
+    MMCCDError
+        As :func:`judge_prediction`.
+    """
+    predicted = judge_prediction(files, voxels)
+    score = voxels.grid.read(files.control).array
+    finite(score[voxels.brain], files.control)
+    judged = judge_score(score, voxels)
+    gain = metrics.gain(predicted.figures["auprc"], judged.figures["auprc"])
+    return {method: replace(predicted, figures=predicted.figures | {GAIN: gain}), control: judged}
 
 
 def judge_prediction(files: CaseFiles, voxels: JudgedVoxels) -> JudgedMethod:

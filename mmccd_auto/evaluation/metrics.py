@@ -196,6 +196,11 @@ def dice_of_oracle(dice: float | None, best_dice: float | None) -> float | None:
     return None if dice is None or not best_dice else dice / best_dice
 
 
+def gain(figure: float | None, control: float | None) -> float | None:
+    """How much a figure exceeds that of the control; None where either is undefined."""
+    return None if figure is None or control is None else figure - control
+
+
 @dataclass(frozen=True)
 class CaseSummary:
     """Figures over cases; each over the cases in which the figure is defined.

@@ -10,7 +10,10 @@ from mmccd_auto.evaluation.table import LABELS, POOLED_LABELS, UNDEFINED, mean_t
 from mmccd_auto.reporting.page.figures import FiguresPage, FigureTable, write_figures_page
 from mmccd_auto.sources.file_names import CASE_PICTURE
 
-CASE_FIGURES = ("auprc", "best_dice", "dice", "sensitivity", "precision", "hd95_mm", "false_positive_ml", "masked_share")
+CASE_FIGURES = (
+    *("auprc", "gain_over_control", "best_dice", "dice", "sensitivity", "precision"),
+    *("hd95_mm", "false_positive_ml", "masked_share"),
+)
 
 
 def write_evaluation_page(result: EvaluationResult, folders: Mapping[str, Path], path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
 from mmccd_auto.evaluation import metrics
-from mmccd_auto.evaluation.judging import FIGURES, CaseEvaluation
+from mmccd_auto.evaluation.judging import FIGURES, GAIN, CaseEvaluation
 from mmccd_auto.files import save_json
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class EvaluationResult:
 
     Attributes
     ----------
-    methods : of one folder "anomaly_map" and "intensity"; of several the folders' names and the baselines'
+    methods : of one folder "anomaly_map", "control" (where it was predicted) and the baselines; of several the folders'
+        names, their controls and the baselines
     prevalence : abnormal share of all judged brain voxels
     cases : case -> facts about the judged voxels
     settings : what was compared, and how
@@ -86,6 +87,24 @@ def method_result(method: str, evaluations: Sequence[CaseEvaluation]) -> MethodR
     )
 
 
+def method_results(
+    methods: Sequence[str], evaluations: Sequence[CaseEvaluation], controls: Mapping[str, str]
+) -> dict[str, MethodResult]:
+    """The figures of all methods over all cases.
+
+    Parameters
+    ----------
+    methods : in the order of the tables
+    evaluations : of the cases
+    controls : method -> what its control is called, of methods that have one
+    """
+    found = {method: method_result(method, evaluations) for method in methods}
+    for method, control in controls.items():
+        gain = metrics.gain(found[method].pooled["auprc"], found[control].pooled["auprc"])
+        found[method] = replace(found[method], pooled=found[method].pooled | {GAIN: gain})
+    return found
+
+
 def judged_prevalence(evaluations: Sequence[CaseEvaluation]) -> float:
     """Abnormal share of the judged voxels of all cases."""
     abnormal = sum(evaluation.facts["reference_voxels"] for evaluation in evaluations)
@@ -116,6 +135,14 @@ def unmatched_warnings(unmatched: Sequence[str], prediction: Path) -> list[str]:
     if not unmatched:
         return []
     return [f"{', '.join(unmatched)}: predicted in {prediction} but without reference, so not judged."]
+
+
+def control_warnings(missing: Sequence[str], prediction: Path) -> list[str]:
+    """A sentence on a folder in which some cases have a control and these have none."""
+    if not missing:
+        return []
+    cases = ", ".join(missing)
+    return [f"{cases}: no control in {prediction}, so it is judged in no case: predict all with --save_control."]
 
 
 def mask_warnings(method: str, evaluations: Sequence[CaseEvaluation], where: str = "") -> list[str]:

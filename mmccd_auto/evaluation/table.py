@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mmccd_auto.evaluation.compare import DIFFERENCE_FIGURES, ComparisonResult
+from mmccd_auto.evaluation.judging import GAIN
 from mmccd_auto.evaluation.metrics import PairedDifference
-from mmccd_auto.evaluation.results import MethodResult
+from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 
 LABELS = {
     "auprc": "AUPRC",
+    "gain_over_control": "gain over the control",
     "auroc": "AUROC",
     "best_dice": "best Dice (oracle)",
     "dice": "Dice",
@@ -26,6 +28,9 @@ LABELS = {
 
 POOLED_LABELS = LABELS | {"false_positive_ml": "false positive, total [ml]"}
 UNDEFINED = "-"
+NO_CONTROL = (
+    "The control without a network isn't here, which tells what the networks add: mmccd_predict --save_control writes it."
+)
 
 FEW_CASES = 10
 """Where an interval rests on fewer, the table of a comparison says that it is too narrow."""
@@ -55,8 +60,30 @@ def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
     return "\n\n".join(_section(title, list(methods), rows) for title, rows in sections)
 
 
+def evaluation_table(result: EvaluationResult) -> str:
+    """The table of :func:`method_table`, and below it what each case gains over the control without a network, or how to
+    get one."""
+    return "\n\n".join([method_table(result.methods, result.prevalence), *control_sections(result.methods)])
+
+
+def control_sections(methods: Mapping[str, MethodResult]) -> list[str]:
+    """A table for each method that has a control: its AUPRC, and its gain over the control, case by case; where none has
+    one, a sentence on how to get it."""
+    found = [
+        _section(
+            f"{name}, by case",
+            ["AUPRC", LABELS[GAIN]],
+            {case: [number_text(figures["auprc"]), _signed(figures[GAIN])] for case, figures in method.cases.items()},
+        )
+        for name, method in methods.items()
+        if any(figures.get(GAIN) is not None for figures in method.cases.values())
+    ]
+    return found or [NO_CONTROL]
+
+
 def comparison_table(result: ComparisonResult) -> str:
-    """The table of :func:`method_table`, and below it how much the first method exceeds each of the others.
+    """The table of :func:`method_table`, and below it how much the first method exceeds each of the others, and what each
+    gains over its control, case by case.
 
     The differences are means over the cases in which both methods have the figure, with the 95 % interval; their title
     gives the number of cases, and a difference that rests on fewer is followed by their number.
@@ -76,12 +103,12 @@ def comparison_table(result: ComparisonResult) -> str:
             f"Intervals over fewer than {FEW_CASES} cases are too narrow: they say how much these cases differ, not what "
             "others would show."
         )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *control_sections(result.methods)])
 
 
 def _section(title: str, methods: list[str], rows: dict[str, list[str]]) -> str:
     rows = {label: cells for label, cells in rows.items() if any(cell != UNDEFINED for cell in cells)}
-    first = max(len(label) for label in [*POOLED_LABELS.values(), title])
+    first = max(len(label) for label in [*POOLED_LABELS.values(), title, *rows])
     widths = [max(len(name), *(len(cells[column]) for cells in rows.values()), 8) for column, name in enumerate(methods)]
     lines = [_line(title, methods, first, widths), "-" * (first + sum(width + 2 for width in widths))]
     return "\n".join(lines + [_line(label, cells, first, widths) for label, cells in rows.items()])

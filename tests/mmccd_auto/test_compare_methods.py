@@ -216,7 +216,8 @@ def test_one_case_has_no_interval(study: Study) -> None:
         (study.labels / f"{case}.nii.gz").unlink()
     result = study.compare()
     assert result.differences["poor"]["auprc"].interval is None
-    differences = comparison_table(result).split("\n\n")[2:]
+    *differences, without_control = comparison_table(result).split("\n\n")[2:]
+    assert "mmccd_predict --save_control" in without_control
     assert len(differences) == 1
     assert "mean over 1 case " in differences[0]
     assert "[" not in differences[0]
@@ -246,7 +247,7 @@ def test_command_compares_folders(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ["anomaly_map", "intensity"]),
+        ([], ["anomaly_map", "intensity", "smoothed intensity"]),
         (["--names", "mine"], ["mine", "intensity", "smoothed intensity"]),
     ],
 )
@@ -262,6 +263,30 @@ def test_command_with_one_folder(
     content = load_json(output)
     assert list(content["methods"]) == expected
     assert ("differences" in content) is bool(options)
+
+
+def test_each_folder_has_a_control_of_its_own(study: Study) -> None:
+    """Known answer: the control of the one is a copy of its map, that of the other the other's map."""
+    for case in "ABC":
+        good = (study.maps["good"] / f"{case}_anomaly.nii.gz").read_bytes()
+        for method in study.maps:
+            (study.maps[method] / f"{case}_control.nii.gz").write_bytes(good)
+    result = study.compare()
+    controls = ["control of good", "control of poor"]
+    assert list(result.methods) == ["good", "poor", *controls, "intensity", "smoothed intensity"]
+    assert list(result.differences) == ["poor", *controls, "intensity", "smoothed intensity"]
+    good, poor = (result.methods[method] for method in ("good", "poor"))
+    for case in "ABC":
+        assert good.cases[case]["gain_over_control"] == 0
+        assert poor.cases[case]["gain_over_control"] == poor.cases[case]["auprc"] - good.cases[case]["auprc"]
+    assert poor.mean["gain_over_control"] == pytest.approx(poor.mean["auprc"] - good.mean["auprc"])
+    assert poor.pooled["gain_over_control"] == pytest.approx(poor.pooled["auprc"] - good.pooled["auprc"])
+    *_, of_good, of_poor = comparison_table(result).split("\n\n")
+    assert of_good.startswith("good, by case")
+    row = next(line for line in of_poor.splitlines() if line.startswith("B "))
+    assert row.split() == ["B", f"{poor.cases['B']['auprc']:.4f}", f"{poor.cases['B']['gain_over_control']:+.4f}"]
+    (study.maps["poor"] / "B_control.nii.gz").unlink()
+    assert list(study.compare().methods) == ["good", "poor", "control of good", "intensity", "smoothed intensity"]
 
 
 def test_cases_missing_in_any_folder_are_one_error_that_lists_them_all(study: Study) -> None:
@@ -310,7 +335,7 @@ def test_names_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         name_predictions(["x", "y"], ["one", "two", "three"])
     with pytest.raises(MMCCDError, match="empty name"):
         name_predictions(["x"], [""])
-    for baseline in ("intensity", "intensity T1", "smoothed intensity"):
+    for baseline in ("intensity", "intensity T1", "smoothed intensity", "control", "control of x"):
         with pytest.raises(MMCCDError, match=f"name of a baseline, '{baseline}'"):
             name_predictions(["x"], [baseline])
     assert list(name_predictions(["x"], ["intensity2"])) == ["intensity2"]

@@ -177,7 +177,7 @@ def test_json_file_holds_the_result_without_nan(study: Study, tmp_path: Path) ->
     result = study.evaluate(output=tmp_path / "figures.json")
     content = load_json(tmp_path / "figures.json")
     assert content == json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert set(content["methods"]) == {"anomaly_map", "intensity"}
+    assert set(content["methods"]) == {"anomaly_map", "intensity", "smoothed intensity"}
     assert {"cases", "pooled", "mean", "median", "interval", "defined_cases"} == set(content["methods"]["anomaly_map"])
     assert content["methods"]["anomaly_map"]["cases"]["B"]["auroc"] is None
     assert content["methods"]["anomaly_map"]["pooled"]["dice"] == 1
@@ -363,7 +363,7 @@ def test_table_says_over_how_many_cases_a_mean_is_taken(study: Study) -> None:
     study.add("healthy", reference=NOTHING, mask=NOTHING)
     result = study.evaluate()
     over_cases = method_table(result.methods, result.prevalence).split("\n\n")[1].splitlines()
-    assert next(line for line in over_cases if line.startswith("AUPRC")).count("(n=1)") == 2
+    assert next(line for line in over_cases if line.startswith("AUPRC")).count("(n=1)") == 3
     assert "(n=" not in next(line for line in over_cases if line.startswith("Dice"))
 
 
