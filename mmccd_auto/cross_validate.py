@@ -28,7 +28,7 @@ from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.folder_run import RunSummary
-from mmccd_auto.inference.held_out_calibration import held_out_calibration
+from mmccd_auto.inference.held_out_calibration import held_out_calibration, held_out_r2
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
@@ -125,8 +125,11 @@ def _predict_and_judge(
             f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; fix them, or "
             f"take them out of {splits_file}, and run the same command again:\n{listed}"
         )
+    # The methods are the same in all folds.
+    controls = all(one.control for one in predictions.values())
     evaluations = {
-        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), processes) for fold, cases in held_out.cases.items()
+        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), processes, controls)
+        for fold, cases in held_out.cases.items()
     }
     result = CrossValidation(
         model=model.path.resolve().name,
@@ -257,6 +260,7 @@ def _predict_fold(
     output = _maps_of(model, fold)
     _discard_other_maps(output, cases, found.calibration, overwrite)
     rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
+    explained = held_out_r2(model, fold, predictor.settings, preprocessed)
     told = FoldPrediction(
         folder=output.name,
         weights_sha256=loaded.weights_sha256,
@@ -265,6 +269,9 @@ def _predict_fold(
         calibration_subjects=0 if found.calibration is None else len(found.calibration.subjects),
         scoring=predictor.scoring.to_json(),
         settings=predictor.settings.to_json(),
+        control=predictor.scoring.has_control,
+        reconstruction_r2=float(np.mean(explained)) if explained else None,
+        reconstruction_subjects=len(explained),
     )
     return told, [f"fold {fold}: {row.reason}" for row in rows if row.status == FAILED]
 
@@ -305,8 +312,11 @@ def _predict_cases(
 
 
 def _predict_one(predictor: Predictor, scan: Path, output: Path, masks: Path | None) -> RunSummary:
-    """Without a report, which would show one case only."""
-    return predictor.predict_folder(scan, output, brain_masks=masks, continue_prediction=True, report=False)
+    """Without a report, which would show one case only; with the control, where the calibration has one."""
+    control = predictor.scoring.has_control
+    return predictor.predict_folder(
+        scan, output, brain_masks=masks, save_control=control, continue_prediction=True, report=False
+    )
 
 
 def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:
@@ -319,7 +329,9 @@ def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None
     return workspace
 
 
-def _judge_fold(model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps: Path, processes: int) -> ComparisonResult:
+def _judge_fold(
+    model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps: Path, processes: int, controls: bool
+) -> ComparisonResult:
     """Judge a fold's maps against labelsTr, where a case without a file gets a label of zeros."""
     with workspace("cross-validate") as temporary:
         reference = temporary / "labelsTr"
@@ -339,6 +351,7 @@ def _judge_fold(model: ModelFolder, cases: Sequence[str], dataset: Dataset, maps
                 dataset.images_folder(),
                 processes=processes,
                 label_values=dataset.label_values,
+                with_controls=controls,
             )
         except MMCCDError as error:
             # The sentence should name the user's file, not its copy.

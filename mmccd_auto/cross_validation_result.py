@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.core.wording import counted
+from mmccd_auto.evaluation.baselines import CONTROL
 from mmccd_auto.evaluation.cross_validation import cross_validation_summary
+from mmccd_auto.evaluation.judging import GAIN
 from mmccd_auto.evaluation.results import EvaluationResult
 
-COLUMNS = {"auprc": "AUPRC", "best_dice": "best Dice", "dice": "Dice", "masked_share": "masked"}
+R2 = "reconstruction_r2"
+COLUMNS = {"auprc": "AUPRC", GAIN: "gain", "best_dice": "best Dice", "dice": "Dice", "masked_share": "masked", R2: "R2"}
 UNDEFINED = "-"
 
 
@@ -28,6 +31,10 @@ class FoldPrediction:
     calibration_folds : whose healthy slices are in the calibration; empty where it is the fold's own
     calibration_subjects : number of people in the calibration
     scoring, settings : as in CASE.json
+    control : whether the control without a network was predicted, too
+    reconstruction_r2 : of the reconstruction on the healthy slices that the fold held out, mean over people; None where
+        there are no maps of such slices
+    reconstruction_subjects : number of these people
     """
 
     folder: str
@@ -37,6 +44,9 @@ class FoldPrediction:
     calibration_subjects: int
     scoring: dict[str, Any]
     settings: dict[str, Any]
+    control: bool = False
+    reconstruction_r2: float | None = None
+    reconstruction_subjects: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,13 @@ class CrossValidation:
             if _is_healthy(facts)
         }
 
+    @property
+    def reconstruction_r2(self) -> float | None:
+        """The mean over the people of all folds; None where no fold has one."""
+        known = [one for one in self.predictions.values() if one.reconstruction_r2 is not None]
+        people = sum(one.reconstruction_subjects for one in known)
+        return sum(one.reconstruction_r2 * one.reconstruction_subjects for one in known) / people if people else None
+
     def to_json(self) -> dict[str, Any]:
         """What cross_validation.json holds; undefined figures are null."""
         shares = [share for share in self.healthy.values() if share is not None]
@@ -79,6 +96,7 @@ class CrossValidation:
             "model": self.model,
             "dataset": self.dataset,
             **cross_validation_summary(self.evaluations),
+            R2: self.reconstruction_r2,
             "predictions": {fold: asdict(prediction) for fold, prediction in self.predictions.items()},
             "healthy": {
                 "cases": list(self.healthy),
@@ -105,10 +123,17 @@ def describe_cross_validation(result: CrossValidation) -> str:
     summary = cross_validation_summary(result.evaluations)["methods"]
     columns = [(method, figure) for method in summary for figure in COLUMNS if figure in _figures(method, result.method)]
     cases = sum(len(evaluation.cases) for evaluation in result.evaluations.values())
-    rows = {f"mean over {_count(cases)}": [summary[method][figure]["mean"] for method, figure in columns]}
+    rows = {
+        f"mean over {_count(cases)}": [
+            result.reconstruction_r2 if figure == R2 else summary[method][figure]["mean"] for method, figure in columns
+        ]
+    }
     for fold, evaluation in result.evaluations.items():
         name = f"fold {fold}, mean over {_count(len(evaluation.cases))}"
-        rows[name] = [evaluation.methods[method].mean.get(figure) for method, figure in columns]
+        explained = result.predictions[fold].reconstruction_r2
+        rows[name] = [
+            explained if figure == R2 else evaluation.methods[method].mean.get(figure) for method, figure in columns
+        ]
     for fold, evaluation in result.evaluations.items():
         for case, facts in evaluation.cases.items():
             name = f"{case}, fold {fold}{', healthy' if _is_healthy(facts) else ''}"
@@ -143,7 +168,14 @@ def _line(name: str, cells: list[str], first: int, widths: list[int]) -> str:
 def _notes(result: CrossValidation) -> list[str]:
     healthy = result.healthy
     cases = sum(len(evaluation.cases) for evaluation in result.evaluations.values())
-    notes = ["best Dice: an oracle, by each case's own best threshold. masked: share of the brain that the mask marks."]
+    notes = [
+        "best Dice: an oracle, by each case's own best threshold. masked: share of the brain that the mask marks. R2: of "
+        "the reconstruction on healthy slices that the fold held out."
+    ]
+    if any(CONTROL in evaluation.methods for evaluation in result.evaluations.values()):
+        notes.append("gain: AUPRC less that of the control, which is the same score without a network.")
+    else:
+        notes.append("no control without a network: a fold's calibration has none; mmccd_calibrate makes one.")
     if healthy:
         abnormal = cases - len(healthy)
         about = "AUPRC and best Dice are means over these" if abnormal else "AUPRC and best Dice are undefined"

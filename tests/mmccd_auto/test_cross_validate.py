@@ -216,14 +216,40 @@ def test_the_summary_agrees_with_an_evaluation_of_the_same_maps(finished, tmp_pa
     for case in "ad":
         write_volume(np.zeros((7, 26, 22), dtype=np.uint8), GEOMETRY, labels / f"{case}.nii.gz")
     evaluated = evaluate_folder(labels, together, home.raw / "imagesTr")
-    for ours, theirs in (("MMCCDTrainer", "anomaly_map"), ("intensity", "intensity")):
-        for figure in ("auprc", "best_dice", "dice", "masked_share"):
+    for ours, theirs in (("MMCCDTrainer", "anomaly_map"), ("control", "control"), ("intensity", "intensity")):
+        for figure in ("auprc", "gain_over_control", "best_dice", "dice", "masked_share"):
             mean = evaluated.methods[theirs].mean[figure]
             assert summary["methods"][ours][figure]["mean"] == (None if mean is None else pytest.approx(mean))
         for case in "abcd":
             assert summary["cases"][case]["figures"][ours] == evaluated.methods[theirs].cases[case]
     assert summary["methods"]["MMCCDTrainer"]["auprc"]["cases"] == 2
-    assert set(summary["methods"]) == {"MMCCDTrainer", "intensity", "smoothed intensity"}
+    assert set(summary["methods"]) == {"MMCCDTrainer", "control", "intensity", "smoothed intensity"}
+
+
+def test_the_gain_over_the_control_and_r2_are_told_for_each_fold(finished):
+    home, result = finished
+    summary = load_json(home.figures)
+    for case, fold in (("b", "0"), ("c", "1")):
+        figures = summary["cases"][case]["figures"]
+        gain = figures["MMCCDTrainer"]["auprc"] - figures["control"]["auprc"]
+        assert figures["MMCCDTrainer"]["gain_over_control"] == pytest.approx(gain)
+        explained = []
+        for path in sorted(home.validation(fold).glob("*.npz")):
+            with np.load(path) as maps:
+                brain, error = maps["brain"], maps["signed"].astype(np.float64)
+                scan = (maps["cycle"].astype(np.float32) + maps["signed"].astype(np.float32))[brain].astype(np.float64)
+            explained.append(1 - np.mean(error[brain] ** 2) / scan.var())
+        prediction = summary["predictions"][fold]
+        assert prediction["control"]
+        assert prediction["reconstruction_r2"] == pytest.approx(np.mean(explained), abs=1e-4)
+        assert prediction["reconstruction_subjects"] == len(explained)
+    people = [one["reconstruction_subjects"] for one in summary["predictions"].values()]
+    expected = np.average([one["reconstruction_r2"] for one in summary["predictions"].values()], weights=people)
+    assert summary["reconstruction_r2"] == pytest.approx(expected)
+    table = describe_cross_validation(result)
+    row = next(line for line in table.splitlines() if line.startswith("mean over 4 cases"))
+    assert f"{expected:.4f}" in row
+    assert "gain: AUPRC less that of the control" in table
 
 
 def test_the_masked_share_of_healthy_cases_is_told(finished):
@@ -249,9 +275,13 @@ def test_the_table_has_every_fold_and_case_and_what_is_left_out(finished):
     assert "left out: e, held out by fold 2, which is not trained." in table
     row = next(line for line in table.splitlines() if line.startswith("b, fold 0 "))
     figures = result.evaluations["0"].methods
-    assert [float(value) for value in row.split()[-8:]] == pytest.approx(
+    *of_map, r2, _, _, _, _, _, _ = row.split()[-12:]
+    assert r2 == "-"
+    of_model = ("auprc", "gain_over_control", "best_dice", "dice", "masked_share")
+    assert [float(value) for value in (*of_map, *row.split()[-6:])] == pytest.approx(
         [
-            *(figures["MMCCDTrainer"].cases["b"][name] for name in ("auprc", "best_dice", "dice", "masked_share")),
+            *(figures["MMCCDTrainer"].cases["b"][name] for name in of_model),
+            *(figures["control"].cases["b"][name] for name in ("auprc", "best_dice")),
             *(figures["intensity"].cases["b"][name] for name in ("auprc", "best_dice")),
             *(figures["smoothed intensity"].cases["b"][name] for name in ("auprc", "best_dice")),
         ],
