@@ -23,6 +23,7 @@ from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, im
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.choose_steps import choose_steps
 from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.fold_gain import describe_gain, fold_gain
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
@@ -99,7 +100,8 @@ def train(
     overwrite: bool = False,
     ranks: Ranks = ALONE,
 ) -> Path:
-    """Train one fold of a modality cycle, choose its steps and strips and calibrate its maps on healthy held-out slices.
+    """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices, and
+    tell what they find beyond a score without a network.
 
     Parameters
     ----------
@@ -216,8 +218,8 @@ def find_default_plans(home: Path) -> str:
 def _choose_and_calibrate(
     model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, trainer: Trainer
 ) -> None:
-    """Choose steps and strips where strips are hidden, and calibrate, as far as that isn't done for these weights, on as
-    many slices as the plan says."""
+    """Choose steps and strips where strips are hidden, calibrate, and measure what the networks add, as far as that isn't
+    done for these weights, on as many slices as the plan says."""
     masked, extent = trainer.cycle_class.masked, trainer.plan.after_training
     choosing = masked and options.choose_steps and extent.trial_slices > 0
     if masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
@@ -245,6 +247,12 @@ def _choose_and_calibrate(
             max_slices=extent.calibration_slices,
             extensions=options.extensions,
         )
+    try:
+        gain = fold_gain(model, fold, preprocessed, device, drawings=extent.trial_seeds, extensions=options.extensions)
+        logger.info("%s", describe_gain(gain))
+    except MMCCDError as error:
+        # The training is finished and calibrated: it isn't to end by what only describes it.
+        logger.warning("what the networks add to a score without any can't be told: %s", error)
 
 
 def predict(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Interval, Len, Predicate
+from annotated_types import Ge, Gt, Interval, Le, Len, Predicate
 
 from mmccd_auto.core.names import (
     ConfigurationName,
@@ -70,6 +70,10 @@ class ModelCard:
     limits : what the figures can't say, in sentences
     versions : of the software that trained it
     weights_sha256 : by fold, as CASE.json names it
+    reconstruction_r2 : share of the variance of healthy tissue, which ``calibration_source`` names, that the reconstruction
+        explains, mean over people
+    gain_over_control : by fold, how much more of synthetic lesions is found (AUPRC) than by the same score without a
+        network
     """
 
     format: Annotated[int, Interval(ge=CARD_FORMAT, le=CARD_FORMAT)]
@@ -111,6 +115,8 @@ class ModelCard:
     limits: Annotated[tuple[ShortText, ...], Len(0, 32)]
     versions: dict[ShortText, ShortText]
     weights_sha256: dict[FoldName, Sha256] = field(default_factory=dict)
+    reconstruction_r2: Annotated[float, Le(1)] | None = None
+    gain_over_control: dict[FoldName, Annotated[float, Interval(ge=-1, le=1)] | None] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
         """Write model_card.json into a model folder."""
@@ -160,6 +166,11 @@ def rows(card: ModelCard) -> list[tuple[str, str]]:
             f"{counted(card.sampling_steps, 'step')}, strips every {card.strip_stride} px, {card.strips_per_pass} at once",
         ),
         ("synthetic lesions found (AUPRC, no labels)", _by_fold(card.synthetic_auprc, "{:.3f}")),
+        ("gain over the same score without a network (AUPRC)", _by_fold(card.gain_over_control, "{:+.3f}")),
+        (
+            "reconstruction of healthy tissue (R2)",
+            "not known" if card.reconstruction_r2 is None else f"{card.reconstruction_r2:.3f}; a constant has 0",
+        ),
         ("calibration", _calibration(card)),
         ("software", ", ".join(f"{name} {version}" for name, version in card.versions.items()) or "not known"),
         ("weights (SHA-256)", _by_fold(card.weights_sha256, "{}")),

@@ -30,8 +30,9 @@ from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
 CALIBRATION_FILE = "calibration.json"
 INFERENCE_FILE = "inference.json"
+GAIN_FILE = "gain.json"
 PREVIOUS_FOLDER = "previous"
-KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE)
+KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE, GAIN_FILE)
 INCOMING, OUTGOING = f"{TEMPORARY_PREFIX}{PREVIOUS_FOLDER}", f"{TEMPORARY_PREFIX}older"
 START_OVER = "restore what was changed, or start over with --overwrite"
 DATA_AND_NETWORK = (
@@ -249,7 +250,7 @@ def clear_for_new_training(output: Path) -> None:
             logger.warning("%s held a finished training: it is kept in %s", output, output / PREVIOUS_FOLDER)
         elif (output / CHECKPOINT_LATEST).is_file():
             logger.warning("%s held an unfinished training: it is overwritten", output)
-        for name in (CHECKPOINT_FINAL, CHECKPOINT_LATEST, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE):
+        for name in (CHECKPOINT_FINAL, CHECKPOINT_LATEST, *KEPT_FILES):
             (output / name).unlink(missing_ok=True)
         choice = output.parent / INFERENCE_FILE
         if choice.is_file() and not any(output.parent.glob(f"fold_*/{CHECKPOINT_FINAL}")):

@@ -12,14 +12,18 @@ import numpy as np
 
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import chosen_plan
+from mmccd_auto.inference.control import mean_r2
 from mmccd_auto.inference.exceedance import left_out_shares
+from mmccd_auto.inference.fold_gain import load_gain
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE
+from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import TRAINED_ON
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.trained.model_card import CARD_FORMAT, ModelCard
 from mmccd_auto.trained.short_texts import LONGEST_SHORT
 from mmccd_auto.training.best_state import best_judgement
 from mmccd_auto.training.checkpoint import Checkpoint
+from mmccd_auto.training.fold_folder import GAIN_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 from mmccd_auto.training.progress import LOG_FILE, TrainingLog
 
@@ -73,7 +77,7 @@ def describe_model(model: ModelFolder, parts: TrainedParts, name: str, words: Ma
     Raises
     ------
     MMCCDError
-        If inference.json or the training's log is broken.
+        If inference.json, gain.json or the training's log is broken.
     """
     plan, first = chosen_plan(model), next(iter(parts.checkpoints.values()))
     cycle = plan.configuration(model.configuration)
@@ -107,9 +111,22 @@ def describe_model(model: ModelFolder, parts: TrainedParts, name: str, words: Ma
         synthetic_auprc={fold: _judgement(log) for fold, log in logs.items()},
         versions=dict(first.record.get("versions", {})),
         weights_sha256={fold: model.weights_sha256(fold) for fold in parts.checkpoints},
+        gain_over_control={fold: _gain(model, fold, make_settings(plan, model.configuration)) for fold in parts.checkpoints},
         **_scan_figures(parts.fingerprint),
         **_calibration_figures(list(parts.calibrations.values()), len(parts.checkpoints)),
     )
+
+
+def _gain(model: ModelFolder, fold: str, settings: InferenceSettings) -> float | None:
+    """What a fold adds to the control without a network, where it was measured for these weights and settings."""
+    found = load_gain(model.fold(fold) / GAIN_FILE)
+    if found is None or (found.weights_sha256, found.settings) != (model.weights_sha256(fold), settings.to_json()):
+        return None
+    return _rounded(found.gain)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _hours(log: Sequence[Mapping[str, Any]]) -> float | None:
@@ -148,6 +165,7 @@ def _calibration_figures(calibrations: Sequence[Calibration], folds: int) -> dic
     return {
         "calibrated_on": min(len(one.subjects) for one in calibrations),
         "calibration_source": calibrations[0].source,
+        "reconstruction_r2": _rounded(mean_r2([one.reconstruction_r2 for one in calibrations])),
         "promised_false_alarm_rate": DEFAULT_RATE,
         "found_false_alarm_rate": round(float(np.mean(found)), 6) if found else None,
         "least_lesion_mm3": round(float(np.mean([one.least_lesion_mm3(DEFAULT_RATE) for one in calibrations])), 3),

@@ -29,7 +29,9 @@ def test_the_demo_ends_with_a_page_figures_and_a_model_that_predicts_by_default(
     page = (output / "report.html").read_text(encoding="utf-8")
     assert page == (output / "maps/report.html").read_text(encoding="utf-8")
     assert "test_00" in page
-    assert set(load_json(output / "results.json")["methods"]) == {"mmccd", "cyclic_unet", "intensity"}
+    assert set(load_json(output / "results.json")["methods"]) == {
+        *("mmccd", "cyclic_unet", "intensity", "smoothed intensity"),
+    }
     folders = Folders(output / "raw", output / "preprocessed", output / "results")
     (model,) = choose_models(folders, PredictionOptions())
     assert (model.trainer, model.configuration) == ("MMCCDTrainerShort", "FLAIR-T1")

@@ -99,6 +99,8 @@ def test_the_card_says_what_is_known(model_file: Path, portable_home: Folders) -
     assert card["calibrated_on"] == 3
     assert card["promised_false_alarm_rate"] == 0.005
     assert 0 <= card["found_false_alarm_rate"] <= 1
+    assert card["gain_over_control"] == {"0": None, "2": None}
+    assert f"| {card['reconstruction_r2']:.3f}; a constant has 0 |" in text
     for words in ("Tiny networks.", "CC-BY-4.0", "2 people", "3 healthy people", "not a medical device", "averaged"):
         assert words in text
 

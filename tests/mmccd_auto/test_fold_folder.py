@@ -20,7 +20,7 @@ from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer
 
 MakeTrainer = Callable[..., Trainer]
-OLD = {"checkpoint_final.pth", "checkpoint_best.pth", "training_log.jsonl", "progress.png", "calibration.json"}
+OLD = {"checkpoint_final.pth", "checkpoint_best.pth", "training_log.jsonl", "progress.png", "calibration.json", "gain.json"}
 CHANGING = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "shutil.copyfile", "shutil.rmtree", "open"}
 
 

@@ -15,12 +15,13 @@ import torch
 
 from mmccd_auto.core.locks import folder_lock
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.synthetic_anomalies.make import OF_ONE_SUBJECT
 from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -73,6 +74,31 @@ def test_a_finished_and_calibrated_training_is_left_as_it_is(home: Home, caplog:
         home.train()
     assert {path: path.stat().st_mtime_ns for path in home.fold.rglob("*") if path.is_file()} == times
     assert "the calibration fits and is kept" in caplog.text
+
+
+def test_a_training_ends_with_what_its_networks_add(home: Home, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    # There is nothing in smooth noise that a displacement would change enough.
+    monkeypatch.delitem(OF_ONE_SUBJECT, "deformation")
+    with caplog.at_level("INFO"):
+        home.train()
+    gain, calibration = (load_json(home.fold / name) for name in ("gain.json", "calibration.json"))
+    assert list(gain["auprc"]) == ["map", "control", "smoothed intensity", "intensity"]
+    assert gain["reconstruction_r2"] == pytest.approx(calibration["subjects"][0]["reconstruction_r2"])
+    for told in ("the reconstruction explains R2", "gain over the control", "smoothed intensity"):
+        assert told in caplog.text
+
+
+def test_what_can_not_be_told_of_a_training_does_not_end_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def without_contrast(*_: Any, **__: Any) -> None:
+        raise MMCCDError("a: no synthetic anomaly changes its FLAIR enough.")
+
+    monkeypatch.setattr("mmccd_auto.inference.fold_gain.alter_cases", without_contrast)
+    home.train()
+    assert (home.fold / "calibration.json").is_file()
+    assert not (home.fold / "gain.json").exists()
+    assert "can't be told: a: no synthetic anomaly" in caplog.text
 
 
 def test_only_what_is_missing_is_made_for_a_finished_training(home: Home) -> None:
