@@ -13,7 +13,7 @@ import torch
 from mmccd_auto.after_training import BestConfiguration
 from mmccd_auto.datasets import Dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.evaluation.baselines import INTENSITY, SMOOTHED_INTENSITY
+from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.files import save_json
@@ -106,6 +106,7 @@ def run_demo(
         training=TrainingOptions(CONFIGURATION, TRAINERS[METHOD]),
         edit_plan=partial(_shortened, settings=settings, seed=seed),
         choose=False,
+        save_control=True,
     )
     done = run_all(dataset.images_folder("Ts"), output, job, device, processes, healthy=dataset.folder)
     _stop_at(done.failed)
@@ -180,7 +181,7 @@ def _report(evaluations: Mapping[str, EvaluationResult], path: Path) -> str:
     """Write results.json and give the table."""
     any_evaluation = next(iter(evaluations.values()))
     methods = {name: evaluation.methods["anomaly_map"] for name, evaluation in evaluations.items()}
-    methods |= {name: any_evaluation.methods[name] for name in (INTENSITY, SMOOTHED_INTENSITY)}
+    methods |= {name: any_evaluation.methods[name] for name in (CONTROL, INTENSITY, SMOOTHED_INTENSITY)}
     save_json(
         {
             "methods": {name: {figure: method.pooled[figure] for figure in REPORTED} for name, method in methods.items()},

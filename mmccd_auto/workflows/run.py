@@ -62,6 +62,7 @@ class RunOptions:
     planning, training : instead of what fits the device and the hours
     edit_plan : changes the plan before the slices are made; it must give the same for the same plan
     choose : choose steps, strips, score and models by synthetic anomalies after the training
+    save_control : also write the score without a network, to be judged beside the maps
     """
 
     training_hours: float | None = None
@@ -73,6 +74,7 @@ class RunOptions:
     training: TrainingOptions | None = None
     edit_plan: Callable[[Plan], Plan] | None = None
     choose: bool = True
+    save_control: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,10 @@ class _Job:
         maps = self.output / MAPS_FOLDER
 
         def work(settings: dict[str, Any]) -> str:
-            failed = predict(folders, self.patients, maps, options, self.device, continue_prediction=True)
+            control = self.options.save_control
+            failed = predict(
+                folders, self.patients, maps, options, self.device, continue_prediction=True, save_control=control
+            )
             done = len(list(maps.glob("*_anomaly.nii.gz")))
             settings[FAILED] = failed
             without = f", {len(failed)} could not be predicted" if failed else ""
