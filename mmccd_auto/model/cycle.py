@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
+from mmccd_auto.model.lesion_remover import LesionRemover
 from mmccd_auto.model.noise import standard_normal
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
@@ -235,7 +236,8 @@ class CyclicUNet(Cycle):
 
 
 CYCLES: dict[str, type[Reconstructor]] = {
-    method.name: method for method in (MaskedModalityCycle, PublishedModalityCycle, CyclicUNet, DenoisingAutoencoder)
+    method.name: method
+    for method in (MaskedModalityCycle, PublishedModalityCycle, CyclicUNet, DenoisingAutoencoder, LesionRemover)
 }
 """The package's methods by name; those that aren't cycles, too."""
 

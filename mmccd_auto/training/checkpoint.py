@@ -63,7 +63,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    method : name of the cycle or other reconstructor, "mmccd", "cyclic_unet" or "dae"
+    method : name of the cycle or other reconstructor, "mmccd", "cyclic_unet", "dae", "lesion_remover"
     trainer : class name
     plan : with the training settings that were really used
     configuration : the modality cycle, "FLAIR-T1"

@@ -1,4 +1,4 @@
-"""The trainers of the package: the method and its baselines."""
+"""The trainers of the package: the method, its baselines, and the lesion remover."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Any, ClassVar
 
 from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle, PublishedModalityCycle
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
+from mmccd_auto.model.lesion_remover import LesionRemover
 from mmccd_auto.model.reconstructor import Reconstructor
-from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.budget.learning_rate import half_cosine
+from mmccd_auto.plans.plan import Plan, TrainingPlan
+from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions
+from mmccd_auto.training.augmentation import LEFT_RIGHT_AXIS
+from mmccd_auto.training.budget.learning_rate import half_cosine, one_cycle
+from mmccd_auto.training.modality_scales import measure_scales
 from mmccd_auto.training.trainer import Trainer
 
 
@@ -76,3 +80,57 @@ class CyclicUNetTrainerShort(_Short, CyclicUNetTrainer):
 
 class DAETrainerShort(_Short, DAETrainer):
     """The denoising autoencoder for a training of an hour or less, on a CPU for instance."""
+
+
+class MMCCDTrainerLesionRemover(Trainer):
+    """A small network that restores slices with synthetic lesions in them: minutes on a CPU, whatever the plan's budget.
+
+    It needs the input modality only; the slices are those that the cycles are trained on, so that the methods can be
+    compared and averaged. It is shown at most 24 000 slices in batches of 16 at most, and never more slices than the plan
+    shows the cycle's two networks, each of which costs more a slice.
+    """
+
+    cycle_class: ClassVar[type[Reconstructor]] = LesionRemover
+    most_slices: ClassVar[int] = 24_000
+    largest_batch: ClassVar[int] = 16
+    most_iterations_per_epoch: ClassVar[int] = 50
+    least_epochs: ClassVar[int] = 10
+    peak_learning_rate: ClassVar[float] = 2e-3
+    weight_decay: ClassVar[float] = 1e-4
+    # The learning rate ends at 0, so that the last state is the best one.
+    judgements = 0
+
+    def __init__(self, plan: Plan, *args: Any, **options: Any) -> None:
+        super().__init__(replace(plan, training=self._short(plan.training)), *args, **options)
+
+    @classmethod
+    def _short(cls, planned: TrainingPlan) -> TrainingPlan:
+        batch = min(planned.batch_size, cls.largest_batch)
+        shown = min(cls.most_slices, planned.batch_size * planned.iterations_per_epoch * planned.num_epochs)
+        iterations = max(1, shown // batch)
+        per_epoch = max(1, min(cls.most_iterations_per_epoch, iterations // cls.least_epochs))
+        return replace(
+            planned,
+            batch_size=batch,
+            iterations_per_epoch=per_epoch,
+            num_epochs=iterations // per_epoch,
+            weight_decay=cls.weight_decay,
+        )
+
+    def build_cycle(self) -> Reconstructor:
+        """The untrained remover, whose lesions fit the input modality of the training cases and the plan's pixels."""
+        remover = super().build_cycle()
+        remover.lesions = BatchedLesions(
+            measure_scales(self.preprocessed, self.data.training, self.modalities[:1]),
+            self.plan.target_spacing,
+            mirror=LEFT_RIGHT_AXIS[self.plan.slice_axis] is not None,
+        )
+        return remover
+
+    def learning_rate(self, epoch: int) -> float:
+        """One cycle: up to the peak in the first tenth of the epochs, and down to (nearly) 0 at the last one."""
+        return one_cycle(self.peak_learning_rate, epoch, self.settings.num_epochs)
+
+    def augmentation(self) -> None:
+        """None: slices are augmented in batches where the lesions are drawn."""
+        return None

@@ -1,0 +1,46 @@
+"""Where white matter and no signal lie in the normalised intensities of the training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmccd_auto.modalities import contrast
+from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, read_slice
+from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
+from mmccd_auto.synthetic_anomalies.physical import SEQUENCE_OF_CONTRAST, WHITE_MATTER_PERCENTILE
+from mmccd_auto.training.data_loading import TrainingSlice
+
+MOST_SLICES = 64
+
+
+def measure_scales(
+    preprocessed: Path, slices: Sequence[TrainingSlice], modalities: Sequence[str]
+) -> tuple[ModalityScale, ...]:
+    """Measure the levels of white matter and of no signal, in the order of ``modalities``.
+
+    White matter is a percentile of the brain's intensities, as for the anomalies that models are chosen by, over 64 slices
+    that are spread evenly. No signal is the raw value 0, or the darkest brain where scans were shifted below 0; the median
+    over the cases.
+
+    Parameters
+    ----------
+    preprocessed : the plan's folder with CASE.json
+    slices : healthy ones to train on, not empty
+    modalities : that all of them have, the first one or both of a training
+    """
+    chosen = np.unique(np.linspace(0, len(slices) - 1, MOST_SLICES).round().astype(int))
+    images = [read_slice(slices[index].file)[0][list(slices[index].channels)] for index in chosen]
+    records = [CaseRecord.load(case_record_path(preprocessed, case)) for case in sorted({one.case for one in slices})]
+    scales = []
+    for channel, modality in enumerate(modalities):
+        brain = np.concatenate([image[channel][image[channel] != BACKGROUND] for image in images])
+        name = SEQUENCE_OF_CONTRAST.get(contrast(modality), "FLAIR")
+        parameters = [record.normalisation[modality] for record in records]
+        zeros = [min(BACKGROUND, BACKGROUND - one["shift"] * one["scale"]) for one in parameters]
+        white = float(np.percentile(brain, WHITE_MATTER_PERCENTILE[name]))
+        scales.append(ModalityScale(modality, white, float(np.median(zeros))))
+    return tuple(scales)
