@@ -49,7 +49,7 @@ class LesionBatch:
 class BatchedLesions:
     """Draws training examples for a network that restores healthy tissue.
 
-    Parameters
+    Attributes
     ----------
     scales : of the images' modalities, in their order
     spacing : mm per px
