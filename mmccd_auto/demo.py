@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from mmccd_auto.after_training import BestConfiguration
 from mmccd_auto.datasets import Dataset, load_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY
@@ -23,7 +22,8 @@ from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, tra
 from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
-from mmccd_auto.training.model_folder import BEST_FILE, model_folder_name
+from mmccd_auto.training.model_folder import model_folder_name
+from mmccd_auto.workflows.default_models import name_default_models
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,9 @@ def run_demo(
     plan = Plan.load(plan_file)
     maps = {METHOD: output / MAPS_FOLDER, COMPARED: output / f"{MAPS_FOLDER}_{COMPARED}"}
     _train_and_predict_compared(folders, dataset, plan, maps[COMPARED], device)
-    _leave_default(folders.results / dataset.name, plan)
+    # The modality cycle, which the demo is about, predicts where nobody asks for a model.
+    model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
+    name_default_models(folders.results / dataset.name, plan, CONFIGURATION, [model])
     evaluations = {method: evaluate_folder(dataset.labels_folder("Ts"), folder) for method, folder in maps.items()}
     input_modality = plan.configuration(CONFIGURATION).input_modality
     rows = [
@@ -137,14 +139,6 @@ def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, 
     train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plan.plans_name), device, processes=0)
     model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer)
     _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device, report=False))
-
-
-def _leave_default(results: Path, plan: Plan) -> None:
-    """Name the modality cycle, which the demo is about, as what predicts where nobody asks for a model."""
-    modality = plan.configuration(CONFIGURATION).input_modality
-    model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
-    found = BestConfiguration({}, {modality: (model,)}, modality, (), ())
-    save_json(asdict(found), results / BEST_FILE)
 
 
 def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:

@@ -184,7 +184,7 @@ def train(
 
 def _tell_time(trainer: Trainer, plan: Plan) -> None:
     """Tell how long a training takes, and whether its plan was made for quite another machine."""
-    if plan.budget is None or (trainer.output / CHECKPOINT_FINAL).is_file():
+    if plan.budget is None or not trainer.cycle_class.of_planned_size or (trainer.output / CHECKPOINT_FINAL).is_file():
         return
     trained, planned = (one.num_epochs * one.iterations_per_epoch for one in (trainer.settings, plan.training))
     logger.info("%s", tell_budget(plan, trained / planned))

@@ -38,6 +38,7 @@ class LesionRemover(Reconstructor):
     name = "lesion_remover"
     masked = False
     translates = False
+    of_planned_size = False
     picture_titles = ("{input}, with lesions", "{input}, lesions removed", "{input}, reconstructed")
     lesion_weight: ClassVar[float] = 5.0
 

@@ -47,12 +47,14 @@ class Reconstructor(nn.Module, ABC):
     name : by which checkpoints and :data:`mmccd_auto.model.cycle.CYCLES` know the method
     masked : whether the reconstruction depends on what ``keep`` hides; if not, a slice is reconstructed once, as a whole
     translates : whether the way from x to x^ leads through the translation modality
+    of_planned_size : whether its networks are those of the plan, whose time the plan tells
     picture_titles : of what :meth:`illustrate` gives; {input} and {translation} stand for the names of the modalities
     """
 
     name: ClassVar[str]
     masked: ClassVar[bool]
     translates: ClassVar[bool]
+    of_planned_size: ClassVar[bool] = True
     picture_titles: ClassVar[tuple[str, str, str]]
 
     def __init__(

@@ -33,12 +33,14 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.training.model_folder import model_folder_name
+from mmccd_auto.workflows.default_models import name_default_models
 from mmccd_auto.workflows.stages import FAILED, StageRecord, Stages, content_key
 from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for
 
 IMPORTED = "Dataset001_Controls"
 LOG_FILE = "run.log"
 MAPS_FOLDER = "maps"
+LESION_REMOVER = "MMCCDTrainerLesionRemover"
 REPORT_FILE, REPORT_FOLDER = "report.html", "report"
 LISTED_FAILURES = 5
 PAGE_THAT_LEADS_ON = """<!doctype html>
@@ -61,6 +63,8 @@ class RunOptions:
     overwrite : do stages again whose inputs or options have changed, and those after them
     planning, training : instead of what fits the device and the hours
     edit_plan : changes the plan before the slices are made; it must give the same for the same plan
+    beside : trainers of models that are trained on the same folds and averaged with the first one in calibrated units; None
+        is the lesion remover, or none where ``training`` is given
     choose : choose steps, strips, score and models by synthetic anomalies after the training
     save_control : also write the score without a network, to be judged beside the maps
     """
@@ -73,6 +77,7 @@ class RunOptions:
     planning: PlanningOptions | None = None
     training: TrainingOptions | None = None
     edit_plan: Callable[[Plan], Plan] | None = None
+    beside: tuple[str, ...] | None = None
     choose: bool = True
     save_control: bool = False
 
@@ -176,11 +181,19 @@ class _Job:
         self._preprocess(folders, name, plan)
         training = self.options.training or TrainingOptions(plans_name=plan.plans_name)
         budget = self._train(folders, name, plan, training)
+        beside = self.options.beside
+        if beside is None:
+            beside = (LESION_REMOVER,) if self.options.training is None else ()
+        for trainer in beside:
+            self._train_beside(folders, name, replace(training, trainer=trainer), budget)
         if self.options.choose:
-            self._choose(folders, name, budget)
-        model = model_folder_name(training.trainer, plan.plans_name, training.configuration or plan.default_configuration)
-        options = PredictionOptions(dataset=name, trainer=training.trainer, plans_name=plan.plans_name)
-        return folders, options if (folders.results / name / model).is_dir() else PredictionOptions(dataset=name)
+            self._choose(folders, name, training, budget)
+        configuration = training.configuration or plan.default_configuration
+        results = folders.results / name
+        names = [model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer, *beside)]
+        # So that --model and mmccd_predict take them, too.
+        name_default_models(results, plan, configuration, names)
+        return folders, PredictionOptions(models=tuple(str(results / one) for one in names))
 
     def predict(self, predicting: tuple[Folders, PredictionOptions]) -> None:
         """Predict the patients; finished cases of an earlier run are kept."""
@@ -303,9 +316,23 @@ class _Job:
             self.stages.run(f"train fold {fold}", {}, work, remove_models)
         return budget
 
-    def _choose(self, folders: Folders, name: str, budget: TrainingBudget) -> None:
+    def _train_beside(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
+        """Train a model of a length of its own on the same folds."""
+        remove_models = partial(remove_folder, folders.results, self.output)
+        for fold in budget.folds:
+
+            def work(_: dict[str, Any], fold: int = fold) -> str:
+                train(folders, name, fold, training, self.device, min(self.processes, 2))
+                return f"{training.trainer}, calibrated"
+
+            self.stages.run(f"train fold {fold} by {training.trainer}", {}, work, remove_models)
+
+    def _choose(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
+        """Choose how the first model predicts; one that learned from synthetic anomalies would win by them unduly."""
+        wanted = PredictionOptions(trainer=training.trainer, plans_name=training.plans_name)
+
         def work(_: dict[str, Any]) -> str:
-            found = find_best_configuration(folders, name, PredictionOptions(), self.device)
+            found = find_best_configuration(folders, name, wanted, self.device)
             best = max(found.best.values(), key=lambda one: one.auprc)
             return f"AUPRC {best.auprc:.2f} on synthetic anomalies, {counted(best.sampling_steps, 'diffusion step')}"
 

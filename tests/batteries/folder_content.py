@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +86,22 @@ def _lines(path: Path) -> Any:
     return [_lasting(json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def _lasting(content: Any) -> Any:
+def _lasting(content: Any, left_out: Collection[str] = OF_THE_MOMENT) -> Any:
     if isinstance(content, dict):
         # Of a written file's facts the picture's and the DICOM objects' are not the same twice.
         return {
-            name: _lasting(value)
+            name: _lasting(value, left_out)
             for name, value in content.items()
-            if name not in OF_THE_MOMENT and not name.endswith((".png", ".dcm"))
+            if name not in left_out and not name.endswith((".png", ".dcm"))
         }
-    return [_lasting(one) for one in content] if isinstance(content, list) else content
+    return [_lasting(one, left_out) for one in content] if isinstance(content, list) else content
 
 
 def _page(path: Path) -> Any:
-    """What a page shows: its cases and facts, without their times, and the rest of it."""
+    """What a page shows: its cases and facts, without times and which cases were kept, and the rest of it."""
     text = path.read_text(encoding="utf-8")
-    facts = _EMBEDDED.findall(text)
-    return [_lasting(json.loads(one)) for one in facts], hashlib.sha256(_EMBEDDED.sub("", text).encode()).hexdigest()
+    facts = [_lasting(json.loads(one), OF_THE_MOMENT | {"status"}) for one in _EMBEDDED.findall(text)]
+    return [*facts, hashlib.sha256(_EMBEDDED.sub("", text).encode()).hexdigest()]
 
 
 def _table(path: Path) -> Any:

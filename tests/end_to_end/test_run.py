@@ -41,7 +41,8 @@ def work(_):
     logging.getLogger().addHandler(Killer())
     planning = PlanningOptions("MMCCDPlannerSmall", "lowres", 1.0, 6.0, time_budget_minutes=0.02)
     training = TrainingOptions(None, "MMCCDTrainerShort", "mmccdPlansSmall_lowres", 2 + int(seed), 2, choose_steps=False)
-    options = RunOptions(planning=planning, training=training, edit_plan=small, choose=False)
+    beside = ("MMCCDTrainerLesionRemover",)
+    options = RunOptions(planning=planning, training=training, edit_plan=small, beside=beside, choose=False)
     result = run_all(patients, output, options, torch.device("cpu"), 0, healthy=controls)
     print(result.table)
     return 1 if result.failed else 0
@@ -77,7 +78,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with controls, and a job of which every run but the last was killed where a stage began."""
     folder = tmp_path_factory.mktemp("run")
     write_phantom_dataset(folder / "raw", number=7, training_subjects=3, test_subjects=1, resolution=4)
-    for stage in ("preprocess", "train fold 0", "predict"):
+    for stage in ("preprocess", "train fold 0", "train fold 0 by MMCCDTrainerLesionRemover", "predict"):
         killed = small_job(folder, stage)
         assert killed.returncode == -9, killed.stderr
     ended = small_job(folder)

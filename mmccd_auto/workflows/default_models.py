@@ -1,0 +1,32 @@
+"""Which models predict where nobody names one: what a workflow that trains several leaves in best_configuration.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmccd_auto.files import load_json, save_json
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.model_folder import BEST_FILE
+
+
+def name_default_models(results: Path, plan: Plan, configuration: str, models: Sequence[str]) -> None:
+    """Name the model, or the models of an ensemble, that predict scans of a configuration's input modality by default.
+
+    What mmccd_find_best_configuration has found out about the models stays in the file.
+
+    Parameters
+    ----------
+    results : $mmccd_results/DATASET
+    plan : of the models
+    configuration : modality cycle
+    models : names of model folders in ``results``
+    """
+    path, modality = results / BEST_FILE, plan.configuration(configuration).input_modality
+    content = (
+        load_json(path) if path.is_file() else {"best": {}, "models": {}, "tried": [], "ensembles": [], "decisions": {}}
+    )
+    content["models"][modality] = list(models)
+    content.setdefault("default_modality", modality)
+    content["decisions"][modality] = "trained together, to predict together"
+    save_json(content, path)
