@@ -19,8 +19,8 @@ TENTORIUM_UNIT_MM = 50.0
 TENTORIUM = (-9.7, -18.6, -17.9, -19.7, -5.1, -10.3, -10.9, -10.5, 4.1, -19.2)
 """Weights of 1, |x|, y, z, x^2, |x|y, |x|z, y^2, yz, z^2 (MNI space, RAS, in units of TENTORIUM_UNIT_MM): above 0 in
 brainstem and cerebellum. Logistic regression on 20 segmented heads (SynthSeg's training label maps, Billot et al., Med.
-Image Anal. 86, 2023, Apache-2.0) laid on the average brain; Dice 0.89 with the voxels where most of the 20 are
-infratentorial."""
+Image Anal. 86, 2023, Apache-2.0) laid on the average brain; Dice 0.90 with the voxels where most of the 20 are
+infratentorial (tests/benchmarks/fit_brain_regions.py)."""
 
 DEEP_GREY_CENTRE, DEEP_GREY_RADII = (14.0, -4.0, 5.0), (19.0, 30.0, 17.0)
 """(|x|, y, z) in mm (MNI space, RAS) of the ellipsoid on either side that holds caudate, putamen, pallidum and thalamus,
