@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +18,29 @@ DARK = 0.05
 LEAST_USABLE = 0.5
 
 
+@dataclass(frozen=True)
+class FieldSamples:
+    """The voxels of a scan that its bias field is fitted to: all that a second fit needs of the scan itself.
+
+    Attributes
+    ----------
+    values : float32 [z, y, x], every n-th voxel of the canonical volume
+    usable : bool [z, y, x], those that count
+    origin, spacing : mm along the volume's own axes x, y, z, from its first voxel
+    """
+
+    values: np.ndarray
+    usable: np.ndarray
+    origin: tuple[float, float, float]
+    spacing: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.values.shape != self.usable.shape or not np.isfinite(self.values).all():
+            raise ValueError("the samples must be finite and [z, y, x], as what says which of them count")
+        if len(self.origin) != 3 or len(self.spacing) != 3 or not all(edge > 0 for edge in self.spacing):
+            raise ValueError(f"the samples' origin {self.origin} and spacing {self.spacing} must be three numbers each")
+
+
 def bias_field(
     array: np.ndarray,
     brain: np.ndarray,
@@ -26,8 +50,8 @@ def bias_field(
 ) -> np.ndarray:
     """By what a scan is to be divided so that one tissue has one intensity all over the brain.
 
-    Lesions are small against the field's smoothness and hardly move it. Brains of fewer than four slices, and those that are
-    not positive for the greater part, get a field of 1.
+    Small lesions hardly move it; a large one looks like shading and is divided away, see :func:`field_change`. Brains of
+    fewer than four slices, and those that are not positive for the greater part, get a field of 1.
 
     Parameters
     ----------
@@ -43,28 +67,90 @@ def bias_field(
     -------
     float32 [z, y, x], above 0, with a geometric mean of 1 inside the brain; 1 outside the brain's box
     """
+    samples = field_samples(array, brain, spacing, working_mm)
+    if samples is None:
+        return np.ones(array.shape, dtype=np.float32)
+    usable = _usable(array, brain)
+    box = bounding_box_to_slice(get_bbox_from_mask(usable))
+    # On the grid that it was fitted on: on another one the filter would stretch it to that one's ends. Its knots are so
+    # much further apart than the voxels of that grid that it is as good as linear between them.
+    logarithm = _inside_box(_fit(samples, samples.usable, iterations), box, spacing)
+    field = np.ones(array.shape, dtype=np.float32)
+    field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
+    return field
+
+
+def field_samples(
+    array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], working_mm: float = WORKING_MM
+) -> FieldSamples | None:
+    """The voxels that :func:`bias_field`, with the same parameters, fits the field to; None where there is no field."""
     usable = _usable(array, brain)
     if np.count_nonzero(usable) < LEAST_USABLE * np.count_nonzero(brain):
-        return np.ones(array.shape, dtype=np.float32)
+        return None
     box = bounding_box_to_slice(get_bbox_from_mask(usable))
     if min(one.stop - one.start for one in box) < LEAST_VOXELS:
-        return np.ones(array.shape, dtype=np.float32)
+        return None
     axes = zip(array.shape, box, reversed(spacing), strict=True)
-    taken = [_taken(size, part.stop - part.start, edge, working_mm) for size, part, edge in axes]
-    if not usable[tuple(taken)].any():
-        return np.ones(array.shape, dtype=np.float32)
-    small, small_mask = (_every_nth(one, taken, spacing) for one in (array, usable))
+    taken = tuple(_taken(size, part.stop - part.start, edge, working_mm) for size, part, edge in axes)
+    if not usable[taken].any():
+        return None
+    # Where they lie: sitk.Shrink's origin may be half a voxel away from those that it takes.
+    pairs = list(zip(reversed(taken), spacing, strict=True))
+    return FieldSamples(
+        array[taken].astype(np.float32),
+        usable[taken],
+        tuple(float(one.start * edge) for one, edge in pairs),
+        tuple(float(one.step * edge) for one, edge in pairs),
+    )
+
+
+def field_change(
+    samples: FieldSamples,
+    leave_out: np.ndarray,
+    origin: tuple[float, float, float],
+    spacing: tuple[float, float, float],
+) -> np.ndarray | None:
+    """By what a scan that was divided by its bias field is to be divided as well, for a field without some of its voxels.
+
+    Parameters
+    ----------
+    samples : of the scan
+    leave_out : bool [z, y, x] on the grid below, what the field is not fitted to; the spline goes on across it
+    origin, spacing : of the grid, mm along x, y, z, as those of the samples
+
+    Returns
+    -------
+    float32 [z, y, x] on that grid, above 0, up to a factor; None where too few samples are left
+    """
+    mask = sitk.GetImageFromArray(leave_out.astype(np.uint8))
+    mask.SetOrigin(origin)
+    mask.SetSpacing(spacing)
+    place = (sitk.Transform(), sitk.sitkNearestNeighbor, samples.origin, samples.spacing, mask.GetDirection(), 0.0)
+    left_out = sitk.GetArrayFromImage(sitk.Resample(mask, samples.values.shape[::-1], *place)).astype(bool)
+    fitted = samples.usable & ~left_out
+    if np.count_nonzero(fitted) < LEAST_USABLE * np.count_nonzero(samples.usable):
+        return None
+    size = leave_out.shape[::-1]
+    rest = (sitk.Transform(), sitk.sitkLinear, origin, spacing, mask.GetDirection(), 0.0, sitk.sitkFloat32, True)
+    first, second = (
+        sitk.GetArrayFromImage(sitk.Resample(_fit(samples, one, ITERATIONS), size, *rest))
+        for one in (samples.usable, fitted)
+    )
+    return np.exp(second - first)
+
+
+def _fit(samples: FieldSamples, fitted: np.ndarray, iterations: tuple[int, ...]) -> sitk.Image:
+    """The logarithm of the field at the samples, fitted to some of them."""
+    image, mask = (sitk.GetImageFromArray(one) for one in (samples.values, fitted.astype(np.uint8)))
+    for one in (image, mask):
+        one.SetOrigin(samples.origin)
+        one.SetSpacing(samples.spacing)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     correction.SetMaximumNumberOfIterations(iterations)
     # Sums of several threads depend on who is first.
     correction.SetNumberOfThreads(1)
-    correction.Execute(small, small_mask)
-    # On the grid that it was fitted on: on another one the filter would stretch it to that one's ends. Its knots are so
-    # much further apart than the voxels of that grid that it is as good as linear between them.
-    logarithm = _inside_box(correction.GetLogBiasFieldAsImage(small), box, spacing)
-    field = np.ones(array.shape, dtype=np.float32)
-    field[box] = np.exp(logarithm - logarithm[usable[box]].mean())
-    return field
+    correction.Execute(image, mask)
+    return correction.GetLogBiasFieldAsImage(image)
 
 
 def _usable(array: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -85,15 +171,6 @@ def _taken(size: int, brain_size: int, edge: float, working_mm: float) -> slice:
     whole = (size // step - 1) * step
     start = (size - 1 - whole) // 2
     return slice(start, start + whole + 1, step)
-
-
-def _every_nth(array: np.ndarray, taken: list[slice], spacing: tuple[float, float, float]) -> sitk.Image:
-    """The voxels that are taken, where they lie: sitk.Shrink's origin may be half a voxel away from those that it takes."""
-    part = array[tuple(taken)]
-    image = sitk.GetImageFromArray(part.astype(np.uint8 if part.dtype == bool else np.float32))
-    image.SetOrigin([one.start * edge for one, edge in zip(reversed(taken), spacing, strict=True)])
-    image.SetSpacing([one.step * edge for one, edge in zip(reversed(taken), spacing, strict=True)])
-    return image
 
 
 def _inside_box(image: sitk.Image, box: tuple[slice, ...], spacing: tuple[float, float, float]) -> np.ndarray:

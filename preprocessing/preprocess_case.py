@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mmccd_auto.orientation import (
     to_canonical,
 )
 from mmccd_auto.plans.plan import Plan, SliceAxis
-from mmccd_auto.preprocessing.bias_field import bias_field
+from mmccd_auto.preprocessing.bias_field import FieldSamples, bias_field, field_samples
 from mmccd_auto.preprocessing.normalisation import WITHOUT_BIAS_FIELD, normalise
 from mmccd_auto.preprocessing.resampling import (
     BrainOnGrid,
@@ -92,6 +92,7 @@ class PreprocessedCase:
     anomaly : uint8 [S, H, W] of 0 and 1; None where there is no label
     native_brain : bool [z, y, x] on the scan's own grid
     normalisation : parameters per modality
+    field_samples : by modality, what the bias field was fitted to, where there is one
     """
 
     case: str
@@ -102,6 +103,7 @@ class PreprocessedCase:
     geometry: CaseGeometry
     native_brain: np.ndarray
     normalisation: dict[str, dict[str, float]]
+    field_samples: dict[str, FieldSamples] = field(default_factory=dict)
 
 
 def preprocess_case(
@@ -148,17 +150,19 @@ def preprocess_case(
     if not brain_slices.any():
         raise MMCCDError(f"{case}: nothing of the brain is left at {plan.target_spacing} mm: check the spacing in the file.")
     brains = _brains_on_grid(masks, original, grid)
-    channels, parameters = [], {}
+    channels, parameters, samples = [], {}, {}
     for name in modalities:
-        values, own = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
+        values, own, fitted_to = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
         parameters[name] = {"zero": zeros[name].value, **own}
+        samples |= {} if fitted_to is None else {name: fitted_to}
         channels.append(_slices(resample_image(to_canonical(Volume(values, original)), brains[name]), plan.slice_axis))
     anomaly = None
     if label is not None:
         anomaly = _slices(
             resample_label(to_canonical(Volume(label.array, original)), grid, plan.slice_axis), plan.slice_axis
         )
-    return PreprocessedCase(case, modalities, np.stack(channels), brain_slices, anomaly, geometry, native_brain, parameters)
+    image = np.stack(channels)
+    return PreprocessedCase(case, modalities, image, brain_slices, anomaly, geometry, native_brain, parameters, samples)
 
 
 def to_scan_grid(values: np.ndarray, geometry: CaseGeometry, native_brain: np.ndarray) -> np.ndarray:
@@ -184,18 +188,21 @@ def to_scan_grid(values: np.ndarray, geometry: CaseGeometry, native_brain: np.nd
     return from_canonical(Volume(back, geometry.canonical), geometry.original).array
 
 
-def _normalised(volume: Volume, mask: np.ndarray, scheme: str, name: str) -> tuple[np.ndarray, dict[str, float]]:
+def _normalised(
+    volume: Volume, mask: np.ndarray, scheme: str, name: str
+) -> tuple[np.ndarray, dict[str, float], FieldSamples | None]:
     if scheme not in WITHOUT_BIAS_FIELD:
-        return normalise(volume.array, mask, scheme, name)
+        return (*normalise(volume.array, mask, scheme, name), None)
     turned, brain = to_canonical(volume), to_canonical(Volume(mask, volume.geometry)).array
-    field = bias_field(turned.array, brain, turned.geometry.spacing)
-    low, high = np.percentile(field[brain], (1, 99))
+    samples = field_samples(turned.array, brain, turned.geometry.spacing)
+    shading = bias_field(turned.array, brain, turned.geometry.spacing)
+    low, high = np.percentile(shading[brain], (1, 99))
     # In its place: a volume is large.
-    corrected = np.divide(turned.array, field, out=field, casting="same_kind")
+    corrected = np.divide(turned.array, shading, out=shading, casting="same_kind")
     corrected = from_canonical(Volume(corrected, turned.geometry), volume.geometry).array
-    del turned, field
+    del turned, shading
     values, parameters = normalise(corrected, mask, scheme, name)
-    return values, {**parameters, "bias_field_p1": float(low), "bias_field_p99": float(high)}
+    return values, {**parameters, "bias_field_p1": float(low), "bias_field_p99": float(high)}, samples
 
 
 def _brains_on_grid(masks: dict[str, np.ndarray], original: Geometry, grid: Geometry) -> dict[str, BrainOnGrid]:

@@ -13,6 +13,7 @@ from mmccd_auto.imaging.labels import read_brain_mask, read_label
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import FORMAT_VERSION, CaseRecord, case_record_path, remove_case, write_case
+from mmccd_auto.preprocessing.stored_samples import has_samples
 
 
 def preprocess_dataset(
@@ -119,4 +120,5 @@ def _existing(output: Path, case: str) -> CaseRecord | None:
         record = CaseRecord.load(path)
     except MMCCDError:
         return None
-    return record if all((output / item.file).is_file() for item in record.slices) else None
+    whole = all((output / item.file).is_file() for item in record.slices) and has_samples(output / record.case)
+    return record if whole else None

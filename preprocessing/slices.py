@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,13 +22,10 @@ from mmccd_auto.datasets import DATASET_FILE
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.measures import healthy_slices
+from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
+from mmccd_auto.preprocessing.stored_samples import write_samples
 
-BROKEN_ARRAYS = (
-    *(OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-"""What numpy.load raises on an npz file that is damaged: the zip archive, its compression, or an array in it."""
 # zlib's first level: less time than numpy's sixth, for 2 % more bytes.
 COMPRESSION = 1
 REMEDY = "run mmccd_plan_and_preprocess with --overwrite, which makes it again"
@@ -150,6 +146,7 @@ def write_case(
         temporary.mkdir(parents=True)
         for item in record.slices:
             _write_slice(temporary / Path(item.file).name, preprocessed, item.index)
+        write_samples(temporary, preprocessed.field_samples)
         os.replace(temporary, final)
     except OSError as error:
         raise MMCCDError(
