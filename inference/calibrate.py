@@ -17,6 +17,7 @@ from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import fit_control
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds
+from mmccd_auto.inference.score_units import ScoreUnits
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import (
     HELD_OUT,
@@ -28,11 +29,14 @@ from mmccd_auto.inference.validation_maps import (
     make_validation_maps,
 )
 from mmccd_auto.plans.plan import ScorePlan
+from mmccd_auto.preprocessing.slices import load_case_records
+from mmccd_auto.preprocessing.stored_samples import has_samples
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE
 from mmccd_auto.training.model_folder import ModelFolder
 
 FEW_SUBJECTS = 3
+NO_SAMPLES = "holds slices of an earlier version, which can't be fitted twice: run mmccd_plan_and_preprocess again"
 logger = logging.getLogger(__name__)
 
 
@@ -43,8 +47,8 @@ def calibrate_model(
     *,
     device: torch.device,
     max_slices: int = MAX_SLICES,
-    settings: InferenceSettings | None = None,
     extensions: Sequence[str | Path] = (),
+    fits: int | None = None,
 ) -> Calibration:
     """Send held-out healthy slices of ``folds`` through their cycles, then calibrate every fold that has such maps.
 
@@ -58,12 +62,14 @@ def calibrate_model(
     folds : whose maps are made again; None makes those of every finished fold
     device : where to compute
     max_slices : of one fold
-    settings : of the inference; None takes the model's own
     extensions : folders with the user's own trainers
+    fits : of the bias field and the intensity scale of each scan; None makes two where the preprocessed scans can be fitted
+        twice; prediction makes as many
 
     Returns
     -------
-    what is written into fold_K/calibration.json of each of them
+    what is written into fold_K/calibration.json of each of them, but for the first look, which is each fold's own: it was
+    part of how the fold's maps were made
 
     Raises
     ------
@@ -71,8 +77,7 @@ def calibrate_model(
         If a fold isn't trained, or there is no healthy slice at all.
     """
     model = ModelFolder(Path(model_folder))
-    plan = chosen_plan(model)
-    settings = settings or make_settings(plan, model.configuration)
+    settings = _settings(model, Path(preprocessed), fits)
     for fold in choose_folds(model, folds):
         make_validation_maps(model, fold, Path(preprocessed), settings, device, max_slices, extensions)
     members = _members(model, settings, preprocessed)
@@ -82,14 +87,15 @@ def calibrate_model(
     cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record, preprocessed)]
     calibration = calibration_on(
         cases,
-        plan.configuration(model.configuration).score,
+        chosen_plan(model).configuration(model.configuration).score,
         settings,
         source,
         {fold: record.weights_sha256 for fold, record in members.items()},
         Path(preprocessed).parent,
+        next(iter(members.values())).first_look,
     )
-    for fold in members:
-        save_json(asdict(calibration), model.fold(fold) / CALIBRATION_FILE)
+    for fold, record in members.items():
+        save_json(asdict(replace(calibration, first_look=record.first_look)), model.fold(fold) / CALIBRATION_FILE)
     _tell(model, calibration)
     return calibration
 
@@ -101,6 +107,7 @@ def calibration_on(
     source: str,
     weights_sha256: Mapping[str, str],
     home: Path,
+    first_look: ScoreUnits | None = None,
 ) -> Calibration:
     """Calibrate on healthy slices, with the control without a network, and with numbers for the people: it lies in a model
     folder, which is handed on.
@@ -108,12 +115,12 @@ def calibration_on(
     Parameters
     ----------
     cases : with the people's names; one that is there twice, where folds were trained on splits of other times, counts once
-    score, source, weights_sha256 : see :func:`mmccd_auto.inference.calibration.fit_calibration`
+    score, source, weights_sha256, first_look : see :func:`mmccd_auto.inference.calibration.fit_calibration`
     settings : by which the maps were made
     home : $mmccd_preprocessed/DATASET, which holds the link from people to numbers
     """
     cases = list({case.case: case for case in cases}.values())
-    calibration = fit_calibration(cases, score, settings.to_json(), source, weights_sha256)
+    calibration = fit_calibration(cases, score, settings.to_json(), source, weights_sha256, first_look)
     numbers = load_subject_numbers(home, {case.case: case.subject for case in cases})
     subjects = [replace(one, subject=numbers.subjects[one.subject]) for one in calibration.subjects]
     return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score))
@@ -121,7 +128,7 @@ def calibration_on(
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:
     """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now, with
-    the control without a network.
+    the control without a network; of one fit or of two, which prediction follows.
 
     Raises
     ------
@@ -135,7 +142,7 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
         return False
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
-    return not calibration.differences(make_settings(plan, model.configuration), score)
+    return not calibration.differences(make_settings(plan, model.configuration, fits=calibration.fits), score)
 
 
 def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
@@ -154,7 +161,7 @@ def folds_with_maps(
     found = {}
     for fold in model.folds():
         record = load_validation_record(model, fold, preprocessed)
-        if record is None or record.settings != settings.to_json():
+        if record is None or not record.made_by(settings):
             continue
         if record.weights_sha256 == model.weights_sha256(fold):
             found[fold] = record
@@ -167,6 +174,17 @@ def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str 
     if not found:
         raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
     return found
+
+
+def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> InferenceSettings:
+    """The model's own, with one fit where the preprocessed scans can't be fitted twice."""
+    settings = make_settings(chosen_plan(model), model.configuration, fits=fits)
+    if settings.fits == 1 or all(has_samples(preprocessed / case) for case in load_case_records(preprocessed)):
+        return settings
+    if fits is not None:
+        raise MMCCDError(f"{preprocessed} {NO_SAMPLES}.")
+    logger.warning("%s %s; scans are calibrated and predicted with one fit.", preprocessed, NO_SAMPLES)
+    return replace(settings, fits=1)
 
 
 def describe_reconstruction(calibration: Calibration) -> str:

@@ -20,7 +20,7 @@ from mmccd_auto.inference.exceedance import EDGES, exceeded_shares, histogram, t
 from mmccd_auto.inference.healthy_error import Divisor, HealthyError
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.options import SCORES
-from mmccd_auto.inference.score_units import fit_units, scores_of
+from mmccd_auto.inference.score_units import ScoreUnits, fit_units, scores_in_units
 from mmccd_auto.inference.scores import adjacent_runs
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.validation_maps import SliceSource
@@ -73,6 +73,8 @@ class Calibration:
     subjects : one entry each; every subject counts the same
     limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
     control : what the same slices score without a network; None where it wasn't fitted
+    first_look : what turns the errors of the first fit into the scores by which tissue is left out of the second one, see
+        mmccd_auto.inference.second_fit; None: the maps were made with one fit
     """
 
     settings: JsonObject
@@ -84,12 +86,18 @@ class Calibration:
     subjects: Annotated[tuple[HealthySubject, ...], Len(1)]
     limits: tuple[str, ...] = ()
     control: Control | None = None
+    first_look: ScoreUnits | None = None
 
     @property
     def reconstruction_r2(self) -> float | None:
         """Which share of the healthy tissue's variance the reconstruction explains, mean over the subjects; None where it
         isn't known."""
         return mean_r2([subject.reconstruction_r2 for subject in self.subjects])
+
+    @property
+    def fits(self) -> int:
+        """How often the bias field and the intensity scale of the scans were fitted."""
+        return 1 if self.first_look is None else 2
 
     @property
     def few_people(self) -> bool:
@@ -127,7 +135,8 @@ class Calibration:
     def differences(self, settings: InferenceSettings, score: ScorePlan) -> list[str]:
         """In what settings and the planned score differ from the calibrated ones (the preset's name aside): "NAME VALUE
         against VALUE"."""
-        wanted, there = settings.to_json() | asdict(score), self.settings | asdict(self.score)
+        wanted = settings.to_json() | asdict(score)
+        there = self.settings | asdict(self.score) | {"fits": self.fits}
         return [
             f"{name} {value} against {there.get(name)}"
             for name, value in wanted.items()
@@ -178,6 +187,7 @@ def fit_calibration(
     settings: dict[str, Any],
     source: str,
     weights_sha256: Mapping[str, str],
+    first_look: ScoreUnits | None = None,
 ) -> Calibration:
     """Calibrate on healthy slices; every subject counts the same.
 
@@ -185,10 +195,10 @@ def fit_calibration(
     ----------
     cases : at least one, with brain in their slices
     score : how errors become scores
-    settings, source, weights_sha256 : see :class:`Calibration`
+    settings, source, weights_sha256, first_look : see :class:`Calibration`
     """
     fitted = fit_units(cases, score)
-    subjects = _by_subject(cases, fitted.scores)
+    subjects = _by_subject(cases, [scores_in_units(case, fitted) for case in cases])
     return Calibration(
         dict(settings),
         score,
@@ -198,6 +208,7 @@ def fit_calibration(
         fitted.units,
         subjects,
         limits_of(len(subjects)),
+        first_look=first_look,
     )
 
 
@@ -215,11 +226,6 @@ def limits_of(people: int) -> tuple[str, ...]:
 def too_few(people: int) -> str:
     """Say that so many healthy people are too few."""
     return f"too few healthy people ({people})"
-
-
-def scores_in_units(case: CaseMaps, calibration: Calibration) -> dict[str, np.ndarray]:
-    """All SCORES of the slices of a case in calibrated units, float32 [S, H, W] each; 0 outside the brain."""
-    return scores_of(case, calibration.healthy_error, calibration.units, calibration.score)
 
 
 def case_score(values: np.ndarray) -> float:

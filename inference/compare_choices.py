@@ -10,9 +10,10 @@ import numpy as np
 
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.wording import counted
-from mmccd_auto.inference.calibration import fit_calibration, scores_in_units
+from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps

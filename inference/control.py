@@ -15,7 +15,7 @@ from annotated_types import Interval
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps
 from mmccd_auto.inference.healthy_error import Divisor, HealthyError, weighted_quantile
-from mmccd_auto.inference.score_units import fit_units, scores_of, subject_weights
+from mmccd_auto.inference.score_units import ScoreUnits, fit_units, scores_in_units, subject_weights
 from mmccd_auto.plans.plan import ScorePlan
 
 
@@ -61,7 +61,8 @@ def control_scores(case: CaseMaps, control: Control, score: ScorePlan) -> dict[s
     -------
     all SCORES in units, float32 [S, H, W] each; 0 outside the brain
     """
-    return scores_of(control_maps(case, control.constant), control.healthy_error, control.units, score)
+    units = ScoreUnits(score, control.healthy_error, control.units)
+    return scores_in_units(control_maps(case, control.constant), units)
 
 
 def control_maps(case: CaseMaps, constant: float) -> CaseMaps:
@@ -79,7 +80,8 @@ def control_maps(case: CaseMaps, constant: float) -> CaseMaps:
 
 
 def scan_of(case: CaseMaps) -> np.ndarray:
-    """The normalised scan that maps were made of; float32 [S, H, W], 0 where nothing was reconstructed."""
+    """The normalised scan that maps were made of, after the second fit where there was one; float32 [S, H, W], 0 where
+    nothing was reconstructed."""
     return case.maps.signed + case.maps.cycle
 
 

@@ -25,6 +25,7 @@ class Ensemble(ScanPredictor):
     """Models whose maps are averaged in calibrated units, on the scan's own grid.
 
     The models may have been planned differently (slice axis, spacing, patch): only the input modality has to be the same.
+    So each makes the second fit of its own slices, without what its own first look marks.
     The brain is looked for once.
 
     Parameters
@@ -107,6 +108,7 @@ class Ensemble(ScanPredictor):
             healthy_percentile=float(np.mean(percentiles)) if percentiles else None,
             network_evaluations=sum(one.network_evaluations for one in maps),
             normalisation=normalisation,
+            fits=tuple(fit for one in maps for fit in one.fits),
             control=None if maps[0].control is None else _mean([one.control for one in maps]),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,7 @@ def _results(prediction: Prediction) -> dict[str, Any]:
     scores, findings = prediction.anomaly[prediction.brain], prediction.findings
     return {
         "normalisation": prediction.normalisation,
+        "fits": [asdict(one) for one in prediction.fits],
         "brain_found_by": prediction.brain_extraction,
         "warnings": list(prediction.warnings),
         "brain_ml": round(prediction.brain_ml, 4),

@@ -19,13 +19,14 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM
 from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import folds_with_maps
-from mmccd_auto.inference.calibration import Calibration, load_calibration, scores_in_units
+from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.choice.paired_difference import paired_difference
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import control_scores, mean_r2, r2_by_subject, scan_of
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.options import DEFAULT_SCORE
+from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.scores import smooth_in_brain
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_of_each, maps_of_altered, mean_by_kind
@@ -98,7 +99,9 @@ def fold_gain(
 ) -> FoldGain:
     """Measure what a trained fold's networks add, by its own healthy slices and calibration, and write fold_K/gain.json.
 
-    The slices are those that the fold is calibrated on; what was measured for the same weights and settings is kept.
+    The slices are those that the fold is calibrated on; what was measured for the same weights and settings is kept. Where
+    the calibration has two fits, the anomalies are put into the slices that the second fit of the healthy scan gave, and
+    aren't fitted again with them: what a fit loses of an anomaly isn't measured here.
 
     Parameters
     ----------
@@ -115,12 +118,13 @@ def fold_gain(
         If the fold isn't trained, has no calibration with a control or no maps of healthy slices, or no anomaly can be made.
     """
     model, preprocessed = ModelFolder(Path(model_folder)), Path(preprocessed)
-    settings = make_settings(chosen_plan(model), model.configuration)
+    calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
+    settings = make_settings(chosen_plan(model), model.configuration, fits=calibration and calibration.fits)
     path, weights = model.fold(fold) / GAIN_FILE, model.weights_sha256(fold)
     known = load_gain(path)
-    if known is not None and (known.weights_sha256, known.settings) == (weights, settings.to_json()):
+    # Earlier versions knew one fit only, and didn't say so.
+    if known is not None and (known.weights_sha256, {"fits": 1} | known.settings) == (weights, settings.to_json()):
         return known
-    calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
     record = folds_with_maps(model, settings, preprocessed).get(fold)
     if calibration is None or calibration.control is None or record is None:
         raise MMCCDError(f"{model.fold(fold)} has no control, or no maps of healthy slices: run mmccd_calibrate.")
@@ -177,7 +181,7 @@ def _altered_maps(
     altered = [
         one
         for draw in range(drawings)
-        for one in alter_cases(healthy, model.input_modality, preprocessed, records, 1, SEED + draw)
+        for one in alter_cases(healthy, model.input_modality, preprocessed, records, 1, SEED + draw, settings.fits > 1)
     ]
     return maps_of_altered(altered, loaded, model.plan, settings, device, "gain over the control")
 

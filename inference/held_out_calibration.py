@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +12,15 @@ from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import r2_by_subject
 from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.score_units import ScoreUnits
 from mmccd_auto.inference.settings import InferenceSettings
-from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, ValidationRecord, load_validation_maps
+from mmccd_auto.inference.validation_maps import (
+    HELD_OUT,
+    TRAINED_ON,
+    ValidationRecord,
+    load_validation_maps,
+    load_validation_record,
+)
 from mmccd_auto.training.model_folder import ModelFolder
 
 WITHOUT_OWN = "without the fold's own subjects"
@@ -77,8 +84,8 @@ def held_out_calibration(
                 source,
                 ", ".join(records),
             )
-        weights = {fold.fold: fold.weights_sha256}
-        calibration = calibration_on(maps, score, settings, source, weights, preprocessed.parent)
+        weights, first_look = {fold.fold: fold.weights_sha256}, _first_look(model, records, preprocessed)
+        calibration = calibration_on(maps, score, settings, source, weights, preprocessed.parent, first_look)
         return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
     own = calibration_of(model, fold)
     if own is None:
@@ -133,3 +140,10 @@ def _records_without(
             found[name] = replace(record, cases=others)
     held_out = {name: record for name, record in found.items() if record.source == HELD_OUT}
     return held_out or found
+
+
+def _first_look(model: ModelFolder, records: Mapping[str, ValidationRecord], preprocessed: Path) -> ScoreUnits | None:
+    """The first look of one of the other folds; of one that knows none of these people, where there is such a fold."""
+    whole = {name: load_validation_record(model, name, preprocessed) for name in records}
+    strangers = [record for name, record in records.items() if record.cases == whole[name].cases]
+    return (strangers or list(records.values()))[0].first_look

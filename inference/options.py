@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+MOST_FITS = 2
+"""Of bias field and intensity scale: a third one finds nothing that the second doesn't."""
 PRESETS = ("balanced", "fast", "paper", "cyclic")
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = ("auto", FLOAT32, BFLOAT16)
@@ -56,6 +58,7 @@ class PredictionOptions:
     sampling_steps: int | None = None
     strip_stride: int | None = None
     strips_per_pass: int | None = None
+    fits: int | None = None
     precision: str = "auto"
     batch_size: int | None = None
     score: str | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.inference.findings import Findings
+from mmccd_auto.inference.second_fit import FitRecord
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Prediction:
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale
+    fits : how the intensities were fitted, for each model
     brain_extraction : by what the brain was found: "given", "stripped" or a backend's name
     warnings : sentences on how the scan differs from what the model has seen, and on its brain
     brain_warning : the one of these on how the brain was found; empty where there is none
@@ -79,6 +81,7 @@ class Prediction:
     network_evaluations: int
     seconds: float
     normalisation: dict[str, float]
+    fits: tuple[FitRecord, ...]
     brain_extraction: str
     warnings: tuple[str, ...]
     brain_warning: str

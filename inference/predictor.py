@@ -14,6 +14,7 @@ import torch
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.evaluation.baselines import CONTROL
 from mmccd_auto.image_io import Volume
+from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
@@ -24,7 +25,8 @@ from mmccd_auto.inference.model_facts import card_section, model_sections
 from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
-from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_scoring
+from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_fits, choose_scoring
+from mmccd_auto.inference.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.orientation import to_canonical
@@ -41,10 +43,21 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A scan on the network's grid, and its slices with brain."""
+    """A scan on the network's grid, its slices with brain, and how they were fitted.
+
+    ``look_evaluations`` are those of the networks in the first look.
+    """
 
     preprocessed: PreprocessedCase
     work: SliceWork
+    parameters: dict[str, float]
+    fit: FitRecord
+    look_evaluations: int = 0
+
+    @property
+    def look(self) -> SliceWork:
+        """The slices of the first look."""
+        return first_look(self.work, self.preprocessed.geometry.slice_spacing[0])
 
 
 class Predictor(ScanPredictor):
@@ -62,6 +75,7 @@ class Predictor(ScanPredictor):
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
     precision : see :func:`mmccd_auto.inference.precision.choose_precision`
     card : that came with the model; None where it has none
+    one_fit : why scans get one fit of their intensities; empty for two, see :mod:`mmccd_auto.inference.second_fit`
     """
 
     def __init__(
@@ -76,6 +90,7 @@ class Predictor(ScanPredictor):
         brain_extraction: str = "auto",
         precision: str = "auto",
         card: ModelCard | None = None,
+        one_fit: str = ONE_FIT,
     ) -> None:
         super().__init__(identity, scoring, device, brain_extraction)
         self.plan = plan
@@ -84,6 +99,7 @@ class Predictor(ScanPredictor):
         self.settings = settings
         self.fingerprint = fingerprint
         self.card = card
+        self.one_fit = one_fit
 
     @classmethod
     def from_model_folder(
@@ -104,6 +120,7 @@ class Predictor(ScanPredictor):
         extensions: Sequence[str | Path] = (),
         brain_extraction: str = "auto",
         precision: str = "auto",
+        fits: int | None = None,
     ) -> Predictor:
         """Load a model.
 
@@ -119,6 +136,7 @@ class Predictor(ScanPredictor):
         extensions : folders with the user's own trainers (they are run as code)
         brain_extraction : backend for scans with skull; "auto" takes the best that is installed
         precision : see :func:`mmccd_auto.inference.precision.choose_precision`
+        fits : 1 for one fit of the bias field and the intensity scale; None fits as for the calibration
 
         Raises
         ------
@@ -135,10 +153,14 @@ class Predictor(ScanPredictor):
             strip_stride,
             batch_size,
             strips_per_pass=strips_per_pass,
+            fits=fits,
         )
         wishes = ScoreOptions(score, false_positive_rate, threshold, least_lesion_mm3)
         loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
-        scoring = choose_scoring(model, loaded, settings, wishes)
+        calibrations = {one.fold: calibration_of(model, one) for one in loaded}
+        settings, one_fit = choose_fits(settings, fits, calibrations, model.path.resolve().name)
+        there = {fold: calibration for fold, calibration in calibrations.items() if calibration is not None}
+        scoring = choose_scoring(model, loaded, settings, wishes, there)
         configuration = model.plan.configuration(model.configuration)
         identity = ModelIdentity(
             model=model.path.resolve().name,
@@ -155,7 +177,8 @@ class Predictor(ScanPredictor):
         if (model.path / FINGERPRINT_FILE).is_file():
             fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
         card = load_card(model.path) if (model.path / CARD_FILE).is_file() else None
-        return cls(identity, model.plan, loaded, settings, scoring, device, fingerprint, brain_extraction, precision, card)
+        rest = (fingerprint, brain_extraction, precision, card, one_fit)
+        return cls(identity, model.plan, loaded, settings, scoring, device, *rest)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -185,28 +208,62 @@ class Predictor(ScanPredictor):
         self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
     ) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""
-        prepared, *for_folds = split(prefetched(each(self._prepared, scans)), 1 + len(self.folds))
-        several = len(self.folds) > 1
-        of_folds = [
-            stream_maps(
-                fold.cycle,
-                part_of_each("work", works),
-                self.settings,
-                self.device,
-                self.plan.patch_size,
-                precision=self.precision,
-                description=f"fold {fold.fold}" if several else "network",
-            )
-            for fold, works in zip(self.folds, for_folds, strict=True)
-        ]
+        fitted: Iterator[_Prepared | Settled] = prefetched(each(self._prepared, scans))
+        if not self.one_fit:
+            first, *looks = self._through_folds(fitted, "look")
+            fitted = each(self._refitted, first, *looks)
+        prepared, *of_folds = self._through_folds(fitted, "work")
         yield from each(partial(self._scan_maps, only_score, control), prepared, *of_folds)
+
+    def _through_folds(self, scans: Iterator[_Prepared | Settled], part: str) -> list[Iterator[Any]]:
+        """The scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
+        prepared, *for_folds = split(scans, 1 + len(self.folds))
+        suffix = ", first look" if part == "look" else ""
+        several = len(self.folds) > 1
+        return [
+            prepared,
+            *(
+                stream_maps(
+                    fold.cycle,
+                    part_of_each(part, works),
+                    self.settings,
+                    self.device,
+                    self.plan.patch_size,
+                    precision=self.precision,
+                    description=(f"fold {fold.fold}" if several else "network") + suffix,
+                )
+                for fold, works in zip(self.folds, for_folds, strict=True)
+            ),
+        ]
 
     def _prepared(self, scan: Scan) -> _Prepared:
         """The scan on the network's grid; slices without brain get no work."""
         preprocessed = preprocess_case(scan.case, {self.input_modality: scan.volume}, self.plan, brain_mask=scan.brain_mask)
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
-        return _Prepared(preprocessed, work)
+        fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
+        return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit)
+
+    def _refitted(self, prepared: _Prepared, *of_folds: SliceMaps) -> _Prepared:
+        """The scan after the second fit, without what the folds mark together: the mean of their scores decides."""
+        geometry, look = prepared.preprocessed.geometry, prepared.look
+        scores = [
+            look_scores(look_maps(look, maps, geometry.slice_spacing), self.scoring.calibrations[fold.fold].first_look)
+            for fold, maps in zip(self.folds, of_folds, strict=True)
+        ]
+        scheme = self.plan.normalisation[self.input_modality]
+        found = refit_scan(
+            prepared.work,
+            look,
+            np.mean(scores, axis=0, dtype=np.float32),
+            prepared.parameters,
+            scheme,
+            geometry,
+            prepared.preprocessed.field_samples.get(self.input_modality),
+            self.identity.model,
+        )
+        evaluations = sum(one.network_evaluations for one in of_folds)
+        return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations)
 
     def _scan_maps(self, only_score: bool, control: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
         preprocessed = prepared.preprocessed
@@ -225,8 +282,9 @@ class Predictor(ScanPredictor):
             brain=brain,
             case_score=top,
             healthy_percentile=self.scoring.healthy_percentile(top),
-            network_evaluations=maps.network_evaluations,
-            normalisation=preprocessed.normalisation[self.input_modality],
+            network_evaluations=maps.network_evaluations + prepared.look_evaluations,
+            normalisation=prepared.parameters,
+            fits=(prepared.fit,),
             control=on_scan_grid(scores[CONTROL]) if control else None,
         )
 

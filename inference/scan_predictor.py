@@ -25,6 +25,7 @@ from mmccd_auto.inference.masks import lesions_and_candidates
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
+from mmccd_auto.inference.second_fit import FitRecord
 from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
 from mmccd_auto.reporting.page.assemble import Section
@@ -45,6 +46,7 @@ class ScanMaps:
     healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known
     network_evaluations : of all folds together
     normalisation : parameters of the intensity scale
+    fits : how the intensities were fitted, for each model
     control : float32, the same score without a network, 0 outside the brain; None where it wasn't asked for
     """
 
@@ -56,6 +58,7 @@ class ScanMaps:
     healthy_percentile: float | None
     network_evaluations: int
     normalisation: dict[str, float]
+    fits: tuple[FitRecord, ...]
     control: np.ndarray | None = None
 
 
@@ -281,6 +284,7 @@ class ScanPredictor(ABC):
             network_evaluations=maps.network_evaluations,
             seconds=seconds,
             normalisation=maps.normalisation,
+            fits=maps.fits,
             control=maps.control,
             brain_extraction=located.brain_extraction,
             warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),

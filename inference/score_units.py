@@ -1,15 +1,17 @@
-"""From the errors of slices to scores in calibrated units, and how the units are found on healthy slices."""
+"""From the errors of slices to scores in units, and how the units are found on healthy slices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.healthy_error import (
     SIGNS,
+    Divisor,
     HealthyError,
     Place,
     fit_healthy_error,
@@ -26,22 +28,35 @@ LEAST_UNIT = 1e-6
 
 
 @dataclass(frozen=True)
-class FittedUnits:
-    """What healthy slices say of a reconstruction's errors.
+class ScoreUnits:
+    """What turns errors into scores of which healthy tissue exceeds 1 in 1 % of its pixels.
 
     Attributes
     ----------
+    score : how errors become scores
     healthy_error : by place
-    units : by score, the value that healthy tissue exceeds in 1 % of its pixels
-    scores : of each of the slices' cases all SCORES in these units, float32 [S, H, W]
+    units : by score, what maps are divided by
     """
 
+    score: ScorePlan
     healthy_error: HealthyError
-    units: dict[str, float]
-    scores: list[dict[str, np.ndarray]]
+    units: dict[str, Divisor]
 
 
-def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> FittedUnits:
+class HasUnits(Protocol):
+    """What scores need to know: :class:`ScoreUnits`, or a whole calibration."""
+
+    @property
+    def score(self) -> ScorePlan: ...
+
+    @property
+    def healthy_error(self) -> HealthyError: ...
+
+    @property
+    def units(self) -> dict[str, float]: ...
+
+
+def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> ScoreUnits:
     """Fit the healthy error and the units of every score on healthy slices; every subject counts the same.
 
     Parameters
@@ -53,25 +68,24 @@ def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> FittedUnits:
     raw = [_raw_scores(case, healthy_error, score) for case in cases]
     units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
     units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
-    return FittedUnits(healthy_error, units, [_in_units(one, units, score) for one in raw])
+    return ScoreUnits(score, healthy_error, units)
 
 
-def scores_of(
-    case: CaseMaps, healthy_error: HealthyError, units: Mapping[str, float], score: ScorePlan
-) -> dict[str, np.ndarray]:
-    """Make all SCORES of the slices of a case in the units of :func:`fit_units`.
+def scores_in_units(case: CaseMaps, units: HasUnits) -> dict[str, np.ndarray]:
+    """Make all SCORES of the slices of a case in units.
 
     Parameters
     ----------
-    case : of the same reconstruction
-    healthy_error, units : fitted
-    score : that they were fitted for
+    case : of the same reconstruction as those that the units were fitted on
+    units : fitted
 
     Returns
     -------
     float32 [S, H, W] each; 0 outside the brain
     """
-    return _in_units(_raw_scores(case, healthy_error, score), units, score)
+    raw = _raw_scores(case, units.healthy_error, units.score)
+    whole = {**raw, "combined": _combined(raw, units.units, units.score)}
+    return {name: whole[name] / np.float32(units.units[name]) for name in SCORES}
 
 
 def subject_weights(cases: Sequence[CaseMaps]) -> np.ndarray:
@@ -100,11 +114,6 @@ def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -
 def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
     """Both signs together, not yet in units of its own."""
     return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
-
-
-def _in_units(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
-    whole = {**raw, "combined": _combined(raw, units, score)}
-    return {name: whole[name] / np.float32(units[name]) for name in SCORES}
 
 
 def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ import numpy as np
 from mmccd_auto.core.wording import counted
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibrate import calibration_of
-from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, scores_in_units, too_few
+from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, too_few
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
+from mmccd_auto.inference.score_units import scores_in_units
+from mmccd_auto.inference.second_fit import NOT_CALIBRATED_FOR, ONE_FIT, UNCALIBRATED
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
@@ -143,6 +145,39 @@ class Scoring:
             "healthy_people": self.healthy_people,
             "healthy_percentile_note": self.percentile_note,
         }
+
+
+def choose_fits(
+    settings: InferenceSettings, asked: int | None, calibrations: Mapping[str, Calibration | None], model: str
+) -> tuple[InferenceSettings, str]:
+    """Choose how often scans are fitted: as often as for the calibration, unless the user says that once is enough.
+
+    Parameters
+    ----------
+    settings : of the preset
+    asked : by the user; None: nothing
+    calibrations : of each fold; None where it has none
+    model : named in messages
+
+    Returns
+    -------
+    the settings, and why there is one fit (empty for two)
+
+    Raises
+    ------
+    MMCCDError
+        If two are asked for and a calibration knows one only.
+    """
+    if settings.fits == 1:
+        return settings, ONE_FIT
+    if all(one is not None and one.fits > 1 for one in calibrations.values()):
+        return settings, ""
+    note = UNCALIBRATED if any(one is None for one in calibrations.values()) else NOT_CALIBRATED_FOR
+    if asked is not None:
+        raise MMCCDError(f"{model}: a second fit needs a calibration that was made with it ({note}): run mmccd_calibrate.")
+    if note == NOT_CALIBRATED_FOR:
+        logger.info("%s was calibrated with one fit of the intensities, so scans get one: mmccd_calibrate adds it.", model)
+    return replace(settings, fits=1), note
 
 
 def choose_scoring(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.options import PRESETS
+from mmccd_auto.inference.options import MOST_FITS, PRESETS
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.plans.plan import LARGEST_STRIPS_PER_PASS, Plan
 
@@ -31,6 +31,8 @@ class InferenceSettings:
     coverage : "even" (every pixel is hidden equally often) or "published" (starts 0, stride, 2 stride, ...)
     batch_size : (slice, tile, strips) items in one network evaluation
     seed : all noise comes from it together with the slice's number, the tile and the strip
+    fits : of the scan's bias field and intensity scale: 1, or 2, the second without what a first look marks, see
+        mmccd_auto.inference.second_fit
     """
 
     preset: str
@@ -41,6 +43,7 @@ class InferenceSettings:
     coverage: str
     batch_size: int
     seed: int
+    fits: int
 
     def to_json(self) -> dict[str, Any]:
         """A flat dictionary of what decides the map (the batch size is left out: it changes nothing)."""
@@ -52,6 +55,7 @@ class InferenceSettings:
             "strips_per_pass": self.strips_per_pass,
             "coverage": self.coverage,
             "seed": self.seed,
+            "fits": self.fits,
         }
 
 
@@ -64,6 +68,7 @@ def make_settings(
     batch_size: int | None = None,
     seed: int | None = None,
     strips_per_pass: int | None = None,
+    fits: int | None = None,
 ) -> InferenceSettings:
     """The settings of a preset, with a user's own values put in.
 
@@ -76,9 +81,9 @@ def make_settings(
         - "balanced": as planned, or as was chosen by experiment after the training, which is put into the plan
         - "fast": one step, strips side by side, two of them at once; never slower than "balanced"
         - "paper" (arXiv 2308.16150): 100 steps 990, 980, ..., 0, stride one eighth of the strip width, y_T shared by all
-          strips of a slice, condition noise redrawn at every step
+          strips of a slice, condition noise redrawn at every step, one fit of the intensities
         - "cyclic": one step and nothing hidden, two network evaluations a slice, as the paper's Cyclic U-Net
-    sampling_steps, strip_stride, batch_size, seed, strips_per_pass : instead of the preset's
+    sampling_steps, strip_stride, batch_size, seed, strips_per_pass, fits : instead of the preset's
 
     Raises
     ------
@@ -95,6 +100,8 @@ def make_settings(
         together = _within("strips_per_pass", strips_per_pass, 0, LARGEST_STRIPS_PER_PASS)
     if batch_size is not None:
         settings = replace(settings, batch_size=_within("batch_size", batch_size, 1, 65536))
+    if fits is not None:
+        settings = replace(settings, fits=_within("fits", fits, 1, MOST_FITS))
     return replace(
         settings,
         sampling=sampling,
@@ -129,6 +136,7 @@ def _preset(plan: Plan, configuration: str | None, preset: str) -> InferenceSett
         coverage=coverage,
         batch_size=BATCH_PER_TRAINING_BATCH * plan.training.batch_size,
         seed=plan.training.seed,
+        fits=1 if preset == "paper" else MOST_FITS,
     )
 
 

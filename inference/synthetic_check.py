@@ -11,10 +11,12 @@ import torch
 
 from mmccd_auto.core.progress import track
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
-from mmccd_auto.inference.calibration import Calibration, scores_in_units
+from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.case_maps import CaseMaps
+from mmccd_auto.inference.control import scan_of
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.scores import adjacent_runs
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import Plan
@@ -65,6 +67,7 @@ def alter_cases(
     records: Mapping[str, CaseRecord],
     per_kind: int,
     seed: int = SEED,
+    refitted: bool = False,
 ) -> list[Altered]:
     """Put synthetic anomalies into healthy slices; the same ones whatever made the slices' maps.
 
@@ -76,9 +79,10 @@ def alter_cases(
     records : of the cases there
     per_kind : anomalies of each kind
     seed : everything is drawn from it
+    refitted : the maps are of slices that a second fit gave, which are altered instead of the preprocessed ones
     """
     runs = [run for case in healthy for run in _runs(case)]
-    blocks = [_block(run, modality, preprocessed, records[run.case]) for run in runs]
+    blocks = [_block(run, modality, preprocessed, records[run.case], refitted) for run in runs]
     found = []
     for number, anomaly in mixed_anomalies(blocks, seed, per_kind):
         touched = np.flatnonzero((anomaly.image != blocks[number].image).any(axis=(1, 2)))
@@ -172,13 +176,16 @@ def _patched(maps: SliceMaps, others: SliceMaps, places: Sequence[int]) -> Slice
     return SliceMaps(**changed, network_evaluations=others.network_evaluations)
 
 
-def _block(run: CaseMaps, modality: str, preprocessed: Path, record: CaseRecord) -> HealthyBlock:
-    image, brain, _ = read_slices(preprocessed, record, run.indices)
+def _block(run: CaseMaps, modality: str, preprocessed: Path, record: CaseRecord, refitted: bool) -> HealthyBlock:
+    images, brain, _ = read_slices(preprocessed, record, run.indices)
+    image = images[record.modalities.index(modality)]
+    if refitted:
+        image = np.where(run.brain & (run.maps.coverage > 0), scan_of(run), image)
     parameters = record.normalisation[modality]
     return HealthyBlock(
         case=run.subject,
         modality=modality,
-        image=image[record.modalities.index(modality)],
+        image=image,
         brain=brain,
         spacing=run.spacing,
         shift=parameters["shift"],

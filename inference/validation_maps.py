@@ -19,14 +19,18 @@ from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.case_maps import CaseMaps
+from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.held_out_scans import HeldOutScans
 from mmccd_auto.inference.options import MAX_SLICES
+from mmccd_auto.inference.score_units import ScoreUnits
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
+from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
-from mmccd_auto.preprocessing.slices import BROKEN_ARRAYS, CaseRecord, load_case_records, read_slices
+from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.training.model_folder import ModelFolder, people_folder
 
@@ -48,12 +52,18 @@ class ValidationRecord:
     source : "healthy validation slices" or "healthy training slices"
     weights_sha256 : of the checkpoint
     cases : case -> subject
+    first_look : by which the second fit of the scans left tissue out; None: one fit made the maps
     """
 
     settings: JsonObject
     source: SliceSource
     weights_sha256: str
     cases: Annotated[dict[CaseName, str], Len(1)]
+    first_look: ScoreUnits | None = None
+
+    def made_by(self, settings: InferenceSettings) -> bool:
+        """Whether these settings made the maps; earlier versions knew one fit only, and didn't say so."""
+        return {"fits": 1} | self.settings == settings.to_json()
 
 
 def make_validation_maps(
@@ -66,6 +76,8 @@ def make_validation_maps(
     extensions: Sequence[str | Path] = (),
 ) -> ValidationRecord:
     """Send healthy held-out slices through the cycle and keep its errors in validation/CASE.npz of its people's folder.
+
+    Their scans are fitted as often as those that are predicted.
 
     Where there are no such slices (fold ``all``, or no healthy validation slice) training slices are taken instead, and
     said to be.
@@ -98,14 +110,17 @@ def make_validation_maps(
     chosen = choose_healthy_slices(records, max_slices)
     folder = validation_folder(model, loaded.fold, preprocessed)
     remove_folder(folder, Path(preprocessed).parent)
-    with Progress(sum(map(len, chosen.values())), "calibration on healthy slices", "slice") as progress:
+    scans = HeldOutScans(loaded, model.plan, modality, Path(preprocessed), records, settings, device)
+    looked_at = scans.slices_to_look_at(list(chosen)) if settings.fits > 1 else 0
+    with Progress(looked_at + sum(map(len, chosen.values())), "calibration on healthy slices", "slice") as progress:
+        first_look = None
+        if settings.fits > 1:
+            first_look = scans.look(chosen, chosen_plan(model).configuration(model.configuration).score, progress)
         for case, indices in chosen.items():
-            maps = healthy_maps(loaded, model.plan, modality, preprocessed, records[case], indices, settings, device, "")
-            _write(folder / f"{case}.npz", maps)
+            _write(folder / f"{case}.npz", scans.maps(case, indices, first_look))
             progress.update(len(indices))
-    record = ValidationRecord(
-        settings.to_json(), source, loaded.weights_sha256, {case: records[case].subject for case in chosen}
-    )
+    people = {case: records[case].subject for case in chosen}
+    record = ValidationRecord(settings.to_json(), source, loaded.weights_sha256, people, first_look)
     # Last: it says that the folder is complete.
     save_json(asdict(record), folder / VALIDATION_FILE)
     # What an earlier version left in the model's folder.

@@ -70,7 +70,8 @@ def calibrate(
     Parameters
     ----------
     folders : preprocessed and results are used
-    options : which model; ``folds`` names the folds whose healthy slices are sent through the cycle again
+    options : which model; ``folds`` names the folds whose healthy slices are sent through the cycle again; ``fits`` says how
+        often the scans' intensities are fitted
     device : to compute on
     max_slices : healthy slices of one fold
 
@@ -88,6 +89,7 @@ def calibrate(
             device=device,
             max_slices=max_slices,
             extensions=options.extensions,
+            fits=options.fits,
         )
 
 

@@ -323,6 +323,7 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
         "sampling_steps": options.sampling_steps,
         "strip_stride": options.strip_stride,
         "strips_per_pass": options.strips_per_pass,
+        "fits": options.fits,
         "precision": options.precision,
         "batch_size": options.batch_size,
         "score": options.score,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mmccd_auto.cli.argument_types import MOST_SLICES, whole
 from mmccd_auto.cli.common import (
@@ -14,7 +15,7 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
+from mmccd_auto.cli.model_options import add_fits_option, add_folds_option, add_model_options, models_from
 from mmccd_auto.inference.options import MAX_SLICES
 
 
@@ -26,6 +27,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument(
         "--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices of each fold"
     )
+    add_fits_option(parser, "2")
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
@@ -36,7 +38,7 @@ def _command(arguments: Sequence[str] | None) -> None:
 
     calibration = calibrate(
         folders_from(options),
-        models_from(options),
+        replace(models_from(options), fits=options.fits),
         device=choose_device(options.device),
         max_slices=options.max_slices,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmccd_auto.cli.argument_types import fold, path_name
-from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
 
 
 def add_model_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -47,6 +47,22 @@ def add_folds_option(parser: argparse.ArgumentParser) -> None:
     """The option -f of commands that take several folds."""
     parser.add_argument(
         "-f", dest="folds", nargs="+", type=fold, default=None, metavar="FOLD", help="default: every trained fold"
+    )
+
+
+def add_fits_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option --fits: how often the intensities of a scan are fitted.
+
+    Parameters
+    ----------
+    default : in words
+    """
+    parser.add_argument(
+        "--fits",
+        type=int,
+        choices=range(1, MOST_FITS + 1),
+        default=None,
+        help=f"of bias field and intensity scale; 2: the second without what a first look marks (default: {default})",
     )
 
 

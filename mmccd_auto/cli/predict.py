@@ -15,7 +15,7 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
+from mmccd_auto.cli.model_options import add_fits_option, add_folds_option, add_model_options, models_from
 from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
 from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
@@ -63,6 +63,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         metavar="N",
         help="hidden together, instead of the preset's; 0: none",
     )
+    add_fits_option(parser, "as for the calibration")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="auto: what is quicker, on a GPU")
     parser.add_argument(
         "--batch_size",
@@ -119,6 +120,7 @@ def _command(arguments: Sequence[str] | None) -> int:
             sampling_steps=options.sampling_steps,
             strip_stride=options.strip_stride,
             strips_per_pass=options.strips_per_pass,
+            fits=options.fits,
             precision=options.precision,
             batch_size=options.batch_size,
             score=options.score,

@@ -19,13 +19,13 @@ from mmccd_auto.inference.calibration import (
     case_score,
     fit_calibration,
     load_calibration,
-    scores_in_units,
 )
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.options import SCORES
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.validation_maps import (
     HELD_OUT,
@@ -249,11 +249,11 @@ def test_a_cycle_without_error_gives_finite_scores():
 
 def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, preprocessed):
     model = ModelFolder(model_folder(plan=quick_plan))
-    calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=100)
+    calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=100, fits=1)
     made = load_validation_record(model, "0", preprocessed)
     assert list(made.cases) == ["a", "b"]
     records = load_case_records(preprocessed)
-    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan)
+    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan, fits=1)
     for case in load_validation_maps(model, "0", made, preprocessed):
         healthy = [item.index for item in records[case.case].slices if item.healthy]
         assert list(case.indices) == healthy

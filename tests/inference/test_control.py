@@ -30,9 +30,13 @@ from mmccd_auto.inference.fold_gain import describe_gain, fold_gain, load_gain
 from mmccd_auto.inference.options import SCORES, PredictionOptions
 from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.synthetic_check import alter_cases
+from mmccd_auto.inference.validation_maps import load_validation_maps, load_validation_record
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import Plan, ScorePlan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
+from mmccd_auto.preprocessing.slices import load_case_records, read_slices
+from mmccd_auto.training.model_folder import ModelFolder
 from mmccd_auto.workflows.describe_model import MakersWords
 from mmccd_auto.workflows.export_model import export_model
 
@@ -246,7 +250,8 @@ def test_predict_and_evaluate_set_the_control_beside_the_map(
     write_volume(array, patient.geometry, tmp_path / "scans" / "p_0000.nii.gz")
     write_volume(label, patient.geometry, tmp_path / "labels" / "p.nii.gz")
     maps, figures = tmp_path / "maps", tmp_path / "figures.json"
-    predicting = ("-m", calibrated, "-i", tmp_path / "scans", "-o", maps, "--no_report")
+    # One fit, so that the scan can be prepared again below by itself.
+    predicting = ("-m", calibrated, "-i", tmp_path / "scans", "-o", maps, "--no_report", "--fits", 1)
     judging = ("-ref", tmp_path / "labels", "-pred", maps, "-i", tmp_path / "scans", "-o", figures, "-np", 0)
     assert run(predict_main, monkeypatch, *predicting) == 0
     assert run(evaluate_main, monkeypatch, *judging) == 0
@@ -354,6 +359,33 @@ def test_the_gain_of_a_fold_is_measured_once_and_told(calibrated: Path, preproce
     assert fold_gain(calibrated, "0", preprocessed, CPU).gain == 0.125
     save_json({**changed, "weights_sha256": "0" * 64}, path)
     assert fold_gain(calibrated, "0", preprocessed, CPU) == found
+
+
+def test_a_gain_is_measured_by_as_many_fits_as_the_calibration_has(calibrated: Path, preprocessed: Path) -> None:
+    assert fold_gain(calibrated, "0", preprocessed, CPU).settings["fits"] == 2
+    calibrate_model(calibrated, preprocessed, device=CPU, fits=1)
+    once = fold_gain(calibrated, "0", preprocessed, CPU)
+    assert once.settings["fits"] == 1
+    # Earlier versions knew one fit only, and didn't say so.
+    settings = {name: value for name, value in once.settings.items() if name != "fits"}
+    save_json({**asdict(once), "settings": settings, "gain": 0.125}, calibrated / "fold_0" / "gain.json")
+    assert fold_gain(calibrated, "0", preprocessed, CPU).gain == 0.125
+
+
+def test_anomalies_for_the_gain_are_put_into_the_slices_of_the_second_fit(calibrated: Path, preprocessed: Path) -> None:
+    model = ModelFolder(calibrated)
+    healthy = load_validation_maps(model, "0", load_validation_record(model, "0", preprocessed), preprocessed)
+    records = load_case_records(preprocessed)
+    moved = []
+    for one in alter_cases(healthy, "FLAIR", preprocessed, records, 1, refitted=True):
+        places = sorted(set(range(len(one.run.indices))) - set(one.touched))
+        inside, record = one.run.brain[places], records[one.run.case]
+        found = one.anomaly.image[places][inside]
+        np.testing.assert_array_equal(found, scan(one.run)[places][inside])
+        stored = read_slices(preprocessed, record, one.run.indices)[0][record.modalities.index("FLAIR")]
+        moved.append(np.abs(found - stored[places][inside]).max(initial=0))
+    # Maps are kept as float16, which alone makes a difference of some thousandths.
+    assert max(moved) > 0.02
 
 
 def test_a_broken_gain_is_named_with_the_remedy(calibrated: Path, preprocessed: Path) -> None:
