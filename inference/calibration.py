@@ -163,12 +163,11 @@ def load_calibration(path: Path) -> Calibration | None:
 
 def _problem(calibration: Calibration) -> str | None:
     """What a calibration lacks, or the first histogram without a pixel; None where it can be used."""
-    lacking = [name for name in SCORES if name not in calibration.units]
-    if lacking:
-        return f"the entry units.{lacking[0]} is missing"
-    lacking = [] if calibration.control is None else [name for name in SCORES if name not in calibration.control.units]
-    if lacking:
-        return f"the entry control.units.{lacking[0]} is missing"
+    parts = {"": calibration, "control.": calibration.control, "first_look.": calibration.first_look}
+    for where, part in parts.items():
+        lacking = [] if part is None else [name for name in SCORES if name not in part.units]
+        if lacking:
+            return f"the entry {where}units.{lacking[0]} is missing"
     for number, subject in enumerate(calibration.subjects):
         where = f"subjects[{number}]"
         lacking = [f"histograms.{name}" for name in SCORES if name not in subject.histograms]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.prediction import Scan
@@ -162,6 +162,17 @@ def test_slices_of_earlier_versions_are_calibrated_with_one_fit(model_folder, qu
     assert Predictor.from_model_folder(folder).settings.fits == 1
     with pytest.raises(MMCCDError, match="can't be fitted twice"):
         calibrate_model(folder, preprocessed, device=CPU, fits=2)
+
+
+def test_a_first_look_without_units_is_one_sentence(model_folder, quick_plan, preprocessed) -> None:
+    folder = model_folder(plan=quick_plan)
+    calibrate_model(folder, preprocessed, device=CPU)
+    path = folder / "fold_0" / "calibration.json"
+    content = load_json(path)
+    del content["first_look"]["units"]["combined"]
+    save_json(content, path)
+    with pytest.raises(MMCCDError, match=r"calibration.json: the entry first_look.units.combined is missing"):
+        Predictor.from_model_folder(folder)
 
 
 def test_case_json_tells_of_the_fits(model_folder, quick_plan, preprocessed, scans, tmp_path) -> None:
