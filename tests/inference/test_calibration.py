@@ -367,6 +367,10 @@ def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, 
     assert named(pooled, preprocessed) == ["a", "b", "c"]
     assert set(pooled.weights_sha256) == {"0", "1", "2", "all"}
     contents = [load_json(folder / f"fold_{fold}" / "calibration.json") for fold in ("0", "1", "2", "all")]
+    # But for the first look, by which the maps of each fold's own people were made.
+    looks = [content.pop("first_look") for content in contents]
+    assert all(look["units"].keys() == looks[0]["units"].keys() for look in looks)
+    assert looks[0] != looks[2]
     assert all(content == contents[0] for content in contents)
     assert Predictor.from_model_folder(folder).scoring.calibrated
 
