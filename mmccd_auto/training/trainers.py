@@ -97,11 +97,19 @@ class MMCCDTrainerLesionRemover(Trainer):
     least_epochs: ClassVar[int] = 10
     peak_learning_rate: ClassVar[float] = 2e-3
     weight_decay: ClassVar[float] = 1e-4
+    # What it takes off wrongly is rare and large in the sign of lesions, frequent and small in the other one, which would
+    # decide the score in units of what is rare: small lesions were lost below it.
+    other_weight: ClassVar[float] = 0.0
     # The learning rate ends at 0, so that the last state is the best one.
     judgements = 0
 
     def __init__(self, plan: Plan, *args: Any, **options: Any) -> None:
-        super().__init__(replace(plan, training=self._short(plan.training)), *args, **options)
+        configurations = {
+            name: replace(one, score=replace(one.score, other_weight=self.other_weight))
+            for name, one in plan.configurations.items()
+        }
+        training = self._short(plan.training)
+        super().__init__(replace(plan, training=training, configurations=configurations), *args, **options)
 
     @classmethod
     def _short(cls, planned: TrainingPlan) -> TrainingPlan:

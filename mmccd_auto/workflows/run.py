@@ -40,7 +40,6 @@ from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, o
 IMPORTED = "Dataset001_Controls"
 LOG_FILE = "run.log"
 MAPS_FOLDER = "maps"
-LESION_REMOVER = "MMCCDTrainerLesionRemover"
 REPORT_FILE, REPORT_FOLDER = "report.html", "report"
 LISTED_FAILURES = 5
 PAGE_THAT_LEADS_ON = """<!doctype html>
@@ -63,8 +62,7 @@ class RunOptions:
     overwrite : do stages again whose inputs or options have changed, and those after them
     planning, training : instead of what fits the device and the hours
     edit_plan : changes the plan before the slices are made; it must give the same for the same plan
-    beside : trainers of models that are trained on the same folds and averaged with the first one in calibrated units; None
-        is the lesion remover, or none where ``training`` is given
+    beside : trainers of models that are trained on the same folds and averaged with the first one in calibrated units
     choose : choose steps, strips, score and models by synthetic anomalies after the training
     save_control : also write the score without a network, to be judged beside the maps
     """
@@ -77,7 +75,7 @@ class RunOptions:
     planning: PlanningOptions | None = None
     training: TrainingOptions | None = None
     edit_plan: Callable[[Plan], Plan] | None = None
-    beside: tuple[str, ...] | None = None
+    beside: tuple[str, ...] = ()
     choose: bool = True
     save_control: bool = False
 
@@ -181,16 +179,13 @@ class _Job:
         self._preprocess(folders, name, plan)
         training = self.options.training or TrainingOptions(plans_name=plan.plans_name)
         budget = self._train(folders, name, plan, training)
-        beside = self.options.beside
-        if beside is None:
-            beside = (LESION_REMOVER,) if self.options.training is None else ()
-        for trainer in beside:
+        for trainer in self.options.beside:
             self._train_beside(folders, name, replace(training, trainer=trainer), budget)
         if self.options.choose:
             self._choose(folders, name, training, budget)
         configuration = training.configuration or plan.default_configuration
         results = folders.results / name
-        names = [model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer, *beside)]
+        names = [model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer, *self.options.beside)]
         # So that --model and mmccd_predict take them, too.
         name_default_models(results, plan, configuration, names)
         return folders, PredictionOptions(models=tuple(str(results / one) for one in names))

@@ -203,6 +203,8 @@ def test_a_checkpoint_comes_back_and_makes_signed_maps(tmp_path: Path, tiny_plan
     assert (checkpoint.method, checkpoint.trainer) == ("lesion_remover", NAME)
     assert cycle_class_of(checkpoint) is LesionRemover
     assert find_trainer(NAME) is MMCCDTrainerLesionRemover
+    assert tiny_plan.configuration("FLAIR-T1").score.other_weight == 0.5
+    assert {one.score.other_weight for one in model.plan.configurations.values()} == {0.0}
     x, inside = make_slices()
     loaded = load_fold(model, "0", CPU).cycle
     maps = anomaly_maps(loaded, x[:, 0].numpy(), inside[:, 0].numpy(), make_settings(tiny_plan), "case", CPU, (32, 32))
