@@ -23,7 +23,7 @@ from mmccd_auto.phantom.label_maps.structures import (
 
 BENDS_MM = ((1.5, 14.0), (2.5, 35.0))
 """(size, smoothness) of the displacements: gyri differ on the small scale, whole lobes on the large one."""
-SIZE, STRETCH, TURN_DEGREES, SHEAR = (0.92, 1.08), 0.04, 8.0, 0.03
+SIZE, STRETCH, TURN_DEGREES, SHEAR = (0.88, 1.02), 0.04, 8.0, 0.03
 GROWTH_MM = (-1.0, 4.0)
 GROWTH_SMOOTHNESS_MM = 6.0
 """How far the walls of the lateral ventricles are moved outwards; young people's are narrow, old people's wide."""
