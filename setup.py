@@ -28,7 +28,11 @@ setup(
     python_requires=">=3.10",
     packages=packages(),
     package_dir={f"mmccd_auto.{room}": folder for room, folder in ROOMS.items()} | {"mmccd_auto": "mmccd_auto"},
-    package_data={"mmccd_auto": ["py.typed"], "mmccd_auto.reporting.page": ["assets/*.*", "assets/niivue/*"]},
+    package_data={
+        "mmccd_auto": ["py.typed"],
+        "mmccd_auto.reporting.page": ["assets/*.*", "assets/niivue/*"],
+        "mmccd_auto.ready": ["models/*.json", "models/*/*.*", "models/*/*/*.*", "models/*/*/*/*.*"],
+    },
     install_requires=[
         "torch>=2.5",
         "SimpleITK>=2.3",

@@ -10,18 +10,19 @@ from mmccd_auto.datasets import find_dataset
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.paths import Folders
+from mmccd_auto.ready.models import READY, describe_ready, find_ready, ready_names
 from mmccd_auto.trained.installed_models import find_unpacked, installed_names
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 
 logger = logging.getLogger(__name__)
 
 
-def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
+def choose_models(folders: Folders, options: PredictionOptions, else_ready: bool = False) -> list[ModelFolder]:
     """The trained model that the options mean, or the models of an ensemble.
 
     An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
     where mmccd_find_best_configuration chose one, also where it was exported and installed as one. Where nothing is trained,
-    the only installed model is meant.
+    the only installed model is meant, and where none is installed either, with ``else_ready`` the ready one.
 
     Raises
     ------
@@ -34,6 +35,8 @@ def choose_models(folders: Folders, options: PredictionOptions) -> list[ModelFol
         installed = _only_installed(folders)
         if installed is not None:
             return installed
+        if else_ready and ready_names() and not _asks_for_trained(options):
+            return _ready(READY, f"no model is trained or installed in {folders.results}, so this is ")
     meant = _meant(folders, options)
     if len(meant) == 1:
         return meant
@@ -80,12 +83,23 @@ def _named(value: str, folders: Folders) -> list[ModelFolder]:
     if unpacked is not None:
         logger.info("model %s: %s", unpacked.path.resolve(), " + ".join(unpacked.manifest.models))
         return unpacked.models()
+    if value in ready_names():
+        return _ready(value)
     if not Path(value).is_dir():
-        installed = ", ".join(installed_names(folders.results)) or "none"
-        raise MMCCDError(
-            f"{value} is neither an installed model (installed are: {installed}) nor a model folder: see mmccd_models."
-        )
+        names = ", ".join([*installed_names(folders.results), *ready_names()]) or "none"
+        raise MMCCDError(f"{value} is neither an installed model (there are: {names}) nor a model folder: see mmccd_models.")
     return [ModelFolder(Path(value))]
+
+
+def _ready(name: str, beginning: str = "") -> list[ModelFolder]:
+    """The models of a ready model's name; ``beginning`` and what a user has to know of the model are told in one line."""
+    ready = find_ready(name)
+    logger.info("%s%s", beginning, describe_ready(ready))
+    return ready.models()
+
+
+def _asks_for_trained(options: PredictionOptions) -> bool:
+    return bool(options.configurations or options.trainer or options.plans_name)
 
 
 def _only_installed(folders: Folders) -> list[ModelFolder] | None:

@@ -309,14 +309,14 @@ def predict(
 
 
 def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
-    """The model that is meant, or the ensemble of several.
+    """The model that is meant, or the ensemble of several; the ready one where nothing is trained or installed.
 
     Raises
     ------
     MMCCDError
         As :func:`mmccd_auto.model_choice.choose_models`, or if the models can't be loaded or don't fit together.
     """
-    paths = [model.path for model in choose_models(folders, options)]
+    paths = [model.path for model in choose_models(folders, options, else_ready=True)]
     loading = {
         "folds": options.folds,
         "preset": options.preset,

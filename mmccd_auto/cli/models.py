@@ -1,4 +1,4 @@
-"""mmccd_models: the models that can predict, installed and trained."""
+"""mmccd_models: the models that can predict: installed, trained and ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser,
 
 
 def _command(arguments: Sequence[str] | None) -> None:
-    parser = make_parser("List the models that are installed and those that are trained.")
+    parser = make_parser("List the models that are installed, those that are trained, and those that came with the package.")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.

@@ -38,7 +38,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="an installed model's name (see mmccd_models) or a model's folder; the maps of several are averaged",
+        help="an installed model's name (see mmccd_models), ready, ready_T1 or ready_T2 (they come with the package), or a "
+        "model's folder; the maps of several are averaged",
     )
     parser.add_argument(
         "-d",

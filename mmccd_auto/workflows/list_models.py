@@ -1,4 +1,4 @@
-"""mmccd_models: what is installed and what is trained."""
+"""mmccd_models: what is installed, what is trained, and what came with the package."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibration import load_calibration
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
+from mmccd_auto.ready.models import READY, find_ready, ready_modalities, ready_name
 from mmccd_auto.trained.installed_models import UnpackedModel, installed_folder, installed_names
 from mmccd_auto.trained.model_card import load_card
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE
@@ -25,8 +26,8 @@ class ListedModel:
 
     Attributes
     ----------
-    name : of an installed model, or DATASET/TRAINER__PLANS__CYCLE of a trained one
-    state : "installed" or "trained"
+    name : of an installed or ready model, or DATASET/TRAINER__PLANS__CYCLE of a trained one
+    state : "installed", "trained" or "ready"
     input_modality : the scan that it examines
     people : trained on; None where it isn't known
     calibrated_on : healthy people, of several folds and models the fewest; 0 where it isn't calibrated
@@ -58,14 +59,15 @@ class ListedModel:
 
 
 def list_models(folders: Folders) -> list[ListedModel]:
-    """List the installed models, then the trained ones, each sorted by name; a broken one with what is wrong.
+    """List the installed models, the trained ones, then the ready ones, each by name; a broken one with what is wrong.
 
     Parameters
     ----------
     folders : results is used
     """
     installed = [_installed(folders.results, name) for name in installed_names(folders.results)]
-    return installed + [_trained(model) for model in find_models(folders.results)]
+    ready = [_ready(ready_name(modality)) for modality in ready_modalities()]
+    return [*installed, *(_trained(model) for model in find_models(folders.results)), *ready]
 
 
 def describe_models(models: Sequence[ListedModel], folders: Folders) -> str:
@@ -85,14 +87,24 @@ def describe_models(models: Sequence[ListedModel], folders: Folders) -> str:
 
 def _installed(results: Path, name: str) -> ListedModel:
     try:
-        unpacked = UnpackedModel.load(installed_folder(results) / name)
-        cards = [load_card(model.path) for model in unpacked.models()]
+        return _unpacked(name, "installed", UnpackedModel.load(installed_folder(results) / name))
     except MMCCDError as error:
         return ListedModel(name, "installed", problem=str(error))
+
+
+def _ready(name: str) -> ListedModel:
+    try:
+        return _unpacked(name, READY, find_ready(name))
+    except MMCCDError as error:
+        return ListedModel(name, READY, problem=str(error))
+
+
+def _unpacked(name: str, state: str, unpacked: UnpackedModel) -> ListedModel:
+    cards = [load_card(model.path) for model in unpacked.models()]
     people = [card.people for card in cards if card.people is not None]
     return ListedModel(
         name,
-        "installed",
+        state,
         cards[0].input_modality,
         max(people, default=None),
         min(card.calibrated_on for card in cards),

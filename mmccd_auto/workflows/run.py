@@ -31,6 +31,7 @@ from mmccd_auto.pipeline import TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
+from mmccd_auto.ready.models import ready_names
 from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.training.model_folder import model_folder_name
 from mmccd_auto.workflows.default_models import name_default_models
@@ -115,7 +116,7 @@ def run_all(
     device : to train and predict on
     processes : workers; 0 works in this process
     healthy : scans of people without abnormality, as ``patients``, or a raw dataset in the layout of nnU-Net
-    model : instead of ``healthy``: an installed model's name, a model folder, a dataset's results folder, or the name of a
+    model : instead of ``healthy``: an installed or ready model, a model folder, a dataset's results folder, or the name of a
         dataset with trained models
 
     Raises
@@ -166,8 +167,8 @@ class _Job:
         if not path.is_dir():
             # Models that were trained or installed before lie in the user's own folders, not below the output.
             folders = Folders.resolve(environment=os.environ)
-            installed = model in installed_names(folders.results)
-            return folders, PredictionOptions(models=(model,)) if installed else PredictionOptions(dataset=model)
+            named = model in (*installed_names(folders.results), *ready_names())
+            return folders, PredictionOptions(models=(model,)) if named else PredictionOptions(dataset=model)
         if (path / PLANS_FILE).is_file():
             return self.folders, PredictionOptions(models=(str(path),))
         return replace(self.folders, results=path.resolve().parent), PredictionOptions(dataset=path.resolve().name)

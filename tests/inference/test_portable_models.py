@@ -26,6 +26,7 @@ from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders
+from mmccd_auto.ready import models as ready
 from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_folder
 from mmccd_auto.trained.safetensors_weights import load_weights, save_weights
 from mmccd_auto.training.model_folder import ModelFolder
@@ -111,7 +112,10 @@ def test_equal_models_give_equal_files(model_file: Path, portable_home: Folders,
     assert again.path.read_bytes() == model_file.read_bytes()
 
 
-def test_the_list_shows_installed_and_trained_models(model_file: Path, portable_home: Folders, capsys) -> None:
+def test_the_list_shows_installed_and_trained_models(
+    model_file: Path, portable_home: Folders, capsys, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(ready, "MODELS_FOLDER", tmp_path / "no ready ones")
     install_model(portable_home, model_file)
     _command(models_command, "--results_folder", portable_home.results)
     said = capsys.readouterr().out

@@ -1,0 +1,75 @@
+"""The ready models: which there are, and whether their files are as they were shipped.
+
+They are read where they lie, inside the package, and nothing is ever written there: several runs can use them at once, also
+where the package belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.wording import counted
+from mmccd_auto.errors import MMCCDError
+from mmccd_auto.trained.installed_models import UnpackedModel
+from mmccd_auto.trained.manifest import is_unpacked
+from mmccd_auto.trained.model_card import load_card
+
+READY = "ready"
+"""By which ``--model`` names the ready model of FLAIR, or of the first modality that there is one of."""
+FIRST = "FLAIR"
+MODELS_FOLDER = Path(__file__).parent / "models"
+REMEDY = "install mmccd_auto again"
+
+
+def ready_modalities() -> list[str]:
+    """The modalities that there are ready models of, FLAIR first where it is one of them."""
+    if not MODELS_FOLDER.is_dir():
+        return []
+    found = (path.name for path in MODELS_FOLDER.iterdir() if is_unpacked(path))
+    return sorted(found, key=lambda name: (name != FIRST, name))
+
+
+def ready_name(modality: str) -> str:
+    """By which ``--model`` names the ready model of a modality: "ready_T1"."""
+    return f"{READY}_{modality}"
+
+
+def ready_names() -> list[str]:
+    """Every name that ``--model`` takes for a ready model."""
+    modalities = ready_modalities()
+    return [*([READY] if modalities else []), *(ready_name(modality) for modality in modalities)]
+
+
+def find_ready(name: str) -> UnpackedModel:
+    """The ready model of one of :func:`ready_names`.
+
+    Raises
+    ------
+    MMCCDError
+        If there is none of that name, or one of its files is missing or isn't as it was shipped.
+    """
+    if name not in ready_names():
+        raise MMCCDError(f"{name} is no ready model; there are: {', '.join(ready_names()) or 'none'}.")
+    modality = ready_modalities()[0] if name == READY else name.removeprefix(f"{READY}_")
+    try:
+        model = UnpackedModel.load(MODELS_FOLDER / modality)
+    except MMCCDError as error:
+        raise MMCCDError(f"The ready model of {modality} is damaged: {REMEDY} ({error})") from error
+    for file, listed in model.manifest.files.items():
+        path = model.path / file
+        if not path.is_file() or path.stat().st_size != listed.bytes or file_sha256(path) != listed.sha256:
+            raise MMCCDError(f"{path} of the ready model is missing or isn't as it was shipped: {REMEDY}.")
+    return model
+
+
+def describe_ready(model: UnpackedModel) -> str:
+    """What a user has to know of a ready model, in a line: on what it was trained, and what to do for better maps."""
+    card = load_card(model.path / model.manifest.models[0])
+    others = [ready_name(modality) for modality in ready_modalities() if modality != card.input_modality]
+    also = f" (others: {', '.join(others)})" if others else ""
+    people = "simulated heads" if card.people is None else counted(card.people, "simulated head")
+    return (
+        f"the ready model of {card.input_modality}{also}, trained on {people} and on no scan of a person; for better maps "
+        "train on healthy scans of your own: mmccd_run --healthy CONTROLS"
+    )
