@@ -64,7 +64,7 @@ class BuildOptions:
     seed : of the simulation
     spacing : mm, of the network's pixels
     modalities : to make a model of each
-    num_epochs, iterations_per_epoch : instead of the plan's, to try the build
+    num_epochs, iterations_per_epoch : instead of the plan's, for a shorter training
     """
 
     people: int = 40
@@ -210,11 +210,18 @@ def _command(arguments: Sequence[str] | None) -> int:
     )
     parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES), help="a model of each")
     parser.add_argument(
+        "--num_epochs",
+        type=whole(1, 100000),
+        default=None,
+        metavar="N",
+        help="instead of the plan's, for a shorter training",
+    )
+    parser.add_argument(
         "--place", default=None, metavar="FOLDER", help="also unpack the models there (mmccd_auto/ready/models)"
     )
     parser.add_argument("-np", dest="processes", type=whole(0, 1024), default=0, metavar="N", help="workers; 0 for none")
     options = parser.parse_args(arguments)
-    settings = BuildOptions(options.people, options.seed, options.spacing, modalities=tuple(options.modalities))
+    settings = BuildOptions(options.people, options.seed, options.spacing, tuple(options.modalities), options.num_epochs)
     made = build_ready_models(options.label_maps, options.output, settings, options.processes)
     if options.place is not None:
         place_ready_models(made, options.place)
