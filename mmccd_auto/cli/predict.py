@@ -38,7 +38,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="an installed model's name (see mmccd_models), ready, ready_T1 or ready_T2 (they come with the package), or a "
+        help="an installed model's name (see mmccd_models), ready where such a model was built into the package, or a "
         "model's folder; the maps of several are averaged",
     )
     parser.add_argument(
