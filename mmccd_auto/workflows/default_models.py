@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.model_folder import BEST_FILE
 
@@ -23,9 +24,8 @@ def name_default_models(results: Path, plan: Plan, configuration: str, models: S
     models : names of model folders in ``results``
     """
     path, modality = results / BEST_FILE, plan.configuration(configuration).input_modality
-    content = (
-        load_json(path) if path.is_file() else {"best": {}, "models": {}, "tried": [], "ensembles": [], "decisions": {}}
-    )
+    nothing = {"best": {}, "models": {}, "tried": [], "ensembles": [], "decisions": {}}
+    content = nothing | (read_record(JsonObject, path) if path.is_file() else {})
     content["models"][modality] = list(models)
     content.setdefault("default_modality", modality)
     content["decisions"][modality] = "trained together, to predict together"

@@ -309,19 +309,19 @@ class _Job:
                 train(folders, name, fold, of_fold(training, budget), self.device, min(self.processes, 2))
                 return f"{training.trainer}, calibrated"
 
-            self.stages.run(f"train fold {fold}", {}, work, remove_models)
+            # What another length has left went before; to remove models here would take those of the folds before.
+            self.stages.run(f"train fold {fold}", {}, work)
         return budget
 
     def _train_beside(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
         """Train a model of a length of its own on the same folds."""
-        remove_models = partial(remove_folder, folders.results, self.output)
         for fold in budget.folds:
 
             def work(_: dict[str, Any], fold: int = fold) -> str:
                 train(folders, name, fold, training, self.device, min(self.processes, 2))
                 return f"{training.trainer}, calibrated"
 
-            self.stages.run(f"train fold {fold} by {training.trainer}", {}, work, remove_models)
+            self.stages.run(f"train fold {fold} by {training.trainer}", {}, work)
 
     def _choose(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
         """Choose how the first model predicts; one that learned from synthetic anomalies would win by them unduly."""

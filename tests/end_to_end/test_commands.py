@@ -116,7 +116,7 @@ def test_evaluation_sets_the_intensity_beside_the_model(home: Path) -> None:
     evaluated = run(home, "mmccd_evaluate", "-ref", str(labels), "-pred", "maps", "-o", "figures.json", "-np", "0")
     assert evaluated.returncode == 0, evaluated.stderr
     figures = json.loads((home / "figures.json").read_text())
-    assert set(figures["methods"]) == {"anomaly_map", "intensity"}
+    assert set(figures["methods"]) == {"anomaly_map", "intensity", "smoothed intensity"}
     assert 0 < figures["prevalence"] < 0.2
     for method in figures["methods"].values():
         assert 0 < method["pooled"]["auprc"] <= 1

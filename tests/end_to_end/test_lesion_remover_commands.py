@@ -14,6 +14,7 @@ import pytest
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 
+pytestmark = pytest.mark.slow
 REMOVER, CYCLE = "MMCCDTrainerLesionRemover", "CyclicUNetTrainer"
 ON_CPU = ("-np", "0", "-device", "cpu")
 

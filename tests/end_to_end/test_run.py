@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mmccd_auto.datasets import load_dataset
+from mmccd_auto.files import load_json
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.workflows.run import place_page
 
@@ -22,7 +25,7 @@ from mmccd_auto.pipeline import TrainingOptions
 from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.workflows.run import RunOptions, run_all
 
-controls, patients, output, kill_at, seed = sys.argv[1:]
+controls, patients, output, kill_at, seed, *wishes = sys.argv[1:]
 
 class Killer(logging.Handler):
     def emit(self, record):
@@ -42,7 +45,14 @@ def work(_):
     planning = PlanningOptions("MMCCDPlannerSmall", "lowres", 1.0, 6.0, time_budget_minutes=0.02)
     training = TrainingOptions(None, "MMCCDTrainerShort", "mmccdPlansSmall_lowres", 2 + int(seed), 2, choose_steps=False)
     beside = ("MMCCDTrainerLesionRemover",)
-    options = RunOptions(planning=planning, training=training, edit_plan=small, beside=beside, choose=False)
+    options = RunOptions(
+        planning=planning,
+        training=training,
+        edit_plan=small,
+        beside=beside,
+        choose="choose" in wishes,
+        overwrite="overwrite" in wishes,
+    )
     result = run_all(patients, output, options, torch.device("cpu"), 0, healthy=controls)
     print(result.table)
     return 1 if result.failed else 0
@@ -63,10 +73,12 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def small_job(home: Path, kill_at: str = "", seed: int = 0) -> subprocess.CompletedProcess[str]:
-    controls = home / "raw" / DATASET
-    places = [controls, controls / "imagesTs", home / "out"]
-    return run([sys.executable, "-c", SMALL_JOB, *map(str, places), kill_at, str(seed)])
+def small_job(
+    home: Path, kill_at: str = "", seed: int = 0, *wishes: str, controls: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    dataset = home / "raw" / DATASET
+    places = [controls or dataset, dataset / "imagesTs", home / "out"]
+    return run([sys.executable, "-c", SMALL_JOB, *map(str, places), kill_at, str(seed), *wishes])
 
 
 def mmccd_run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -110,6 +122,33 @@ def test_a_trained_model_predicts_without_training(home: Path, tmp_path: Path) -
     assert len((ended.stdout + ended.stderr).splitlines()) < 40
     assert len(list((tmp_path / "out/maps").glob("*_anomaly.nii.gz"))) == 1
     assert (tmp_path / "out/run.log").is_file()
+
+
+@pytest.mark.slow
+def test_controls_are_imported_steps_chosen_and_changed_options_begin_again_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = write_phantom_dataset(tmp_path / "raw", number=7, training_subjects=3, test_subjects=1, resolution=4)
+    dataset, controls = load_dataset(folder), tmp_path / "controls"
+    for case in dataset.cases("Tr"):
+        (controls / case).mkdir(parents=True)
+        for modality in dataset.modalities:
+            shutil.copy(dataset.channel_file(case, modality, "Tr"), controls / case / f"{modality}.nii.gz")
+    first = small_job(tmp_path, "", 0, "choose", controls=controls)
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "out/raw/Dataset001_Controls/dataset.json").is_file()
+    results = tmp_path / "out/results/Dataset001_Controls"
+    (model,) = results.glob("MMCCDTrainerShort__*")
+    log = model / "fold_0/training_log.jsonl"
+    assert len(log.read_text().splitlines()) == 2
+    best = load_json(results / "best_configuration.json")
+    assert set(best["best"]) == {model.name}
+    assert [name.split("__")[0] for name in best["models"]["FLAIR"]] == ["MMCCDTrainerShort", "MMCCDTrainerLesionRemover"]
+    assert small_job(tmp_path, "", 1, "choose", controls=controls).returncode == 1
+    again = small_job(tmp_path, "", 1, "choose", "overwrite", controls=controls)
+    assert again.returncode == 0, again.stderr
+    said = (again.stdout + again.stderr).splitlines()
+    for stage, finished in (("import", True), ("plan", True), ("preprocess", True), ("train fold 0", False)):
+        assert any(line.startswith(f"{stage}: finished before") for line in said) == finished, stage
+    assert len(log.read_text().splitlines()) == 3
 
 
 def test_results_cannot_lie_in_the_scans(home: Path) -> None:
