@@ -12,6 +12,7 @@ from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import r2_by_subject
 from mmccd_auto.inference.fold_models import FoldModel
+from mmccd_auto.inference.options import MOST_FITS
 from mmccd_auto.inference.score_units import ScoreUnits
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.validation_maps import (
@@ -63,7 +64,8 @@ def held_out_calibration(
     model : with the folds' validation maps
     fold : whose held-out scans are to be predicted
     cases, subjects : that it held out
-    settings : by which maps will be made
+    settings : by which maps will be made, but for the number of fits, which is that of the other folds' maps: two where any
+        of them has such maps
     preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
 
     Raises
@@ -71,7 +73,10 @@ def held_out_calibration(
     MMCCDError
         If a file of the other folds is missing or broken.
     """
-    records = _records_without(model, fold.fold, cases, subjects, settings, preprocessed)
+    for settings in (replace(settings, fits=fits) for fits in range(MOST_FITS, 0, -1)):
+        records = _records_without(model, fold.fold, cases, subjects, settings, preprocessed)
+        if records:
+            break
     if records:
         maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record, preprocessed)]
         score = chosen_plan(model).configuration(model.configuration).score

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,9 @@ from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.held_out_calibration import held_out_calibration, held_out_r2
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
-from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.scoring import ScoreOptions, choose_scoring
+from mmccd_auto.inference.scoring import ScoreOptions, choose_fits, choose_scoring
 from mmccd_auto.model_choice import choose_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
@@ -256,6 +256,10 @@ def _predict_fold(
     people = {dataset.subject(case) for case in cases}
     found = held_out_calibration(model, loaded, cases, people, predictor.settings, preprocessed)
     calibrations = {} if found.calibration is None else {fold: found.calibration}
+    # Scans are fitted as often as those that they are calibrated on, whatever the fold's own calibration says.
+    predictor.settings, predictor.one_fit = choose_fits(
+        replace(predictor.settings, fits=MOST_FITS), None, {fold: found.calibration}, model.path.resolve().name
+    )
     predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
     output = _maps_of(model, fold)
     _discard_other_maps(output, cases, found.calibration, overwrite)

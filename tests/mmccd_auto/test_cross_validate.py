@@ -23,6 +23,7 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.held_out_calibration import WITHOUT_OWN
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.paths import Folders
@@ -203,6 +204,15 @@ def test_every_case_is_predicted_once_by_the_fold_that_held_it_out(finished):
             record = load_json(home.maps(fold) / f"{case}.json")
             assert (record["folds"], record["input_file"]) == ([fold], f"{case}_0000.nii.gz")
         assert list(pd.read_csv(home.maps(fold) / "summary.csv")["case"]) == list(cases)
+
+
+def test_a_fold_without_a_calibration_of_its_own_is_predicted_as_the_others_are_calibrated(home: Home, finished):
+    assert finished[1].predictions["1"].settings["fits"] == 2
+    (home.model / "fold_1" / "calibration.json").unlink()
+    told = home.run(overwrite=True).predictions["1"]
+    assert (told.calibration, told.calibration_folds) == (WITHOUT_OWN, ("0",))
+    assert told.settings == finished[1].predictions["1"].settings
+    np.testing.assert_array_equal(anomaly(home, "1", "c"), anomaly(finished[0], "1", "c"))
 
 
 def test_the_summary_agrees_with_an_evaluation_of_the_same_maps(finished, tmp_path):
