@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from mmccd_auto.after_training import BestConfiguration
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.model_folder import BEST_FILE
+from mmccd_auto.training.model_folder import BEST_FILE, load_best
 
 
 def name_default_models(results: Path, plan: Plan, configuration: str, models: Sequence[str]) -> None:
@@ -22,11 +24,18 @@ def name_default_models(results: Path, plan: Plan, configuration: str, models: S
     plan : of the models
     configuration : modality cycle
     models : names of model folders in ``results``
+
+    Raises
+    ------
+    MMCCDError
+        If best_configuration.json is there and broken.
     """
     path, modality = results / BEST_FILE, plan.configuration(configuration).input_modality
-    nothing = {"best": {}, "models": {}, "tried": [], "ensembles": [], "decisions": {}}
-    content = nothing | (read_record(JsonObject, path) if path.is_file() else {})
+    if path.is_file():
+        load_best(path)
+        content = read_record(JsonObject, path)
+    else:
+        content = asdict(BestConfiguration({}, {}, modality, (), ()))
     content["models"][modality] = list(models)
-    content.setdefault("default_modality", modality)
-    content["decisions"][modality] = "trained together, to predict together"
+    content.setdefault("decisions", {})[modality] = "what predicts where its models were trained"
     save_json(content, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -181,14 +181,16 @@ class _Job:
         training = self.options.training or TrainingOptions(plans_name=plan.plans_name)
         budget = self._train(folders, name, plan, training)
         for trainer in self.options.beside:
-            self._train_beside(folders, name, replace(training, trainer=trainer), budget)
+            # Of a length of its own.
+            self._train_folds(folders, name, replace(training, trainer=trainer), budget.folds, f" by {trainer}")
         if self.options.choose:
             self._choose(folders, name, training, budget)
         configuration = training.configuration or plan.default_configuration
         results = folders.results / name
         names = [model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer, *self.options.beside)]
-        # So that --model and mmccd_predict take them, too.
-        name_default_models(results, plan, configuration, names)
+        if self.options.beside:
+            # So that --model and mmccd_predict take all of them, too.
+            name_default_models(results, plan, configuration, names)
         return folders, PredictionOptions(models=tuple(str(results / one) for one in names))
 
     def predict(self, predicting: tuple[Folders, PredictionOptions]) -> None:
@@ -303,25 +305,20 @@ class _Job:
         remove_models = partial(remove_folder, folders.results, self.output)
         record = self.stages.run("training length", wishes, decide, remove_models)
         budget = TrainingBudget(**{**record.settings, "folds": tuple(record.settings["folds"])})
-        for fold in budget.folds:
-
-            def work(_: dict[str, Any], fold: int = fold) -> str:
-                train(folders, name, fold, of_fold(training, budget), self.device, min(self.processes, 2))
-                return f"{training.trainer}, calibrated"
-
-            # What another length has left went before; to remove models here would take those of the folds before.
-            self.stages.run(f"train fold {fold}", {}, work)
+        self._train_folds(folders, name, of_fold(training, budget), budget.folds)
         return budget
 
-    def _train_beside(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
-        """Train a model of a length of its own on the same folds."""
-        for fold in budget.folds:
+    def _train_folds(
+        self, folders: Folders, name: str, training: TrainingOptions, folds: Sequence[int], by: str = ""
+    ) -> None:
+        """Train folds; what a training of another length has left went where the length was decided."""
+        for fold in folds:
 
             def work(_: dict[str, Any], fold: int = fold) -> str:
                 train(folders, name, fold, training, self.device, min(self.processes, 2))
                 return f"{training.trainer}, calibrated"
 
-            self.stages.run(f"train fold {fold} by {training.trainer}", {}, work)
+            self.stages.run(f"train fold {fold}{by}", {}, work)
 
     def _choose(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
         """Choose how the first model predicts; one that learned from synthetic anomalies would win by them unduly."""
