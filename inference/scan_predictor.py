@@ -245,7 +245,7 @@ class ScanPredictor(ABC):
         volume = Volume(given.array.astype(np.float32, copy=False), given.geometry, given.warnings)
         if scan.brain_mask is not None:
             mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
-            brain, backend, warning = mask.array > 0, "given", None
+            brain, backend, warning = mask.array > 0, "given", ""
             if brain.shape != volume.array.shape:
                 # Which is told where the grids are compared.
                 return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, "", started)
@@ -255,7 +255,7 @@ class ScanPredictor(ABC):
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
-        return _Located(Scan(volume, scan.case, mask), backend, warnings, warning or "", started)
+        return _Located(Scan(volume, scan.case, mask), backend, warnings, warning, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, scoring = located.scan.volume, self.scoring

@@ -28,7 +28,7 @@ from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.inference import folder_prediction, folder_run
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.preprocessing.brain_extraction import STRIPPED
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction
 
 ORIENTATIONS = [
     "".join(letters) for axes in itertools.permutations(("RL", "AP", "IS")) for letters in itertools.product(*axes)
@@ -246,6 +246,26 @@ def test_brain_masks_are_used_and_a_missing_one_fails_its_case(predictor, make_s
     pixels = imread(tmp_path / "out" / "a_brain.png")
     assert np.ptp(pixels[..., :3], axis=-1).max() > 0.2, "the outline is no grey"
     assert "a_brain.png" in record["files"]
+
+
+def test_the_picture_of_the_brain_tells_of_the_brain_alone(predictor, make_scan, tmp_path, monkeypatch):
+    """The contrast of a scan is a matter of the case's picture; how its brain was found, of that of the brain."""
+    scan = make_scan()
+    head = np.where(scan.array > 0, scan.array, 55).astype(np.float32)
+    found = BrainExtraction(scan.array > 0, "template", 1.0, "the brain is small")
+    monkeypatch.setattr("mmccd_auto.inference.scan_predictor.extract_brain", lambda *_: found)
+    monkeypatch.setattr(type(predictor), "scan_warnings", lambda *_: ["this looks like a T2"])
+    told = {}
+
+    def draw(path, *rest) -> None:
+        told[path.name] = rest[-1]
+        path.touch()
+
+    monkeypatch.setattr("mmccd_auto.inference.export.alignment_picture", draw)
+    write_volume(head, scan.geometry, tmp_path / "in" / "a.nii.gz")
+    predictor.predict_folder(tmp_path / "in", tmp_path / "out", report=False)
+    assert told == {"a_brain.png": "The brain is small."}
+    assert load_json(tmp_path / "out" / "a.json")["warnings"] == ["the brain is small", "this looks like a T2"]
 
 
 def test_the_scans_folder_is_refused_as_output(predictor, scans):

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from mmccd_auto.errors import MMCCDError
 from mmccd_auto.files import load_json, save_json
+from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.prediction import Scan
@@ -173,6 +175,24 @@ def test_a_first_look_without_units_is_one_sentence(model_folder, quick_plan, pr
     save_json(content, path)
     with pytest.raises(MMCCDError, match=r"calibration.json: the entry first_look.units.combined is missing"):
         Predictor.from_model_folder(folder)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "PIR", "SAL"])
+def test_a_map_after_the_second_fit_lies_on_the_scan_however_it_is_stored(
+    model_folder, quick_plan, preprocessed, lesion_scan, orientation
+) -> None:
+    folder = model_folder(plan=quick_plan)
+    calibrate_model(folder, preprocessed, device=CPU)
+    predictor = Predictor.from_model_folder(folder)
+    expected = predictor.predict_volume(lesion_scan, "a")
+    turned = Volume.from_image(sitk.DICOMOrient(lesion_scan.to_image(), orientation))
+    found = predictor.predict_volume(turned, "a")
+    assert found.fits == expected.fits
+    assert found.fits[0].fits == 2
+    stored = Volume(expected.anomaly, lesion_scan.geometry).to_image()
+    np.testing.assert_allclose(
+        found.anomaly, sitk.GetArrayFromImage(sitk.DICOMOrient(stored, orientation)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_case_json_tells_of_the_fits(model_folder, quick_plan, preprocessed, scans, tmp_path) -> None:
