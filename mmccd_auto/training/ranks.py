@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -111,6 +112,9 @@ def join_ranks(environment: Mapping[str, str], device: torch.device) -> tuple[Ra
         device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
+        # Imported later (an optimiser does), its default arguments would hold the group for ever: its threads would
+        # outlive leave_ranks and abort a process that ends while one of them lets go of a tensor.
+        importlib.import_module("torch.distributed.nn.functional")
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     count = distributed.get_world_size()
     return Ranks(distributed.get_rank(), count, int(environment.get("LOCAL_WORLD_SIZE", count))), device

@@ -74,6 +74,7 @@ leave_ranks()
 
 TOGETHER = """
 import contextlib, os, sys
+from pathlib import Path
 import torch
 from mmccd_auto.training.data_loading import MEMORY_LIMIT, memory_limit
 from mmccd_auto.training.ema import ExponentialMovingAverage
@@ -99,8 +100,14 @@ state = TrainingState(
 )
 losses_of = lambda cycle, x, y: {"mine": cycle[str(ranks.rank)].weight.sum() * (1 + ranks.rank) / 4}
 Optimisation(losses_of, contextlib.nullcontext, 10.0, ranks).step(state, torch.zeros(1, 2, 1, 1))
-assert [float(network.weight) for network in cycle.values()] == [1 - 1 / 8, 1 - 2 / 8]
+assert [network.weight.item() for network in cycle.values()] == [1 - 1 / 8, 1 - 2 / 8]
+
+# A thread of the group that outlived it could abort the process at its end.
+threads = Path("/proc/self/task")
+names = lambda: {(thread / "comm").read_text().strip() for thread in threads.iterdir()} if threads.exists() else set()
+assert not threads.exists() or {"gloo_tcp_loop", "pt_gloo_runloop"} <= names(), names()
 leave_ranks()
+assert not {"gloo_tcp_loop", "pt_gloo_runloop"} & names(), names()
 """
 
 
