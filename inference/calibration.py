@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le, Len
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import FoldName
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.control import Control, mean_r2, reconstruction_r2
 from mmccd_auto.inference.exceedance import EDGES, exceeded_shares, histogram, threshold_for

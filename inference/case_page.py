@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.records import Series
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry
 from mmccd_auto.inference.dicom_source import read_image_numbers
 from mmccd_auto.inference.prediction import Prediction

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.disk.hashing import file_sha256
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.errors import MMCCDError
 
 FILES, SEAL = "files", "record_sha256"
 logger = logging.getLogger(__name__)

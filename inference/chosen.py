@@ -10,10 +10,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Interval, Predicate
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json, save_json_once
 from mmccd_auto.core.names import is_fold
 from mmccd_auto.core.records import Expected, read_record
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json, save_json_once
 from mmccd_auto.plans.plan import (
     PLANS_FILE,
     ConfigurationPlan,

@@ -19,14 +19,14 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
+from mmccd_auto.core.versions import software_versions
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.dicom_source import DicomSource, read_patient, read_source
 from mmccd_auto.inference.prediction import ModelIdentity
-from mmccd_auto.training.checkpoint import software_versions
 
 NAME = "mmccd_auto"
 MASK_SERIES_NUMBER = 9001

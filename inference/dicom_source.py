@@ -13,10 +13,10 @@ import pydicom
 from highdicom.spatial import VOLUME_INDEX_CONVENTION, get_normal_vector
 from pydicom.dataset import Dataset
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.open_file import read_header_of
 from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.writing.identity import DicomIdentity, renumber
-from mmccd_auto.errors import MMCCDError
 
 # What an archive files an object by.
 FILED_BY = (

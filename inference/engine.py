@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmccd_auto.core.failures import failure_of
+from mmccd_auto.core.devices import sent_to
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import failure_of
+from mmccd_auto.core.processes.streams import Settled, closed_at_the_end
 from mmccd_auto.core.progress import Progress
-from mmccd_auto.devices import sent_to
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.options import BFLOAT16
 from mmccd_auto.inference.precision import choose_precision
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
-from mmccd_auto.inference.streaming import Settled, closed_at_the_end
 from mmccd_auto.inference.tiles import tile_corners
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.streams import Settled, each, split
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import Scoring
-from mmccd_auto.inference.streaming import Settled, each, split
 from mmccd_auto.reporting.page.assemble import Section
 
 JOINED = " + "

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
+from mmccd_auto.core.processes.memory import release_free_blocks
 from mmccd_auto.core.tables import write_csv
+from mmccd_auto.core.versions import software_versions
 from mmccd_auto.core.wording import clauses
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.case_record import sealed
 from mmccd_auto.inference.lesions.describe import describe_lesions
 from mmccd_auto.inference.lesions.records import LesionRecord
 from mmccd_auto.inference.prediction import Prediction
-from mmccd_auto.large_blocks import release_free_blocks
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.page.part import CasePart, write_part
 from mmccd_auto.reporting.pictures import case_picture
 from mmccd_auto.sources.file_names import BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, PREDICTION_ENDINGS
-from mmccd_auto.training.checkpoint import software_versions
 
 SUMMARY_FILE = "summary.csv"
 DONE, KEPT, FAILED, SKIPPED, LEFT_OUT = "done", "kept", "failed", "skipped", "left out"

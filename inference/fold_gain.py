@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval, Le
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM
-from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import folds_with_maps
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps

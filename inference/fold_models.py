@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.training.find_trainer import cycle_class_of

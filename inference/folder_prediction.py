@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmccd_auto.core.hashing import files_sha256
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.hashing import files_sha256
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.memory import only_what_is_new
+from mmccd_auto.core.processes.streams import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.core.wording import counted
-from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.garbage import only_what_is_new
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.readable import check_readable
@@ -45,7 +46,6 @@ from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.run_report import write_run_report
-from mmccd_auto.inference.streaming import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
 from mmccd_auto.sources.file_names import volume_ending

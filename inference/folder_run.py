@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmccd_auto.core.failures import Defect, sentence_of
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import Defect, sentence_of
+from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.core.progress import track
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.export import DONE, FAILED, KEPT, LEFT_OUT, SKIPPED, SummaryRow, write_summary
 from mmccd_auto.inference.inputs import InputCase, InputListing
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
-from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.sources.nifti_cases import relative_name
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 from annotated_types import Interval, Len
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 SPREAD_QUANTILE = 0.95
 INTENSITY_CLASSES = 12

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.dicom.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.importing.pseudonyms import Pseudonym
 from mmccd_auto.modalities import contrast
 from mmccd_auto.sources.file_names import VOLUME_ENDINGS, shortened, too_long, volume_ending, volume_stem, walk

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.options import BFLOAT16, FLOAT32, PRECISIONS
 from mmccd_auto.inference.remembered import recall, remember
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmccd_auto.core.processes.streams import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.evaluation.baselines import CONTROL
 from mmccd_auto.image_io import Volume
@@ -28,7 +29,6 @@ from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.streaming import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan

@@ -7,9 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import read_record
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 
 FILE = "timings.json"
 LARGEST_BYTES = 2**20

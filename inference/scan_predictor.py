@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.streams import Settled, each, part_of_each, split
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
@@ -26,7 +27,6 @@ from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.second_fit import FitRecord
-from mmccd_auto.inference.streaming import Settled, each, part_of_each, split
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
 from mmccd_auto.reporting.page.assemble import Section
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, too_few
 from mmccd_auto.inference.case_maps import CaseMaps

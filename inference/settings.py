@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.options import MOST_FITS, PRESETS
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.plans.plan import LARGEST_STRIPS_PER_PASS, Plan

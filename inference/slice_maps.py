@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mmccd_auto.devices import sent_to
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.devices import sent_to
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.strip_masks import Strip
 
 

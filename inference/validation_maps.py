@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from annotated_types import Len
 
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path, save_json
 from mmccd_auto.core.names import CaseName
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.core.removal import remove_folder
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets import find_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model, describe_reconstruction, is_calibrated
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice

@@ -10,7 +10,7 @@ import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 VALUE_TOLERANCE = 1e-4
 RINGING_TOLERANCE = 1e-3

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.progress import track
 from mmccd_auto.core.records import dataclass_from_json, read_record
-from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
 from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.evaluation.page import write_cross_validation_page
-from mmccd_auto.files import save_json
 from mmccd_auto.image_io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.calibration import Calibration

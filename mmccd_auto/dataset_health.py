@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 HEALTH_KEY = "health"
 HEALTHY, LABELLED, UNKNOWN = "healthy", "labelled", "unknown"

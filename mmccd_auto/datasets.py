@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import name_problem
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.dataset_health import LABELLED, UNKNOWN, health_of, nobody_to_train_on, read_health
 from mmccd_auto.dataset_subjects import complete_subjects
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.imaging.labels import DEFAULT_LABELS, LabelValues
 
 DATASET_FILE = "dataset.json"

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import find_dataset
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.ready.models import READY, describe_ready, find_ready, ready_names

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import check_path_name
+from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.wording import counted
 from mmccd_auto.dataset_health import describe_health
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.integrity import verify_dataset
-from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.paths import Folders
 from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import tell_alternative, tell_budget

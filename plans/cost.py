@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import NetworkPlan
 

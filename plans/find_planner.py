@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmccd_auto.find_class import find_subclass
+from mmccd_auto.core.plugins import find_subclass
 from mmccd_auto.plans.planner import MMCCDPlanner
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval, Len
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import ConfigurationName, DatasetName, ModalityName, PlansName
 from mmccd_auto.core.records import dataclass_from_json, read_record
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 
 PLANS_FILE = "plans.json"
 SLICE_AXES = ("axial", "coronal", "sagittal")

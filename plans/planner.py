@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import in_words
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed

@@ -10,10 +10,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Len
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import ALL_FOLDS, CaseName, is_fold
 from mmccd_auto.core.records import read_content
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 
 SPLITS_FILE = "splits_final.json"
 MOST_FOLDS = 1000

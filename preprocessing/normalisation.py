@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 BACKGROUND = -3.0
 UPPER_LIMIT = 15.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.brain_mask import find_brain
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import dataclass_from_json
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_size

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage, optimize
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 6.0, 3.0, 1.5

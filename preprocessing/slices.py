@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Len
 
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.core.names import CaseName, ModalityName, check_path_name
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.dataset_health import UNKNOWN, read_health
 from mmccd_auto.datasets import DATASET_FILE
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.bias_field import FieldSamples
 from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 

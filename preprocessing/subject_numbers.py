@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import read_record
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 
 NUMBERS_FILE = "subject_numbers.json"

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.lesions.atlas import load_atlas
 from mmccd_auto.inference.lesions.template_fit import TemplateFit, fit_template

@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Callable
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_fold, check_path_name
 from mmccd_auto.core.strict_json import shown
-from mmccd_auto.errors import MMCCDError
 
 MOST_PROCESSES = 256
 MOST_SLICES = 1_000_000

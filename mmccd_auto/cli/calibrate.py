@@ -34,7 +34,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.after_training import calibrate, describe_calibration
-    from mmccd_auto.devices import choose_device
+    from mmccd_auto.core.devices import choose_device
 
     calibration = calibrate(
         folders_from(options),

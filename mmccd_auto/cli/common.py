@@ -13,11 +13,11 @@ from typing import Any
 
 from mmccd_auto import __version__
 from mmccd_auto.cli.argument_types import MOST_PROCESSES, whole
-from mmccd_auto.core.failures import Defect
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import Defect
+from mmccd_auto.core.processes.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.core.progress import JsonLinesHandler, console_messages, find_console
-from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.core.strict_json import shown
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.paths import Folders
 
 logger = logging.getLogger("mmccd_auto")

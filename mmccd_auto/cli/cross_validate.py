@@ -29,9 +29,9 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.cross_validate import cross_validate
     from mmccd_auto.cross_validation_result import describe_cross_validation
-    from mmccd_auto.devices import choose_device
 
     result = cross_validate(
         folders_from(options),

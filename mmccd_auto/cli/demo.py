@@ -19,8 +19,8 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_device_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.demo import run_demo
-    from mmccd_auto.devices import choose_device
 
     print(run_demo(options.output, seed=options.seed, device=choose_device(options.device), processes=options.processes))
 

@@ -10,8 +10,8 @@ import sys
 from importlib import import_module
 from itertools import pairwise
 
-from mmccd_auto.core.signals import describe_interrupt, endings_as_interrupts, exit_status
-from mmccd_auto.executor import load_libraries_early
+from mmccd_auto.core.processes.executor import load_libraries_early
+from mmccd_auto.core.processes.signals import describe_interrupt, endings_as_interrupts, exit_status
 
 
 def run() -> None:

@@ -73,7 +73,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_folder_options(parser, "raw", "preprocessed")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.devices import choose_device
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 
     planning = PlanningOptions(

@@ -51,7 +51,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_device_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.devices import choose_device
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
 
     result = run_all(

@@ -78,7 +78,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.devices import choose_device
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.training.ranks import join_ranks, leave_ranks
 
     ranks, device = join_ranks(os.environ, choose_device(options.device))

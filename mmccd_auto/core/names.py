@@ -9,9 +9,9 @@ from typing import Annotated
 
 from annotated_types import Predicate
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import Expected
 from mmccd_auto.core.strict_json import shown
-from mmccd_auto.errors import MMCCDError
 
 ALL_FOLDS = "all"
 SEPARATOR = "__"

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted, in_words
-from mmccd_auto.errors import MMCCDError
 
 Item = TypeVar("Item")
 PERIOD_SECONDS = 30.0

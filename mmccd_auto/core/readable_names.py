@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 NO_TEXT = (
     ": its name, or that of a folder above it, holds bytes that are no UTF-8 (an old encoding such as Latin-1): rename it, "

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MaxLen, MinLen
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.strict_json import LARGEST_BYTES, parse_json, read_json_bytes, shown
-from mmccd_auto.errors import MMCCDError
 
 Kind = TypeVar("Kind")
 STRICT = {"strict": True, "extra": "forbid", "allow_inf_nan": False}

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 LARGEST_BYTES = 256 * 2**20
 LARGEST_INTEGER = 2**63 - 1

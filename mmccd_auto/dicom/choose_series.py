@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.classify import Classification, classify
 from mmccd_auto.dicom.records import Series, sentence
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import contrast
 
 SMALLEST_CONFIDENCE = 0.4

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.disk.temporary_space import check_room, describe_full, is_full
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
-from mmccd_auto.core.temporary_space import check_room, describe_full, is_full
 from mmccd_auto.dicom.converter_files import UNCOMPRESSED, put_files, syntax_name
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mmccd_auto.core.removal import remove_folder
-from mmccd_auto.core.temporary_space import is_full
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.disk.temporary_space import is_full
+from mmccd_auto.core.errors import MMCCDError
 
 HIDDEN = "hidden files"
 NOT_A_FILE = "not regular files"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.evaluation.judging import FIGURES
 from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 

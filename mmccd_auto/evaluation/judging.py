@@ -11,12 +11,12 @@ import numpy as np
 from scipy import ndimage
 
 from mmccd_auto.brain_mask import find_brain
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.evaluation import metrics
 from mmccd_auto.evaluation.case_files import CaseFiles, raise_together
 from mmccd_auto.evaluation.metrics import OverlapCounts, ScoreCounts
 from mmccd_auto.evaluation.surface_distances import distance_figures
-from mmccd_auto.executor import run_cases
 from mmccd_auto.image_io import Geometry, Volume, read_geometry, read_volume
 from mmccd_auto.imaging.labels import Label, LabelValues, read_brain_mask, read_label
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
@@ -157,7 +157,8 @@ class CaseEvaluation:
 def judge_cases(
     function: Callable[..., CaseEvaluation], work: Sequence[tuple[str, tuple]], processes: int
 ) -> list[CaseEvaluation]:
-    """Judge cases side by side, each as a whole in one process; arguments as of :func:`mmccd_auto.executor.run_cases`.
+    """Judge cases side by side, each as a whole in one process; arguments as of
+    :func:`mmccd_auto.core.processes.executor.run_cases`.
 
     Raises
     ------

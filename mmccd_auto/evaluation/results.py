@@ -10,9 +10,9 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.files import save_json
 from mmccd_auto.evaluation import metrics
 from mmccd_auto.evaluation.judging import FIGURES, GAIN, CaseEvaluation
-from mmccd_auto.files import save_json
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.limits import check_geometry, check_promise, check_size
 from mmccd_auto.imaging.readable import check_readable
 from mmccd_auto.imaging.volume import Geometry, Volume

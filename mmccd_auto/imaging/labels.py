@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 

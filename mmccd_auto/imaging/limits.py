@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.volume import Geometry
 
 SMALLEST_EDGE_MM, LARGEST_EDGE_MM = 0.05, 20.0

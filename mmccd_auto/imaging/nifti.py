@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.limits import check_geometry, check_promise, check_size
 from mmccd_auto.imaging.nifti_geometry import nifti_geometry
 from mmccd_auto.imaging.readable import check_readable

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.limits import LEAST_DETERMINANT, check_edges, check_size
 from mmccd_auto.imaging.volume import Geometry
 

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 
 def check_readable(path: str | Path) -> None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.core.locks import folder_lock
-from mmccd_auto.core.workspaces import workspace
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
+from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.dataset_health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
 from mmccd_auto.dataset_subjects import describe_people
 from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.executor import run_cases
-from mmccd_auto.files import save_json
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.importing.label_files import LabelChoice, assign_labels
 from mmccd_auto.importing.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link

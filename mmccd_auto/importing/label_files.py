@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import LabelValues, label_fault
 from mmccd_auto.imaging.volume import Geometry, Volume

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.dicom.records import Study
-from mmccd_auto.errors import MMCCDError
 
 HASH_LETTERS = 10
 CODE_LETTERS = 20

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmccd_auto.devices import sent_to
+from mmccd_auto.core.devices import sent_to
 
 Coverage = Literal["even", "published"]
 ROWS, COLUMNS = 0, 1

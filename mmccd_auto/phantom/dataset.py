@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.executor import run_cases
-from mmccd_auto.files import save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
+from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.image_io import write_volume
 from mmccd_auto.phantom.lesions import Lesion
 from mmccd_auto.phantom.signal import SEQUENCES

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.phantom.lesions import Lesion
 from mmccd_auto.phantom.signal import LESIONS, SEQUENCES

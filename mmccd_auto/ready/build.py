@@ -21,11 +21,12 @@ import torch
 
 from mmccd_auto.cli.argument_types import number, whole
 from mmccd_auto.cli.common import make_parser, run_command
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.core.removal import remove_folder
+from mmccd_auto.core.versions import software_versions
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.paths import Folders
 from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
@@ -35,7 +36,6 @@ from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.splits import SPLITS_FILE, make_splits
 from mmccd_auto.ready.models import ready_name
 from mmccd_auto.trained.model_archive import unpack_archive
-from mmccd_auto.training.checkpoint import software_versions
 from mmccd_auto.workflows.describe_model import MakersWords
 from mmccd_auto.workflows.export_model import export_model
 

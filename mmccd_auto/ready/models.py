@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.disk.hashing import file_sha256
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.trained.installed_models import UnpackedModel
 from mmccd_auto.trained.manifest import is_unpacked
 from mmccd_auto.trained.model_card import load_card

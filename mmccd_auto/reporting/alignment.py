@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.image_io import Volume
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.reporting.drawn_text import drawable

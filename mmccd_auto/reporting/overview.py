@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.reporting.drawn_text import drawable

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.wording import counted
 from mmccd_auto.dataset_subjects import folded
@@ -22,7 +23,6 @@ from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.gather_files import HIDDEN
 from mmccd_auto.dicom.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
 from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row

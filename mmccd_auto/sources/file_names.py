@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmccd_auto.core.files import TEMPORARY_PREFIX
 from mmccd_auto.core.readable_names import shown
-from mmccd_auto.files import TEMPORARY_PREFIX
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 OTHER_VOLUME_ENDINGS = (

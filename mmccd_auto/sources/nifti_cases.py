@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
 from mmccd_auto.dataset_subjects import folded, people_by_names, person_by_name, says_only_a_session
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.modalities import contrast
 from mmccd_auto.sources.file_names import (
     BROKEN_LINK,

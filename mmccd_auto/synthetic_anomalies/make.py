@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.normalisation import UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.blob import Blob, depth_in_slice, draw_blob, fitting_radius
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import TEMPORARY_PREFIX
 from mmccd_auto.core.names import name_problem
-from mmccd_auto.core.removal import remove_folder
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX
 from mmccd_auto.trained.manifest import Manifest, is_unpacked, load_manifest
 from mmccd_auto.training.model_folder import ModelFolder
 

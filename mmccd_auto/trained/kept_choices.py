@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import TEMPORARY_PREFIX, atomic_path, save_json
 from mmccd_auto.core.records import read_record
-from mmccd_auto.core.removal import remove_folder
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, save_json
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder
 

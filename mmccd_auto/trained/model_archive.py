@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from mmccd_auto.core.hashing import CHUNK_BYTES
+from mmccd_auto.core.disk.hashing import CHUNK_BYTES
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.strict_json import shown
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.trained.manifest import (
     LARGEST_MANIFEST,
     MANIFEST_FILE,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval, Le, Len, Predicate
 
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import (
     ConfigurationName,
     DatasetName,
@@ -21,7 +22,6 @@ from mmccd_auto.core.names import (
 )
 from mmccd_auto.core.records import Expected, read_record
 from mmccd_auto.core.wording import counted, in_words
-from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import SamplingSteps, SliceAxis, StripsPerPass, StripStride
 from mmccd_auto.trained.portable_fold import Count, Sha256
 from mmccd_auto.trained.safetensors_weights import REMEDY

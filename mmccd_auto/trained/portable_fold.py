@@ -10,11 +10,11 @@ import torch
 from annotated_types import Ge, Interval, Predicate
 from torch import Tensor
 
-from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.disk.hashing import file_sha256
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import ConfigurationName, FoldName, TrainerName
 from mmccd_auto.core.records import Expected, read_record
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 from mmccd_auto.model.cycle import CYCLES
 from mmccd_auto.plans.plan import LARGEST_BATCH, Plan
 from mmccd_auto.trained.safetensors_weights import REMEDY, load_weights, save_weights

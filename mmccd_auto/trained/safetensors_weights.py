@@ -12,10 +12,10 @@ import torch
 from annotated_types import Ge, Len
 from torch import Tensor
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.records import dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, shown
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 
 LENGTH_BYTES = 8
 LARGEST_HEADER = 16 * 2**20

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 

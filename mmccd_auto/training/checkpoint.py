@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from zipfile import BadZipFile
@@ -15,11 +13,11 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.names import ConfigurationName, FoldName, TrainerName
 from mmccd_auto.core.records import OTHERS_ALLOWED, dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, shown
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.model.cycle import CYCLES
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import LARGEST_BATCH, Plan
@@ -255,14 +253,3 @@ def check_can_continue(checkpoint: Checkpoint, path: Path) -> None:
         tensors = [value for value in values if isinstance(value, Tensor)]
         if not tensors or not all(bool(torch.isfinite(value).all()) for value in tensors):
             raise MMCCDError(f"{path}: optimizer.state.{number} holds no finite numbers: {REMEDY}.")
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what a training depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("mmccd_auto", "torch", "numpy", "batchgenerators"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.find_class import find_subclass
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.plugins import find_subclass
 from mmccd_auto.model.cycle import CYCLES
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.training.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import SubjectNumbers

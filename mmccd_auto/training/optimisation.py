@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.training.checkpoint import Checkpoint
 from mmccd_auto.training.ema import ExponentialMovingAverage

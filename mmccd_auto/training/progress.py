@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.records import OTHERS_ALLOWED, dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 from mmccd_auto.core.wording import in_words
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.model.cycle import Cycle
 
 LOG_FILE = "training_log.jsonl"

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from mmccd_auto.core.devices import sent_to, training_memory_format
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.progress import PlainLines, Progress, on_terminal
-from mmccd_auto.devices import sent_to, training_memory_format
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.versions import software_versions
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
@@ -25,14 +26,7 @@ from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.augmentation import default_augmentation
 from mmccd_auto.training.best_state import Judge, ask, best_judgement, is_judged, save_final
 from mmccd_auto.training.budget.learning_rate import planned_learning_rate
-from mmccd_auto.training.checkpoint import (
-    CHECKPOINT_BEST,
-    CHECKPOINT_FINAL,
-    CHECKPOINT_LATEST,
-    Checkpoint,
-    save_checkpoint,
-    software_versions,
-)
+from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint, save_checkpoint
 from mmccd_auto.training.data_loading import (
     Batch,
     BatchLoader,

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmccd_auto.after_training import BestConfiguration
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.files import save_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.model_folder import BEST_FILE, load_best
 

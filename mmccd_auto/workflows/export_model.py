@@ -9,13 +9,13 @@ from datetime import date
 from pathlib import Path
 
 from mmccd_auto import __version__
-from mmccd_auto.core.hashing import file_sha256
+from mmccd_auto.core.disk.hashing import file_sha256
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path, save_json
 from mmccd_auto.core.names import check_path_name
 from mmccd_auto.core.wording import counted, listed
-from mmccd_auto.core.workspaces import workspace
 from mmccd_auto.datasets import DATASET_FILE
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path, save_json
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.fold_models import choose_folds

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_path_name
-from mmccd_auto.core.workspaces import workspace
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.paths import Folders
 from mmccd_auto.trained.installed_models import check_not_installed, place_model
 from mmccd_auto.trained.model_archive import unpack_archive

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from mmccd_auto.after_training import find_best_configuration
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.progress import details_to_file
 from mmccd_auto.core.readable_names import shown
-from mmccd_auto.core.removal import remove_folder
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.dataset_health import HEALTHY
 from mmccd_auto.datasets import DATASET_FILE, load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.inference.options import ExportOptions, PredictionOptions
 from mmccd_auto.model_choice import choose_models

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import read_record
 from mmccd_auto.core.wording import in_words
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
 
 RUN_FILE = "run.json"
 FAILED = "failed"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted, in_words
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.plans import cost
 from mmccd_auto.plans.budget.rungs import (
     AFTER_TRAINING,

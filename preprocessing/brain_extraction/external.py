@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.core.workspaces import workspace
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk.workspaces import workspace
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume, write_volume
 from mmccd_auto.orientation import from_canonical, to_canonical
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.brain_extraction.head_template import HeadTemplate, load_head_template
 from mmccd_auto.preprocessing.registration import one_thread
 

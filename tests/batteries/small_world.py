@@ -13,7 +13,7 @@ from command_runner import CommandRunner
 from dicom_writing import Scan, write_scans
 from scipy import ndimage
 
-from mmccd_auto.files import save_json
+from mmccd_auto.core.files import save_json
 from mmccd_auto.image_io import Geometry, write_volume
 
 DATASET = "Dataset007_Phantom"

@@ -32,10 +32,11 @@ import torch
 from published_loop import PublishedLoop
 from tqdm import tqdm
 
+from mmccd_auto.core.files import save_json
+from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.datasets import load_dataset
 from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
-from mmccd_auto.files import save_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.compare_choices import candidate_settings, seeded
@@ -43,7 +44,6 @@ from mmccd_auto.inference.engine import SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.options import PRESETS
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.large_blocks import keep_large_blocks
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.training.model_folder import ModelFolder, find_models

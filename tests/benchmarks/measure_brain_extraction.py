@@ -21,8 +21,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from mmccd_auto.brain_mask import find_brain
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.orientation import to_canonical
 from mmccd_auto.phantom.head import mask_on, with_simulated_head

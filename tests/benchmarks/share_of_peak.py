@@ -20,8 +20,8 @@ from functools import partial
 
 import torch
 
-from mmccd_auto.devices import training_memory_format
-from mmccd_auto.large_blocks import keep_large_blocks
+from mmccd_auto.core.devices import training_memory_format
+from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.model.cycle import MaskedModalityCycle
 from mmccd_auto.model.reconstructor import SamplingSettings
 from mmccd_auto.plans.cost import multiply_accumulates

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.demo import DemoSettings, run_demo
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders

@@ -70,7 +70,7 @@ def test_workers_of_the_wheel_come_from_it(wheel: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        "from mmccd_auto.executor import load_libraries_early, make_executor\n"
+        "from mmccd_auto.core.processes.executor import load_libraries_early, make_executor\n"
         "if __name__ == '__main__':\n"
         "    load_libraries_early()\n"
         "    with make_executor(1) as executor:\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.files import load_json
 from mmccd_auto.image_io import Geometry, read_volume, write_volume
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions

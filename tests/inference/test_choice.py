@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmccd_auto.after_training import describe_best, find_best_configuration, restore_configuration
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models
 from mmccd_auto.inference.choice.paired_difference import paired_difference

@@ -17,8 +17,8 @@ from sklearn.metrics import average_precision_score
 
 from mmccd_auto.cli.evaluate import main as evaluate_main
 from mmccd_auto.cli.predict import main as predict_main
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.image_io import Volume, read_volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration, load_calibration

@@ -15,9 +15,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.inference.prediction import ModelIdentity

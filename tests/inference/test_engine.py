@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmccd_auto.core.failures import Defect
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import Defect
+from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.model.noise import combine_keys
 

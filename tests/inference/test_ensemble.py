@@ -13,8 +13,9 @@ import torch
 from tqdm import TMonitor
 
 from mmccd_auto.after_training import describe_best, find_best_configuration
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
+from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.compare_choices import Tried, best_single
@@ -23,7 +24,6 @@ from mmccd_auto.inference.ensemble import Ensemble
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.streaming import Settled
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
 from mmccd_auto.model_choice import choose_model, choose_models

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmccd_auto.core import locks
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.disk import locks
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference import folder_prediction
 from mmccd_auto.inference.case_record import finished_record, sealed
@@ -43,7 +43,7 @@ def statuses(summary) -> list[str]:
 
 HOLD = """
 import sys
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
 with folder_lock(sys.argv[1], "maps"):
     print("held", flush=True)
     sys.stdin.readline()

@@ -13,8 +13,8 @@ import pytest
 from awkward_exports import Awkward, all_exports
 from dicom_writing import CLEAN, PLANTED, brain, positions, write_scans
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.options import ExportOptions

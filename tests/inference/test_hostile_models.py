@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.paths import Folders
 from mmccd_auto.workflows.install_model import install_model
 

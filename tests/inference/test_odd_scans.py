@@ -9,8 +9,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.image_io import Volume, write_volume
 from mmccd_auto.inference.predictor import Predictor
 

@@ -19,8 +19,8 @@ from mmccd_auto.cli import export_model as export_command
 from mmccd_auto.cli import install_model as install_command
 from mmccd_auto.cli import models as models_command
 from mmccd_auto.cli import predict as predict_command
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference import remembered
 from mmccd_auto.inference.precision import choose_precision, quickest_precision
 

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from tqdm import TMonitor
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.inference import folder_prediction, folder_run
 from mmccd_auto.inference.predictor import Predictor

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mmccd_auto.cli import predict as predict_command
-from mmccd_auto.core.hashing import file_sha256
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk.hashing import file_sha256
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import read_geometry, read_volume
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_model, choose_models

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.image_io import Volume
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.control import control_scores

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmccd_auto.core.failures import Defect
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.inference.streaming import AT_ONCE, Settled, behind, each, part_of_each, prefetched, split
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import Defect
+from mmccd_auto.core.processes.streams import AT_ONCE, Settled, behind, each, part_of_each, prefetched, split
 
 
 def refuse_three(value: int) -> int:

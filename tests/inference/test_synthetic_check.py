@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps

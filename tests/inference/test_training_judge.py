@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.inference.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.paths import Folders

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, build_cycle
 from mmccd_auto.plans.plan import NetworkPlan, Plan
 from mmccd_auto.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -11,7 +11,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mmccd_auto.cli.evaluate import main
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.evaluation.baselines import SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders, name_predictions
 from mmccd_auto.evaluation.cross_validation import cross_validation_summary
@@ -19,7 +20,6 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.metrics import bootstrap_interval
 from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 from mmccd_auto.evaluation.table import comparison_table
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.smoothing import smooth_inside
 

@@ -16,11 +16,11 @@ import torch
 from scipy import ndimage
 
 from mmccd_auto.cli.cross_validate import main
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.cross_validation_result import CrossValidation, describe_cross_validation
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.evaluate import evaluate_folder
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.held_out_calibration import WITHOUT_OWN

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.names import check_path_name
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.evaluation.case_files import find_case_files
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.inference.calibration import RATES, Calibration, HealthySubject, load_calibration
 from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.exceedance import histogram

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from batchgenerators.transforms import color_transforms
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.slices import load_case_records, read_slice
 from mmccd_auto.training.augmentation import default_augmentation, shifted
 from mmccd_auto.training.data_loading import (

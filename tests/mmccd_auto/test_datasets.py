@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import find_dataset, list_datasets, load_dataset, split_case_and_channel
-from mmccd_auto.errors import MMCCDError
 
 CONTENT = {
     "channel_names": {"0": "FLAIR", "1": "T1", "2": "T2"},

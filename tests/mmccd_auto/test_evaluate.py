@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.evaluation.baselines import intensity_score
 from mmccd_auto.evaluation.compare import compare_folders
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.judging import erode
 from mmccd_auto.evaluation.results import EvaluationResult
 from mmccd_auto.evaluation.table import method_table
-from mmccd_auto.files import load_json, save_json
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.pipeline import evaluate

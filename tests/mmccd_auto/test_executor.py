@@ -15,13 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 
 import mmccd_auto
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.executor import SequentialExecutor, make_executor, run_cases
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.executor import SequentialExecutor, make_executor, run_cases
 
 WORK = '''
 import os, signal, time
 from pathlib import Path
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 def square(number):
     return number * number
@@ -276,8 +276,8 @@ def test_signals_end_parent_and_workers_and_remove_what_they_wrote(work, tmp_pat
     script.write_text(
         "import signal, sys\n"
         f"sys.path.insert(0, {str(tmp_path / 'modules')!r})\n"
-        "import work_for_executor\nfrom mmccd_auto.core.signals import endings_as_interrupts\n"
-        "from mmccd_auto.executor import run_cases\n"
+        "import work_for_executor\nfrom mmccd_auto.core.processes.signals import endings_as_interrupts\n"
+        "from mmccd_auto.core.processes.executor import run_cases\n"
         "if __name__ == '__main__':\n"
         # Shells start what works in the background with interrupts ignored, and nohup with SIGHUP, which children inherit.
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -322,9 +322,8 @@ def run_script(tmp_path):
     script = tmp_path / "script.py"
 
     def run(*lines: str, before: str = "", **environment: str) -> tuple[list[str], str]:
-        head = (
-            f"import logging, os\nfrom mmccd_auto.executor import load_libraries_early, make_executor, run_cases\n{before}\n"
-        )
+        imported = "load_libraries_early, make_executor, run_cases"
+        head = f"import logging, os\nfrom mmccd_auto.core.processes.executor import {imported}\n{before}\n"
         script.write_text(head + "if __name__ == '__main__':\n    " + "\n    ".join(lines))
         done = subprocess.run(
             [sys.executable, str(script)],
@@ -389,7 +388,7 @@ def test_the_server_leaves_no_folder_behind(run_script, tmp_path):
     work = "run_cases(abs, [('a', (1,))], 1, 'test')"
     run_script(work, TMPDIR=str(tmp_path / "tmp"))
     assert os.listdir(tmp_path / "tmp") == []
-    killed = "import os, signal\nfrom mmccd_auto.executor import run_cases\nif __name__ == '__main__':\n"
+    killed = "import os, signal\nfrom mmccd_auto.core.processes.executor import run_cases\nif __name__ == '__main__':\n"
     (tmp_path / "killed.py").write_text(f"{killed}    {work}\n    os.kill(os.getpid(), signal.SIGKILL)\n")
     subprocess.run([sys.executable, str(tmp_path / "killed.py")], env={**os.environ, "TMPDIR": str(tmp_path / "tmp")})
     assert len(os.listdir(tmp_path / "tmp")) == 1
@@ -416,7 +415,7 @@ def test_an_interrupt_while_the_server_loads_its_libraries_is_for_the_parent_alo
     (tmp_path / "torch.py").write_text("import sys, time\nprint('loading', flush=True)\ntime.sleep(3)\n")
     script = tmp_path / "script.py"
     script.write_text(
-        "import signal, time\nfrom mmccd_auto.executor import load_libraries_early\n"
+        "import signal, time\nfrom mmccd_auto.core.processes.executor import load_libraries_early\n"
         # Shells start what works in the background with interrupts ignored, which children inherit.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n    load_libraries_early()\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('parent', flush=True)\n"

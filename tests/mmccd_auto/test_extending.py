@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmccd_auto.files import save_json
+from mmccd_auto.core.files import save_json
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.plans.plan import Plan

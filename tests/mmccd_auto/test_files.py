@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from mmccd_auto import files
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json, save_json_once
+from mmccd_auto.core import files
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json, save_json_once
 
 
 def write_and_raise(target, exception):
@@ -95,7 +95,7 @@ def test_other_missing_file_is_named(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from mmccd_auto import files
+from mmccd_auto.core import files
 def kill(*_): os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "once":
     files.os.link = kill
@@ -107,7 +107,7 @@ else:
 """
 LIVING = """
 import sys
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_text("whole")
     print("written", flush=True)

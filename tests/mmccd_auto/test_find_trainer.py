@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import numpy as np
-from mmccd_auto.large_blocks import keep_large_blocks, release_free_blocks
+from mmccd_auto.core.processes.memory import keep_large_blocks, release_free_blocks
 
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20

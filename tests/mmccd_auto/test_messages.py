@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.cli.common import make_parser, run_command
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.progress import Progress
-from mmccd_auto.errors import MMCCDError
 
 logger = logging.getLogger("mmccd_auto.test")
 WORK = """

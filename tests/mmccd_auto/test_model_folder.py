@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import save_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.fold_folder import clear_for_new_training, prepare_model_folder
 from mmccd_auto.training.model_folder import ModelFolder, find_models, fold_folder, model_folder_name

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.checkpoint import load_checkpoint
@@ -29,7 +29,7 @@ SHARED_TRAINING = """
 import json, os, sys
 from pathlib import Path
 import torch
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.ranks import join_ranks, leave_ranks
 from mmccd_auto.training.trainers import MMCCDTrainer

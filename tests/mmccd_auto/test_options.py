@@ -13,8 +13,8 @@ import torch
 
 from mmccd_auto.cli.common import run_command
 from mmccd_auto.cli.scan_options import BRAIN_EXTRACTIONS
-from mmccd_auto.devices import choose_device
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.devices import choose_device
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.brain_extraction import backend_names
 
 COMMANDS = (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import DiffusionPlan, Plan
 from mmccd_auto.training.progress import EpochRecord, Example, TrainingLog, draw_progress

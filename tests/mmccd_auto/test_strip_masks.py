@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmccd_auto.devices import sent_to
+from mmccd_auto.core.devices import sent_to
 from mmccd_auto.model.strip_masks import (
     COLUMNS,
     ROWS,

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.normalisation import BACKGROUND, normalise
 from mmccd_auto.synthetic_anomalies.blob import EDGE_MM, Blob, depth_in_slice, draw_blob, fitting_radius, smooth_noise
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock, continued_beyond_brain

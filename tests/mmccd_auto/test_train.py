@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from mmccd_auto.core.locks import folder_lock
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, train

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.best_state import epoch_to_predict_with
 from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.cost import multiply_accumulates
 from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.planner import MMCCDPlanner

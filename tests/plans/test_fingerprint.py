@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import Dataset, load_dataset
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.plans.fingerprint import DatasetFingerprint, fingerprint_case, fingerprint_dataset
 from mmccd_auto.plans.planner import MMCCDPlanner

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans import cost
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.plan import Plan

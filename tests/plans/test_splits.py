@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json, save_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.plans.splits import cases_of_fold, make_splits, write_or_load_splits
 
 SUBJECTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=5), st.sampled_from("PQRSTUVWXYZ"), max_size=30)

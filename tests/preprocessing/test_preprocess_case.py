@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.plans.plan import ConfigurationPlan, DiffusionPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, preprocess_case, to_scan_grid

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 from mmccd_auto.preprocessing.slices import (

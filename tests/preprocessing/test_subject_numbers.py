@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.subject_numbers import NUMBERS_FILE, load_subject_numbers, trained_on
 
 

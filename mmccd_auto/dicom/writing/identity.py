@@ -10,7 +10,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 LONGEST_TEXT = 64
 _BLOCK = 2**20

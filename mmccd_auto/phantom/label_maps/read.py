@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume
 from mmccd_auto.phantom.label_maps.structures import LARGEST_NUMBER, STRUCTURES
 from mmccd_auto.sources.file_names import volume_ending

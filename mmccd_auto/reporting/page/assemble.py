@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import atomic_path
 from mmccd_auto.reporting.page.html import VIEWER, asset, embedded, head, json_block, own_script, script
 from mmccd_auto.reporting.page.part import read_part
 

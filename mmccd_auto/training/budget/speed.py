@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from mmccd_auto.devices import training_memory_format
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.devices import training_memory_format
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import MaskedModalityCycle
 from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, SMALL, MachineSpeed
 from mmccd_auto.plans.cost import device_name, one_thread

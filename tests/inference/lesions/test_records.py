@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.image_io import read_volume
 from mmccd_auto.inference.lesions.records import LESION_LIST, lesions_of
 from mmccd_auto.inference.masks import component_volumes

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.pipeline import find_default_plans
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.plan import PLANS_FILE, Plan

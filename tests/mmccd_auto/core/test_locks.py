@@ -11,13 +11,13 @@ import threading
 import pytest
 from filelock import FileLock
 
-from mmccd_auto.core import locks
-from mmccd_auto.core.locks import HOLDER_FILE, LOCK_FILE, folder_lock
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk import locks
+from mmccd_auto.core.disk.locks import HOLDER_FILE, LOCK_FILE, folder_lock
+from mmccd_auto.core.errors import MMCCDError
 
 HOLD = """
 import sys
-from mmccd_auto.core.locks import folder_lock
+from mmccd_auto.core.disk.locks import folder_lock
 with folder_lock(sys.argv[1], "maps"):
     print("held", flush=True)
     sys.stdin.readline()
@@ -119,8 +119,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 READ_ONLY = """
 import os, sys
-from mmccd_auto.core.locks import folder_lock
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.errors import MMCCDError
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
     os.seteuid(65534)

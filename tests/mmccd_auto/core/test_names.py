@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mmccd_auto.core.disk.removal import remove_folder
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_fold, check_path_name, is_fold
-from mmccd_auto.core.removal import remove_folder
-from mmccd_auto.errors import MMCCDError
 
 KINDS = ("plans", "trainer", "configuration", "modality", "dataset", "case", "model")
 

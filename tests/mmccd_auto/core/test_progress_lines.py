@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core import progress
+from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.core.progress import PlainLines, Progress, track
-from mmccd_auto.executor import run_cases
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.trainers import CyclicUNetTrainer
 

@@ -13,7 +13,7 @@ from mmccd_auto.core.readable_names import has_readable_name, shown
 SCRIPT = """
 import os, sys
 import numpy as np
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, read_geometry, read_volume, write_volume
 folder = sys.argv[1]
 geometry = Geometry((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))

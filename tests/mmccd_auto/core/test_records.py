@@ -13,13 +13,13 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 from annotated_types import Ge, Interval, Len
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, dataclass_from_json, read_content, read_record
-from mmccd_auto.errors import MMCCDError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = ("mmccd_auto", "plans", "preprocessing", "inference")
-DOOR = {"mmccd_auto/core/strict_json.py", "mmccd_auto/files.py", "mmccd_auto/core/locks.py"}
-REMOVAL = {"mmccd_auto/core/removal.py", "mmccd_auto/core/workspaces.py"}
+DOOR = {"mmccd_auto/core/strict_json.py", "mmccd_auto/core/files.py", "mmccd_auto/core/disk/locks.py"}
+REMOVAL = {"mmccd_auto/core/disk/removal.py", "mmccd_auto/core/disk/workspaces.py"}
 
 
 @dataclass(frozen=True)

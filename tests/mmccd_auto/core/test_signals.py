@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
-from mmccd_auto.core.signals import Terminated, endings_as_interrupts, exit_status
+from mmccd_auto.core.processes.signals import Terminated, endings_as_interrupts, exit_status
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 COMMAND = """
 import os, signal, sys, time
 from mmccd_auto.cli.common import run_command
-from mmccd_auto.files import atomic_path
+from mmccd_auto.core.files import atomic_path
 
 def command(_):
     with atomic_path(sys.argv[1]) as temporary:
@@ -29,7 +29,7 @@ sys.exit(run_command(command, []))
 """
 FORKED = """
 import os, signal, sys, time
-from mmccd_auto.core.signals import endings_as_interrupts
+from mmccd_auto.core.processes.signals import endings_as_interrupts
 ready, tell = os.pipe()
 with endings_as_interrupts():
     child = os.fork()

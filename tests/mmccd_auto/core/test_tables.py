@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.tables import as_cell, write_csv
-from mmccd_auto.errors import MMCCDError
 
 
 def read(path: Path) -> list[list[str]]:

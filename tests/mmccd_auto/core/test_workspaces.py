@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from mmccd_auto.core.workspaces import OWNER_FILE, remove_abandoned, workspace
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.disk.workspaces import OWNER_FILE, remove_abandoned, workspace
+from mmccd_auto.core.errors import MMCCDError
 
 WORK = """
 import sys
-from mmccd_auto.core.workspaces import workspace
+from mmccd_auto.core.disk.workspaces import workspace
 with workspace("predict") as folder:
     (folder / "archive").mkdir()
     (folder / "archive/000001").write_text("a patient")

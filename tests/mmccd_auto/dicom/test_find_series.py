@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from dicom_writing import CLEAN, FLAIR, MPRAGE, T1, make_enhanced, make_images, with_tags, write, write_scans
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom import gather_files, headers
 from mmccd_auto.dicom.choose_series import choose_series
 from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.privacy import patient_words, without_patient
 from mmccd_auto.dicom.records import Patient, SequenceFacts
-from mmccd_auto.errors import MMCCDError
 
 
 def test_the_facts_of_a_series(tmp_path: Path) -> None:

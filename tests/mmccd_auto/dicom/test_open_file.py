@@ -27,11 +27,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom import headers
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.find_series import read_export
 from mmccd_auto.dicom.headers import Header, Ignored, read_header
-from mmccd_auto.errors import MMCCDError
 
 PEAK_MB = 300
 

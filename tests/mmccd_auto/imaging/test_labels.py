@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import read_label_values
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, write_volume
 from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.brain_mask import find_brain
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 

@@ -13,9 +13,9 @@ from awkward_exports import Awkward, all_exports
 from dicom_writing import CLEAN, PATIENT, PLANTED, brain, positions, write_scans
 from scipy.spatial.transform import Rotation
 
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.integrity import verify_dataset

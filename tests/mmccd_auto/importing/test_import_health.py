@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from dicom_writing import CLEAN, write_scans
 
 from mmccd_auto.cli.import_export import _command
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.files import load_json
 from mmccd_auto.dataset_health import describe_health
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.errors import MMCCDError
-from mmccd_auto.files import load_json
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.importing.label_files import assign_labels, lay_label, read_label

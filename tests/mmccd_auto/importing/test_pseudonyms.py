@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.records import Patient, Study
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.importing.pseudonyms import check_link_place, pseudonyms, read_key, write_link
 
 ANNA, CARL = Patient("ZZNAME^Anna", "ZZID-1", "19510203"), Patient("ZZNAME^Carl", "ZZID-2", "19600101")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.files import load_json
 from mmccd_auto.image_io import Volume, read_volume
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.integrity import verify_dataset

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.errors import MMCCDError
 from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
 from mmccd_auto.phantom.label_maps.anatomy import draw_anatomy
 from mmccd_auto.phantom.label_maps.dataset import write_simulated_people

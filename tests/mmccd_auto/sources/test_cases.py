@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dicom_writing import BASIC_TEXT_SR, CLEAN, make_object, write, write_scans
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.sources.cases import SourceListing, list_source_cases
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.workflows.stages import FAILED, Stages, content_key
 
 

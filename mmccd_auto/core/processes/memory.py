@@ -1,11 +1,13 @@
-"""The C library's allocator, told to keep large blocks."""
+"""Memory: the C library's allocator, told to keep large blocks, and Python's garbage collector."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _NEVER = 2**31 - 1
@@ -54,3 +56,18 @@ def _function(name: str, *arguments: type) -> Callable[..., int] | None:
         return None
     function.argtypes, function.restype = arguments, ctypes.c_int
     return function
+
+
+@contextmanager
+def only_what_is_new() -> Iterator[None]:
+    """Within this, ``gc.collect()`` looks only at what was made since: hundredths of a second instead of tenths.
+
+    The libraries alone are hundreds of thousands of objects. All that existed before is set aside, in cycles or not, until
+    the end.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any, TypeVar
 
-from mmccd_auto.core.failures import failure_of
-from mmccd_auto.large_blocks import release_free_blocks
+from mmccd_auto.core.processes.failures import failure_of
+from mmccd_auto.core.processes.memory import release_free_blocks
 
 Item = TypeVar("Item")
 AHEAD = 1
@@ -34,8 +34,8 @@ class Settled:
     Attributes
     ----------
     outcome : a result, or the MMCCDError or MemoryError that ended the case, see
-        :func:`mmccd_auto.core.failures.failure_of`; of an error, and of those that led to it, only the messages are kept,
-        since the frames of a traceback hold the case's arrays
+        :func:`mmccd_auto.core.processes.failures.failure_of`; of an error, and of those that led to it, only the messages
+        are kept, since the frames of a traceback hold the case's arrays
     """
 
     outcome: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 _PACKAGE = __name__.split(".")[0]
 _CALLERS = (__name__, f"{_PACKAGE}.executor", f"{_PACKAGE}.core.workers", f"{_PACKAGE}.inference.streaming")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 
 def find_subclass(base: type, name: str, modules: Sequence[str], folders: Sequence[Path] = ()) -> type:

@@ -17,11 +17,11 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mmccd_auto.core.failures import Defect, failure_of, sentence_of
+from mmccd_auto.core.disk.workspaces import lasting_workspace
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.failures import Defect, failure_of, sentence_of
+from mmccd_auto.core.processes.workers import HEARD, start_worker, work_on
 from mmccd_auto.core.progress import Progress
-from mmccd_auto.core.workers import HEARD, start_worker, work_on
-from mmccd_auto.core.workspaces import lasting_workspace
-from mmccd_auto.errors import MMCCDError
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def _starting_processes() -> Iterator[None]:
     Ctrl-C and the signals that ask for an end.
 
     They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. A
-    signal waits until :func:`mmccd_auto.core.workers.start_worker` sees to it, or for good in the server.
+    signal waits until :func:`mmccd_auto.core.processes.workers.start_worker` sees to it, or for good in the server.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD) if hasattr(signal, "pthread_sigmask") else None

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from mmccd_auto.core.failures import failure_of
-from mmccd_auto.core.signals import ENDING
-from mmccd_auto.large_blocks import keep_large_blocks
+from mmccd_auto.core.processes.failures import failure_of
+from mmccd_auto.core.processes.memory import keep_large_blocks
+from mmccd_auto.core.processes.signals import ENDING
 
 Result = TypeVar("Result")
 HEARD = {signal.SIGINT, *ENDING}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import BaseFileLock, Timeout
 
-from mmccd_auto.core.locks import take_lock
+from mmccd_auto.core.disk.locks import take_lock
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted
-from mmccd_auto.errors import MMCCDError
 
 PREFIX = "mmccd-"
 OWNER_FILE = ".mmccd-owner"

@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import lock_descriptor
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
-from mmccd_auto.errors import MMCCDError
 
 TEMPORARY_PREFIX = ".incomplete-"
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

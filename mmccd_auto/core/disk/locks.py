@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 LOCK_FILE = ".mmccd-lock"
 HOLDER_FILE = ".mmccd-lock.json"

@@ -6,7 +6,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from mmccd_auto.errors import MMCCDError
+from mmccd_auto.core.errors import MMCCDError
 
 # A disk with less room than this counts as full where something could not be written.
 NEARLY_FULL = 2**20

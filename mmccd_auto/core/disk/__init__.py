@@ -1,0 +1,1 @@
+"""Files and folders that several processes share: locks, workspaces, room, removal, hashes."""
