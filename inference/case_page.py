@@ -8,7 +8,7 @@ import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.records import Series
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.dicom_source import read_image_numbers
 from mmccd_auto.inference.prediction import Prediction
 from mmccd_auto.inference.scoring import Scoring

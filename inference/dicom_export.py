@@ -24,7 +24,7 @@ from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.versions import software_versions
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.dicom_source import DicomSource, read_patient, read_source
 from mmccd_auto.inference.prediction import ModelIdentity
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, split
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.prediction import ModelIdentity, Scan
 from mmccd_auto.inference.predictor import Predictor

@@ -15,7 +15,9 @@ from mmccd_auto.core.processes.memory import release_free_blocks
 from mmccd_auto.core.tables import write_csv
 from mmccd_auto.core.versions import software_versions
 from mmccd_auto.core.wording import clauses
-from mmccd_auto.image_io import Volume, write_volume
+from mmccd_auto.imaging.file_names import BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, PREDICTION_ENDINGS
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.case_record import sealed
 from mmccd_auto.inference.lesions.describe import describe_lesions
 from mmccd_auto.inference.lesions.records import LesionRecord
@@ -25,7 +27,6 @@ from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.page.part import CasePart, write_part
 from mmccd_auto.reporting.pictures import case_picture
-from mmccd_auto.sources.file_names import BRAIN_PICTURE, CASE_PICTURE, PAGE_PART, PREDICTION_ENDINGS
 
 SUMMARY_FILE = "summary.csv"
 DONE, KEPT, FAILED, SKIPPED, LEFT_OUT = "done", "kept", "failed", "skipped", "left out"

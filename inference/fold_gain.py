@@ -18,6 +18,7 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM
+from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.inference.calibrate import folds_with_maps
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -31,7 +32,6 @@ from mmccd_auto.inference.scores import smooth_in_brain
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_of_each, maps_of_altered, mean_by_kind
 from mmccd_auto.inference.validation_maps import SliceSource, load_validation_maps
-from mmccd_auto.modalities import lesions_expected_dark
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.training.fold_folder import CALIBRATION_FILE, GAIN_FILE
 from mmccd_auto.training.model_folder import ModelFolder

@@ -21,9 +21,11 @@ from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
-from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.imaging.file_names import volume_ending
+from mmccd_auto.imaging.formats.readable import check_readable
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
-from mmccd_auto.imaging.readable import check_readable
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.inference.case_page import case_part, marking_of
@@ -48,7 +50,6 @@ from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.run_report import write_run_report
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
-from mmccd_auto.sources.file_names import volume_ending
 
 if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmccd_auto.image_io import Volume
 from mmccd_auto.imaging.true_zero import find_true_zero
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.without_lesion import features_without_lesion
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.findings import Findings
 from mmccd_auto.inference.second_fit import FitRecord
 

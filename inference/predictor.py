@@ -14,7 +14,9 @@ import torch
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.evaluation.baselines import CONTROL
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -29,10 +31,8 @@ from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.orientation import to_canonical
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.model_card import CARD_FILE, ModelCard, load_card

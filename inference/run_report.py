@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.versions import software_versions
 from mmccd_auto.core.wording import counted
+from mmccd_auto.imaging.file_names import PAGE_PART
 from mmccd_auto.inference.export import DONE, FAILED, KEPT, LEFT_OUT, SummaryRow
 from mmccd_auto.reporting.page.assemble import CaseContent, ListRow, PageInfo, Section, write_report
-from mmccd_auto.sources.file_names import PAGE_PART
 
 if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor

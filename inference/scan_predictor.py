@@ -15,10 +15,10 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, split
-from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.findings import find_findings
 from mmccd_auto.inference.folder_prediction import predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary

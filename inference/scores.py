@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmccd_auto.imaging.smoothing import smooth_inside
 from mmccd_auto.inference.engine import SliceMaps
 from mmccd_auto.inference.healthy_error import HealthyError, place_of
 from mmccd_auto.plans.plan import ScorePlan
-from mmccd_auto.smoothing import smooth_inside
 
 Spacing = tuple[float, float, float]
 

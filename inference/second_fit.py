@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.engine import SliceMaps, SliceWork
 from mmccd_auto.inference.score_units import HasUnits, scores_in_units
 from mmccd_auto.preprocessing.bias_field import FieldSamples
-from mmccd_auto.preprocessing.normalisation import BACKGROUND, Parameters
+from mmccd_auto.preprocessing.normalisation import Parameters
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry
 from mmccd_auto.preprocessing.second_fit import refit
 

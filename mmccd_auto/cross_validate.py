@@ -22,7 +22,7 @@ from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.evaluation.page import write_cross_validation_page
-from mmccd_auto.image_io import read_geometry, write_volume
+from mmccd_auto.imaging.io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.dataset_health import HEALTH_KEY, LABELLED, UNKNOWN
 from mmccd_auto.dataset_names import naming_problems
 from mmccd_auto.dataset_subjects import split_people
 from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.brain_mask import examine_brain
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import brain_mask_fault, label_fault
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 MISSING_CHANNELS_KEY = "missing_channels"
 CONFIRMED_KEY = "subjects_confirmed"

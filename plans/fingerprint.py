@@ -16,18 +16,19 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from annotated_types import Len
 
-from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
 from mmccd_auto.datasets import Dataset
-from mmccd_auto.image_io import Geometry, Triple, Volume, read_geometry, read_volume
+from mmccd_auto.imaging.brain_mask import examine_brain
+from mmccd_auto.imaging.io import read_geometry, read_volume
 from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.orientation import slice_axis_first, to_canonical
 from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
-from mmccd_auto.orientation import slice_axis_first, to_canonical
+from mmccd_auto.imaging.volume import Geometry, Triple, Volume
 from mmccd_auto.plans import measures
 from mmccd_auto.plans.case_fingerprint import IN_PLANE_XYZ, CaseFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import SLICE_AXES

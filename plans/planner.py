@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import in_words
-from mmccd_auto.modalities import lesions_expected_dark
+from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence

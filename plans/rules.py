@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mmccd_auto.modalities import contrast
+from mmccd_auto.imaging.contrasts import contrast
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.intensity_scale import BACKGROUND, UPPER_LIMIT
 
-BACKGROUND = -3.0
-UPPER_LIMIT = 15.0
 WITHOUT_BIAS_FIELD = frozenset({"bias_corrected"})
 """Schemes for scans that were divided by their bias field."""
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.true_zero import find_true_zero
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract_brain
 from mmccd_auto.preprocessing.brain_extraction.outline import doubt_outline
 from mmccd_auto.preprocessing.brain_extraction.plausibility import implausible

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import dataclass_from_json
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.brain_mask import find_brain
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_size
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
-from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
-from mmccd_auto.orientation import (
+from mmccd_auto.imaging.orientation import (
     SLICE_AXIS_POSITION,
     from_canonical,
     from_slice_axis_first,
     slice_axis_first,
     to_canonical,
 )
+from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.plans.plan import Plan, SliceAxis
 from mmccd_auto.preprocessing.bias_field import FieldSamples, bias_field, field_samples
 from mmccd_auto.preprocessing.normalisation import WITHOUT_BIAS_FIELD, normalise

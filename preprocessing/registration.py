@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage, optimize
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 6.0, 3.0, 1.5
 """Voxel edges of the three levels; a scan that is coarser than that is left as it is along that axis."""

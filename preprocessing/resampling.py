@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
-from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 IN_PLANE_AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 BRAIN_MARGIN = 1.05

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmccd_auto.orientation import SLICE_AXIS_POSITION, from_slice_axis_first, slice_axis_first
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
+from mmccd_auto.imaging.orientation import SLICE_AXIS_POSITION, from_slice_axis_first, slice_axis_first
 from mmccd_auto.preprocessing.bias_field import FieldSamples, field_change
-from mmccd_auto.preprocessing.normalisation import BACKGROUND, Parameters, apply_parameters, find_scheme
+from mmccd_auto.preprocessing.normalisation import Parameters, apply_parameters, find_scheme
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.lesions.measures import LesionMeasures, measure_lesions, positions_of
 from mmccd_auto.inference.lesions.places import Places
 from mmccd_auto.inference.lesions.records import (

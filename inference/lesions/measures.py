@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import cdist
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.masks import NEIGHBOURS
 
 PAIRS_AT_ONCE = 1000

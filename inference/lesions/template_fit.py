@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.atlas import Atlas, load_atlas
-from mmccd_auto.orientation import to_canonical
 from mmccd_auto.preprocessing.brain_extraction.template_registration import coarsened
 from mmccd_auto.preprocessing.registration import one_thread
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.classify import Classification, classify
 from mmccd_auto.dicom.records import Series, sentence
-from mmccd_auto.modalities import contrast
+from mmccd_auto.imaging.contrasts import contrast
 
 SMALLEST_CONFIDENCE = 0.4
 _COVERAGE_STEP = 20.0

@@ -21,7 +21,8 @@ from mmccd_auto.core.records import JsonObject, dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 from mmccd_auto.dicom.converter_files import UNCOMPRESSED, put_files, syntax_name
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid, sentence
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmccd_auto.modalities import lesions_expected_dark
+from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.preprocessing.normalisation import normalise
 
 CONTROL = "control"
@@ -27,7 +27,7 @@ def intensity_score(image: np.ndarray, brain: np.ndarray, modality: str, name: s
     ----------
     image : float [z, y, x]
     brain : bool [z, y, x]
-    modality : of the image, see :func:`mmccd_auto.modalities.lesions_expected_dark`
+    modality : of the image, see :func:`mmccd_auto.imaging.contrasts.lesions_expected_dark`
     name : of the image, named in errors
 
     Returns

@@ -38,9 +38,9 @@ from mmccd_auto.evaluation.results import (
     settings_of,
     unmatched_warnings,
 )
-from mmccd_auto.image_io import Volume
 from mmccd_auto.imaging.labels import LabelValues
-from mmccd_auto.smoothing import smooth_inside
+from mmccd_auto.imaging.smoothing import smooth_inside
+from mmccd_auto.imaging.volume import Volume
 
 DIFFERENCE_FIGURES = ("auprc", "best_dice", "dice")
 

@@ -30,7 +30,7 @@ from mmccd_auto.evaluation.results import (
     unmatched_warnings,
 )
 from mmccd_auto.imaging.labels import LabelValues
-from mmccd_auto.smoothing import smooth_inside
+from mmccd_auto.imaging.smoothing import smooth_inside
 
 ANOMALY_MAP = "anomaly_map"
 

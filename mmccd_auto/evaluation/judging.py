@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.evaluation import metrics
 from mmccd_auto.evaluation.case_files import CaseFiles, raise_together
 from mmccd_auto.evaluation.metrics import OverlapCounts, ScoreCounts
 from mmccd_auto.evaluation.surface_distances import distance_figures
-from mmccd_auto.image_io import Geometry, Volume, read_geometry, read_volume
+from mmccd_auto.imaging.brain_mask import find_brain
+from mmccd_auto.imaging.contrasts import lesions_expected_dark
+from mmccd_auto.imaging.io import read_geometry, read_volume
 from mmccd_auto.imaging.labels import Label, LabelValues, read_brain_mask, read_label
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
-from mmccd_auto.modalities import lesions_expected_dark
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 RANKING_FIGURES = ("auprc", "auroc", "best_dice")
 GAIN = "gain_over_control"
@@ -54,7 +55,7 @@ class Grid:
 
     @classmethod
     def of(cls, file: Path) -> Grid:
-        """The grid of a file; raises like :func:`mmccd_auto.image_io.read_geometry`."""
+        """The grid of a file; raises like :func:`mmccd_auto.imaging.io.read_geometry`."""
         return cls(read_geometry(file), file)
 
     def read(self, path: Path) -> Volume:

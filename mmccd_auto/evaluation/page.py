@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 from mmccd_auto.evaluation.table import LABELS, POOLED_LABELS, UNDEFINED, mean_text, number_text
+from mmccd_auto.imaging.file_names import CASE_PICTURE
 from mmccd_auto.reporting.page.figures import FiguresPage, FigureTable, write_figures_page
-from mmccd_auto.sources.file_names import CASE_PICTURE
 
 CASE_FIGURES = (
     *("auprc", "gain_over_control", "best_dice", "dice", "sensitivity", "precision"),

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.readable_names import check_readable_name
-from mmccd_auto.imaging.itk_formats import quiet_itk, read_by_itk, read_geometry_by_itk, reason
-from mmccd_auto.imaging.nifti import is_complete, is_nifti, read_nifti, read_nifti_geometry
+from mmccd_auto.imaging.formats.itk_formats import quiet_itk, read_by_itk, read_geometry_by_itk, reason
+from mmccd_auto.imaging.formats.nifti import is_complete, is_nifti, read_nifti, read_nifti_geometry
 from mmccd_auto.imaging.volume import Geometry, Volume, image_from_array
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmccd_auto.brain_mask import background_value, examine_brain, is_ringing
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.brain_mask import background_value, examine_brain, is_ringing
+from mmccd_auto.imaging.volume import Volume
 
 OUTLIERS = 0.02
 """Voxels farther below the darkest thousandth than this share of the scan's range are no air."""

@@ -14,10 +14,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.file_names import volume_ending, volume_stem, walk
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import LabelValues, label_fault
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.sources.file_names import volume_ending, volume_stem, walk
 
 LABEL_WORDS = frozenset({"label", "labels", "lesion", "lesions", "mask", "seg", "segmentation", "roi", "dseg"})
 LEAST_INSIDE_BRAIN = 0.5

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.lesion_remover import LesionRemover
 from mmccd_auto.model.noise import standard_normal
@@ -18,7 +19,6 @@ from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
 from mmccd_auto.model.strip_masks import keep_mask, keep_mask_of_groups, random_strip_groups, random_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 
 INITIAL_DRAW = 0
 CONDITION_DRAW = 1

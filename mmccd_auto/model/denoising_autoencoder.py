@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 
 CELLS_PER_STRIP_WIDTH = 2
 

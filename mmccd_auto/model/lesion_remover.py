@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.model.block_unet import BlockUNet
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions, LesionBatch
 from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
 

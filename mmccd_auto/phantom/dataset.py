@@ -11,7 +11,7 @@ import numpy as np
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.processes.executor import run_cases
-from mmccd_auto.image_io import write_volume
+from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.phantom.lesions import Lesion
 from mmccd_auto.phantom.signal import SEQUENCES
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject

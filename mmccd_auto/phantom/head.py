@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.signal import HEALTHY, SEQUENCES, Relaxation, signal
 

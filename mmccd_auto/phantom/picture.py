@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmccd_auto.core.files import atomic_path
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.phantom.lesions import Lesion
 from mmccd_auto.phantom.signal import LESIONS, SEQUENCES
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject

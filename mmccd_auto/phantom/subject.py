@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.lesions import Lesion, place_lesion
 from mmccd_auto.phantom.signal import HEALTHY, LESIONS, SEQUENCES, Relaxation, Sequence, signal

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 
 TISSUES = ("white matter", "grey matter", "deep grey matter", "fluid")
 DEEP_GREY_CENTRE = (0.0, -3.0, 4.0)

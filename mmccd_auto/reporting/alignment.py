@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from mmccd_auto.core.files import atomic_path
-from mmccd_auto.image_io import Volume
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import INK, OUTLINE, PAPER
 

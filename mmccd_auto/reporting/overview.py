@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mmccd_auto.core.files import atomic_path
-from mmccd_auto.image_io import Volume, read_volume
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import COLOUR_MAP, INK, OUTLINE, PAPER
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmccd_auto.core.files import atomic_path
-from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.orientation import canonical_geometry, slice_axis_first, to_canonical
+from mmccd_auto.imaging.orientation import canonical_geometry, slice_axis_first, to_canonical
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.reporting.drawn_text import drawable
 
 SCALE_PER_THRESHOLD = 4.0

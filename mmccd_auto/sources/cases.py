@@ -23,10 +23,11 @@ from mmccd_auto.dicom.find_series import keep_series_only, read_export
 from mmccd_auto.dicom.gather_files import HIDDEN
 from mmccd_auto.dicom.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
-from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.imaging.file_names import shortened, too_long
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.importing.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
 from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row
-from mmccd_auto.sources.file_names import shortened, too_long
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
 
 

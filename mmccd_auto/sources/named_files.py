@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmccd_auto.core.readable_names import shown
-from mmccd_auto.modalities import contrast
-from mmccd_auto.sources.file_names import volume_stem
+from mmccd_auto.imaging.contrasts import contrast
+from mmccd_auto.imaging.file_names import volume_stem
 from mmccd_auto.sources.modality_words import ANATOMY, MASK_WORDS, SEPARATORS, VISIT, Told, has_agent_words, tell_modality
 
 # Folders of BIDS and of converters: they sort the files of one visit.

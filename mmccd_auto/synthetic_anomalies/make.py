@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.preprocessing.normalisation import UPPER_LIMIT
+from mmccd_auto.imaging.intensity_scale import UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.blob import Blob, depth_in_slice, draw_blob, fitting_radius
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock
 from mmccd_auto.synthetic_anomalies.patches import cut_paste, interpolated, poisson

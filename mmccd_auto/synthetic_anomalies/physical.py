@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmccd_auto.modalities import contrast
+from mmccd_auto.imaging.contrasts import contrast
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.phantom.signal import HEALTHY, SEQUENCES, Relaxation, signal
 from mmccd_auto.plans.measures import noise_sigma
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.synthetic_anomalies.blob import Blob, smooth_noise
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmccd_auto.core.files import atomic_path
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 from mmccd_auto.preprocessing.normalisation import normalise

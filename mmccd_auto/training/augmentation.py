@@ -11,7 +11,7 @@ from batchgenerators.transforms.color_transforms import (
 )
 from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 
 LEFT_RIGHT_AXIS = {"axial": 1, "coronal": 1, "sagittal": None}
 """The axis of a slice [H, W] that runs from right to left (LPS, slice axis first); sagittal slices have none."""

@@ -17,7 +17,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slice
 
 Batch = dict[str, np.ndarray]

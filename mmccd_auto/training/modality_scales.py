@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.modalities import contrast
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.contrasts import contrast
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, read_slice
 from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
 from mmccd_auto.synthetic_anomalies.physical import SEQUENCE_OF_CONTRAST, WHITE_MATTER_PERCENTILE

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import COLUMNS, Strip, keep_mask
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.training.progress import Example
 
 

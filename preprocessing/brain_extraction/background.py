@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from scipy import ndimage
 
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 
 CORNER_SHARE = 0.08
 NOISY_CORNERS = 5

@@ -15,8 +15,9 @@ import numpy as np
 
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume, read_volume, write_volume
-from mmccd_auto.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend
 
 TIME_LIMIT_SECONDS = 1800

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.true_zero import without_offset
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.preprocessing.brain_extraction.external import DeepBet, HdBet, SynthStrip
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend, BrainExtraction
 from mmccd_auto.preprocessing.brain_extraction.outline import Doubt, doubt_outline

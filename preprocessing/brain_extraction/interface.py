@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.image_io import Volume, image_from_array
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume, image_from_array
 from mmccd_auto.preprocessing.brain_extraction.background import with_dark_background
 from mmccd_auto.preprocessing.brain_extraction.plausibility import LARGE_ML, SMALL_ML, millilitres, share_in_view
 from mmccd_auto.preprocessing.brain_extraction.template_registration import coarsened

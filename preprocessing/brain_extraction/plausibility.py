@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 
 SMALLEST_ML, SMALL_ML, LARGE_ML, LARGEST_ML = 600.0, 900.0, 1900.0, 2300.0
 USUAL_HEIGHT_MM = 130.0

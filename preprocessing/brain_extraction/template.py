@@ -8,8 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume, image_from_array
-from mmccd_auto.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.orientation import from_canonical, to_canonical
+from mmccd_auto.imaging.volume import Volume, image_from_array
 from mmccd_auto.preprocessing.brain_extraction.background import with_dark_background
 from mmccd_auto.preprocessing.brain_extraction.head_template import load_head_template
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend

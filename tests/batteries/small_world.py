@@ -14,7 +14,8 @@ from dicom_writing import Scan, write_scans
 from scipy import ndimage
 
 from mmccd_auto.core.files import save_json
-from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry
 
 DATASET = "Dataset007_Phantom"
 PLANS = "mmccdPlansSmall_lowres"

@@ -18,11 +18,12 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.image_io import Volume, read_volume
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.atlas import TENTORIUM_UNIT_MM, Atlas, load_atlas
 from mmccd_auto.inference.lesions.places import place_maps
 from mmccd_auto.inference.lesions.template_fit import fit_template
-from mmccd_auto.orientation import to_canonical
 
 WHITE = (2, 41, 7, 46, 16, 28, 60, 77, 85)
 GREY = (3, 42, 8, 47, 17, 18, 53, 54)

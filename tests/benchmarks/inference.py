@@ -37,7 +37,7 @@ from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.datasets import load_dataset
 from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.compare_choices import candidate_settings, seeded
 from mmccd_auto.inference.engine import SliceWork, stream_maps

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import read_volume
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.brain_mask import find_brain
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.preprocessing.bias_field import ITERATIONS, WORKING_MM, bias_field
 
 FINEST_MM = 4.0

@@ -20,11 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Volume, read_volume
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.brain_mask import find_brain
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.preprocessing.brain_extraction import extract_brain
 from mmccd_auto.preprocessing.registration import register

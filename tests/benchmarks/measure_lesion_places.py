@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.image_io import Geometry, Volume, image_from_array
+from mmccd_auto.imaging.volume import Geometry, Volume, image_from_array
 from mmccd_auto.inference.lesions.atlas import load_atlas
 from mmccd_auto.inference.lesions.measures import LesionMeasures, measure_lesions, positions_of
 from mmccd_auto.inference.lesions.places import (

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.brain_mask import find_brain
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.preprocessing.registration import register
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.core.files import load_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.reporting.page.assemble import CaseContent, ListRow, PageInfo, write_report
 from mmccd_auto.reporting.page.part import CaseArrays, CasePart, Marking, SliderStep, make_part, write_part
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from process_tree import Cost, parsed_with_options, run_measured
 
-from mmccd_auto.sources.file_names import volume_ending
+from mmccd_auto.imaging.file_names import volume_ending
 
 
 def predict(options: argparse.Namespace, source: Path, folder: Path) -> tuple[Cost, list[dict]]:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless, generate_uid
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 
 PATIENT = ("ZZNAME^Geheim", "ZZID-4711", "19510203")
 PLANTED = ("zzname", "geheim", "zzid", "4711", "19510203")

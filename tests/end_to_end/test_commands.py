@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmccd_auto.brain_mask import find_brain
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.brain_mask import find_brain
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 
 MODEL = "MMCCDTrainer__mmccdPlansSmall_lowres__FLAIR-T1"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 
 pytestmark = pytest.mark.slow

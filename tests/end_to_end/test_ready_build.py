@@ -12,7 +12,8 @@ import pytest
 
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
 from mmccd_auto.paths import Folders

@@ -12,7 +12,8 @@ import torch
 from scipy import ndimage
 
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import Geometry, Volume, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import Cycle, build_cycle

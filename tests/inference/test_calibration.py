@@ -12,7 +12,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import (
     Calibration,

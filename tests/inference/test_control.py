@@ -19,7 +19,8 @@ from mmccd_auto.cli.evaluate import main as evaluate_main
 from mmccd_auto.cli.predict import main as predict_main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import Volume, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps

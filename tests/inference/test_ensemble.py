@@ -16,7 +16,8 @@ from mmccd_auto.after_training import describe_best, find_best_configuration
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.processes.streams import Settled
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.compare_choices import Tried, best_single
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles

@@ -16,7 +16,7 @@ import pytest
 from mmccd_auto.core.disk import locks
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference import folder_prediction
 from mmccd_auto.inference.case_record import finished_record, sealed
 from mmccd_auto.inference.predictor import Predictor

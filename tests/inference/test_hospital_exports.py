@@ -15,7 +15,7 @@ from dicom_writing import CLEAN, PLANTED, brain, positions, write_scans
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.options import ExportOptions
 from mmccd_auto.inference.predictor import Predictor

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject

@@ -11,7 +11,8 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
-from mmccd_auto.image_io import Volume, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8}

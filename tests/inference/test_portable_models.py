@@ -21,7 +21,7 @@ from mmccd_auto.cli import models as models_command
 from mmccd_auto.cli import predict as predict_command
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models

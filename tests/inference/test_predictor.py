@@ -25,7 +25,8 @@ from tqdm import TMonitor
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference import folder_prediction, folder_run
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction

@@ -11,7 +11,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.prediction import Scan

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 from mmccd_auto.preprocessing.slices import write_case
 

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mmccd_auto.brain_mask import examine_brain, find_brain
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.brain_mask import examine_brain, find_brain
+from mmccd_auto.imaging.io import read_volume
 
 SPACING = (3.0, 3.0, 3.0)
 

@@ -20,8 +20,9 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.metrics import bootstrap_interval
 from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 from mmccd_auto.evaluation.table import comparison_table
-from mmccd_auto.image_io import Geometry, write_volume
-from mmccd_auto.smoothing import smooth_inside
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.smoothing import smooth_inside
+from mmccd_auto.imaging.volume import Geometry
 
 SHAPE = (10, 16, 14)
 SPACING = (1.5, 2.0, 3.0)

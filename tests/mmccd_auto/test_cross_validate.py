@@ -21,7 +21,8 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.cross_validation_result import CrossValidation, describe_cross_validation
 from mmccd_auto.evaluation.evaluate import evaluate_folder
-from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.held_out_calibration import WITHOUT_OWN
 from mmccd_auto.inference.options import PredictionOptions

@@ -18,8 +18,9 @@ from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.evaluation.judging import erode
 from mmccd_auto.evaluation.results import EvaluationResult
 from mmccd_auto.evaluation.table import method_table
-from mmccd_auto.image_io import Geometry, write_volume
-from mmccd_auto.modalities import lesions_expected_dark
+from mmccd_auto.imaging.contrasts import lesions_expected_dark
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.pipeline import evaluate
 
 SHAPE = (12, 16, 14)

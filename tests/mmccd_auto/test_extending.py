@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.files import save_json
-from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer

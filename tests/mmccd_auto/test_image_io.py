@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume, image_from_array, read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry, Volume, image_from_array
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 BASE = Geometry((6, 5, 4), (0.9375, 1.0, 3.0), (-10.0, 20.0, 5.5), IDENTITY)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.integrity import verify_dataset
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -10,14 +10,14 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.orientation import (
+from mmccd_auto.imaging.orientation import (
     canonical_geometry,
     from_canonical,
     from_slice_axis_first,
     slice_axis_first,
     to_canonical,
 )
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 ORIENTATIONS = list(itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3)))
 ANGLE = st.floats(-np.pi, np.pi)

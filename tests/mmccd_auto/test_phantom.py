@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Geometry, read_volume
-from mmccd_auto.orientation import to_canonical
+from mmccd_auto.imaging.brain_mask import examine_brain
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.orientation import to_canonical
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.phantom.dataset import TEST_LESIONS, write_phantom_dataset
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.lesions import Lesion, place_lesion

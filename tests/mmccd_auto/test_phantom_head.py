@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mmccd_auto.brain_mask import examine_brain
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.brain_mask import examine_brain
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps

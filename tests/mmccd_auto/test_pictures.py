@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.drawn_text import drawable
 from mmccd_auto.reporting.pictures import CANDIDATE_OUTLINE, OUTLINE, case_picture, choose_slices, colour_limit

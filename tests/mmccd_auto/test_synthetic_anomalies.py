@@ -12,7 +12,8 @@ from matplotlib.image import imread
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.preprocessing.normalisation import BACKGROUND, normalise
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
+from mmccd_auto.preprocessing.normalisation import normalise
 from mmccd_auto.synthetic_anomalies.blob import EDGE_MM, Blob, depth_in_slice, draw_blob, fitting_radius, smooth_noise
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock, continued_beyond_brain
 from mmccd_auto.synthetic_anomalies.donor import donor_on_grid

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 from mmccd_auto.preprocessing.bias_field import bias_field

@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps

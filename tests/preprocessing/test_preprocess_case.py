@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.plans.plan import ConfigurationPlan, DiffusionPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, preprocess_case, to_scan_grid
 

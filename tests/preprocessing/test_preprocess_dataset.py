@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from mmccd_auto.datasets import Dataset, load_dataset
-from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset, preprocess_one
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records

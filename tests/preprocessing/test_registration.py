@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 from mmccd_auto.preprocessing.prepare_case import prepare_case

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.preprocessing.resampling import (
     brain_on_grid,
     resample_back,

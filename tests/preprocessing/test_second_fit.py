@@ -9,11 +9,11 @@ import pytest
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
+from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 from mmccd_auto.preprocessing.bias_field import bias_field, field_change, field_samples
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case
 from mmccd_auto.preprocessing.second_fit import Refitted, refit
 from mmccd_auto.preprocessing.stored_samples import read_samples, write_samples

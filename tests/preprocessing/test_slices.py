@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
 from mmccd_auto.preprocessing.slices import (
     FORMAT_VERSION,

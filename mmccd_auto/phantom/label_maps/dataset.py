@@ -11,7 +11,7 @@ from mmccd_auto.core.disk.hashing import file_sha256
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.processes.executor import run_cases
-from mmccd_auto.image_io import write_volume
+from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.phantom.label_maps.read import find_label_maps, read_label_map
 from mmccd_auto.phantom.label_maps.subject import simulate_head
 from mmccd_auto.phantom.label_maps.tissues import MODALITIES

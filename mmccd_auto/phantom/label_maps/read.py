@@ -9,9 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume, read_volume
+from mmccd_auto.imaging.file_names import volume_ending
+from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.label_maps.structures import LARGEST_NUMBER, STRUCTURES
-from mmccd_auto.sources.file_names import volume_ending
 
 LEAST_SHARE_OF_BRAIN = 0.005
 LARGEST_EDGE_MM, LEAST_EDGE_MM = 2.0, 0.5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.label_maps.sampling import profile_weights, sampled
 

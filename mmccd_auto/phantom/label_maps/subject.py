@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.label_maps import structures
 from mmccd_auto.phantom.label_maps.anatomy import COARSE, Anatomy, draw_anatomy

@@ -20,7 +20,7 @@ from scipy import ndimage
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.records import record_from_text
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.reporting.alignment import NEAR_MM
 from mmccd_auto.reporting.page.reduced import (
     BRAIN,

@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Len
 from scipy import ndimage, sparse
 
-from mmccd_auto.image_io import Geometry, Volume
-from mmccd_auto.orientation import canonical_geometry, to_canonical
+from mmccd_auto.imaging.orientation import canonical_geometry, to_canonical
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 MOST_VOXELS = 6_000_000
 MOST_BYTES = 2_150_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmccd_auto.preprocessing.normalisation import BACKGROUND, UPPER_LIMIT
+from mmccd_auto.imaging.intensity_scale import BACKGROUND, UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.synthetic_anomalies.batched.geometry import augmented, local_mean
 from mmccd_auto.synthetic_anomalies.batched.scanner_effects import draw_effects

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 
 LARGEST_ANGLE = 0.2

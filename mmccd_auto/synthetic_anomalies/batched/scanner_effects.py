@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmccd_auto.preprocessing.normalisation import BACKGROUND, UPPER_LIMIT
+from mmccd_auto.imaging.intensity_scale import BACKGROUND, UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.synthetic_anomalies.batched.geometry import local_mean
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmccd_auto.preprocessing.normalisation import BACKGROUND
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.synthetic_anomalies.batched.geometry import pixel_grid, sample_at
 

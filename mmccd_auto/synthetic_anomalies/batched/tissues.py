@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmccd_auto.modalities import contrast
+from mmccd_auto.imaging.contrasts import contrast
+from mmccd_auto.imaging.intensity_scale import UPPER_LIMIT
 from mmccd_auto.phantom.signal import HEALTHY, SEQUENCES, Relaxation, signal
-from mmccd_auto.preprocessing.normalisation import UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.synthetic_anomalies.physical import DENSITY, SEQUENCE_OF_CONTRAST, T1_MS, T2_MS
 

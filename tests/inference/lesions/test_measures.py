@@ -8,7 +8,8 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
-from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.lesions.measures import longest_diameter, measure_lesions, positions_of
 
 STRAIGHT = np.eye(3)

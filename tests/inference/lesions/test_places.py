@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.lesions import places
 from mmccd_auto.inference.lesions.atlas import load_atlas
 from mmccd_auto.inference.lesions.places import PLACES, Places, place_by, side_of

@@ -10,7 +10,7 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
-from mmccd_auto.image_io import read_volume
+from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.lesions.records import LESION_LIST, lesions_of
 from mmccd_auto.inference.masks import component_volumes
 from mmccd_auto.inference.predictor import Predictor

@@ -14,7 +14,8 @@ SCRIPT = """
 import os, sys
 import numpy as np
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry
 folder = sys.argv[1]
 geometry = Geometry((4, 4, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 for ending in (".mha", ".nii.gz"):

@@ -13,7 +13,7 @@ from dicom_writing import PLANTED, brain, positions
 from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import ConvertedSeries, convert_series
 from mmccd_auto.dicom.find_series import Export, read_export
-from mmccd_auto.image_io import Volume
+from mmccd_auto.imaging.volume import Volume
 
 WANTED = ("FLAIR", "T1", "T2")
 

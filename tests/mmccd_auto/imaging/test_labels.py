@@ -9,8 +9,9 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import read_label_values
-from mmccd_auto.image_io import Geometry, write_volume
+from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label
+from mmccd_auto.imaging.volume import Geometry
 
 GEOMETRY = Geometry((8, 7, 6), (1.0, 1.0, 2.0), (0.0, -3.0, 4.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 NAMED = LabelValues({"background": 0, "core": 1, "oedema": 4, "ignore": 5}, "dataset.json")

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry
 
 SHAPE = (7, 6, 5)
 EDGES = (2.0, 1.5, 3.0)

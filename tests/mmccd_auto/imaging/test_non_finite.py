@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmccd_auto.brain_mask import find_brain
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.brain_mask import find_brain
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 SIZE, EDGES = (60, 64, 30), (2.0, 2.0, 5.0)
 GEOMETRY = Geometry(SIZE, EDGES, (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))

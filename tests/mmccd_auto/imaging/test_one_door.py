@@ -9,7 +9,11 @@ import mmccd_auto.imaging
 
 PACKAGE = Path(mmccd_auto.imaging.__file__).parents[2]
 ROOMS = ("mmccd_auto", "plans", "preprocessing", "inference")
-DOOR = {"mmccd_auto/imaging/nifti.py", "mmccd_auto/imaging/nifti_geometry.py", "mmccd_auto/imaging/itk_formats.py"}
+DOOR = {
+    "mmccd_auto/imaging/formats/nifti.py",
+    "mmccd_auto/imaging/formats/nifti_geometry.py",
+    "mmccd_auto/imaging/formats/itk_formats.py",
+}
 WRITER = {"mmccd_auto/imaging/io.py"}
 READERS = re.compile(
     r"ReadImage\(|ReadImageInformation|ImageFileReader|ImageSeriesReader|GetGDCMSeriesFileNames"

@@ -16,7 +16,8 @@ import pytest
 import SimpleITK as sitk
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry, read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.io import read_geometry, read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SHAPE = (6, 5, 4)
@@ -272,7 +273,7 @@ def test_nothing_of_itk_reaches_the_terminal(tmp_path):
     patch(tmp_path / "a.nii", 80, "3f", 1.9, 1.9, 5.7)
     sitk.WriteImage(sitk.Image(SHAPE, sitk.sitkInt16), str(tmp_path / "a.mha"))
     code = (
-        "import sys; from mmccd_auto.image_io import read_volume, write_volume\n"
+        "import sys; from mmccd_auto.imaging.io import read_volume, write_volume\n"
         "for name in ('a.nii', 'a.mha'):\n"
         "    volume = read_volume(f'{sys.argv[1]}/{name}', warn=False)\n"
         "    write_volume(volume.array, volume.geometry, f'{sys.argv[1]}/b.nii.gz')"

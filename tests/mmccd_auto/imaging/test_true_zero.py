@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmccd_auto.image_io import Geometry, Volume
 from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 EDGES = (40, 44, 40)
 

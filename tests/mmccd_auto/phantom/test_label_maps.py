@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets import load_dataset
-from mmccd_auto.image_io import Geometry, Volume, read_volume, write_volume
+from mmccd_auto.imaging.io import read_volume, write_volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.label_maps.anatomy import draw_anatomy
 from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
 from mmccd_auto.phantom.label_maps.read import LabelMap, find_label_maps, read_label_map

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.reporting.page.assemble import CaseContent, ListRow, PageInfo, Section, write_report
 from mmccd_auto.reporting.page.part import CaseArrays, CasePart, ImageNumbers, Marking, SliderStep, make_part, write_part
 

@@ -21,7 +21,7 @@ from page_cases import (
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.image_io import Geometry
+from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.case_page import numbers_by_place
 from mmccd_auto.reporting.page.assemble import ListRow
 from mmccd_auto.reporting.page.part import CaseArrays, make_part, read_part, write_part

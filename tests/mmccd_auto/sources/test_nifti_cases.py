@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core.readable_names import shown
-from mmccd_auto.sources.file_names import PREDICTED_VOLUMES, too_long
+from mmccd_auto.imaging.file_names import PREDICTED_VOLUMES, too_long
 from mmccd_auto.sources.nifti_cases import NiftiListing, list_nifti_cases, summarise_left_out
 
 ALL = ["FLAIR", "T1", "T2"]

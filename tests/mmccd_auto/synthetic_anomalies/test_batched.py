@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmccd_auto.imaging.intensity_scale import UPPER_LIMIT
 from mmccd_auto.phantom.signal import HEALTHY, Relaxation
-from mmccd_auto.preprocessing.normalisation import UPPER_LIMIT
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.synthetic_anomalies.batched.geometry import augmented, sample_at

@@ -17,9 +17,9 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.formats.nifti_geometry import nifti_geometry
+from mmccd_auto.imaging.formats.readable import check_readable
 from mmccd_auto.imaging.limits import check_geometry, check_promise, check_size
-from mmccd_auto.imaging.nifti_geometry import nifti_geometry
-from mmccd_auto.imaging.readable import check_readable
 from mmccd_auto.imaging.volume import Geometry, Volume
 
 _BLOCK_BYTES = 1 << 20

@@ -12,8 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.formats.readable import check_readable
 from mmccd_auto.imaging.limits import check_geometry, check_promise, check_size
-from mmccd_auto.imaging.readable import check_readable
 from mmccd_auto.imaging.volume import Geometry, Volume
 
 _READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}

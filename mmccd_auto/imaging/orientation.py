@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from mmccd_auto.image_io import Geometry, Volume
+from mmccd_auto.imaging.volume import Geometry, Volume
 
 SLICE_AXIS_POSITION = {"axial": 0, "coronal": 1, "sagittal": 2}
 TIE_DECIMALS = 6
