@@ -13,7 +13,8 @@ from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.wording import counted
-from mmccd_auto.datasets import find_dataset
+from mmccd_auto.datasets.dataset import find_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibrate import calibrate_model, describe_reconstruction, is_calibrated
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
@@ -25,7 +26,6 @@ from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import count_validation_slices
 from mmccd_auto.model_choice import choose_model, fitting
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers

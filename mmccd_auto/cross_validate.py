@@ -18,7 +18,8 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.progress import track
 from mmccd_auto.core.records import dataclass_from_json, read_record
 from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
-from mmccd_auto.datasets import Dataset, find_dataset, load_dataset
+from mmccd_auto.datasets.dataset import Dataset, find_dataset, load_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.evaluation.page import write_cross_validation_page
@@ -34,7 +35,6 @@ from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scoring import ScoreOptions, choose_fits, choose_scoring
 from mmccd_auto.model_choice import choose_model
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.reporting.page.assemble import REPORT_FILE

@@ -12,11 +12,11 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
-from mmccd_auto.datasets import Dataset, load_dataset
+from mmccd_auto.datasets.dataset import Dataset, load_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
-from mmccd_auto.paths import Folders
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import find_dataset
+from mmccd_auto.datasets.dataset import find_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.paths import Folders
 from mmccd_auto.ready.models import READY, describe_ready, find_ready, ready_names
 from mmccd_auto.trained.installed_models import find_unpacked, installed_names
 from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models

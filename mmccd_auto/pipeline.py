@@ -15,7 +15,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_fold, check_path_name
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.datasets import DATASET_FILE, find_dataset, list_datasets, read_label_values
+from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset, list_datasets, read_label_values
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
 from mmccd_auto.evaluation.page import write_evaluation_page
@@ -30,7 +31,6 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
 from mmccd_auto.inference.training_judge import find_judge
 from mmccd_auto.model_choice import choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint

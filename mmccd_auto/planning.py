@@ -16,11 +16,11 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import check_path_name
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.wording import counted
-from mmccd_auto.dataset_health import describe_health
-from mmccd_auto.dataset_subjects import describe_people
-from mmccd_auto.datasets import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
-from mmccd_auto.integrity import verify_dataset
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.dataset import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
+from mmccd_auto.datasets.folders import Folders
+from mmccd_auto.datasets.health import describe_health
+from mmccd_auto.datasets.integrity import verify_dataset
+from mmccd_auto.datasets.subjects import describe_people
 from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine

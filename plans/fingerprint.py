@@ -21,7 +21,7 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
-from mmccd_auto.datasets import Dataset
+from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.io import read_geometry, read_volume
 from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import Outcome, run_cases
-from mmccd_auto.datasets import Dataset
+from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask, read_label
 from mmccd_auto.plans.plan import Plan

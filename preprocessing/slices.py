@@ -19,8 +19,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.core.names import CaseName, ModalityName, check_path_name
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.dataset_health import UNKNOWN, read_health
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
+from mmccd_auto.datasets.health import UNKNOWN, read_health
 from mmccd_auto.plans.measures import healthy_slices
 from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import CaseGeometry, PreprocessedCase
@@ -224,7 +224,7 @@ def read_slices(
 
 def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
     """All complete cases of a preprocessed folder by name, sorted; empty where there is none. Cases of unknown health
-    (see :mod:`mmccd_auto.dataset_health`) are left out, whatever lies in the folder.
+    (see :mod:`mmccd_auto.datasets.health`) are left out, whatever lies in the folder.
 
     Raises
     ------

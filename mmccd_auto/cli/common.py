@@ -18,7 +18,7 @@ from mmccd_auto.core.processes.failures import Defect
 from mmccd_auto.core.processes.signals import describe_interrupt, endings_as_interrupts, exit_status
 from mmccd_auto.core.progress import JsonLinesHandler, console_messages, find_console
 from mmccd_auto.core.strict_json import shown
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.folders import Folders
 
 logger = logging.getLogger("mmccd_auto")
 

@@ -11,7 +11,7 @@ from annotated_types import Len
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import OTHERS_ALLOWED, read_record
-from mmccd_auto.datasets import DATASET_FILE, read_label_values
+from mmccd_auto.datasets.dataset import DATASET_FILE, read_label_values
 from mmccd_auto.imaging.labels import LabelValues
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl")

@@ -18,7 +18,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, ModalityName
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content
-from mmccd_auto.dataset_health import HEALTHY, LABELLED, UNKNOWN
+from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Volume

@@ -15,16 +15,16 @@ from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.processes.executor import run_cases
-from mmccd_auto.dataset_health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
-from mmccd_auto.dataset_subjects import describe_people
-from mmccd_auto.datasets import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
+from mmccd_auto.datasets.dataset import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
+from mmccd_auto.datasets.health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
+from mmccd_auto.datasets.integrity import MISSING_CHANNELS_KEY
+from mmccd_auto.datasets.subjects import describe_people
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import volume_stem
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.importing.label_files import LabelChoice, assign_labels
 from mmccd_auto.importing.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
 from mmccd_auto.importing.series_table import table_text, write_table
-from mmccd_auto.integrity import MISSING_CHANNELS_KEY
 from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
 
 SERIES_FILE = "series.csv"

@@ -26,9 +26,9 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.versions import software_versions
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.paths import Folders
 from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
 from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 from mmccd_auto.pipeline import TrainingOptions, train

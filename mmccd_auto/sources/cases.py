@@ -16,7 +16,7 @@ from pathlib import Path
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.wording import counted
-from mmccd_auto.dataset_subjects import folded
+from mmccd_auto.datasets.subjects import folded
 from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.find_series import keep_series_only, read_export

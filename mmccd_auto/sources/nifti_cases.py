@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
-from mmccd_auto.dataset_subjects import folded, people_by_names, person_by_name, says_only_a_session
+from mmccd_auto.datasets.subjects import folded, people_by_names, person_by_name, says_only_a_session
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import BROKEN_LINK, FoundFile, other_volume_ending, own_results, volume_ending, walk
 from mmccd_auto.sources.modality_words import ANATOMY

@@ -16,7 +16,7 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import ModelName, PortableName, is_fold
 from mmccd_auto.core.records import dataclass_from_json
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes, shown
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.trained.model_card import CARD_FILE, CARD_TEXT_FILE, Day

@@ -14,7 +14,7 @@ from typing import Any
 from mmccd_auto.core.disk.removal import remove_folder
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import TEMPORARY_PREFIX, save_json
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.subject_numbers import NUMBERED_BY, NUMBERS_FILE, TRAINING_CASES
 from mmccd_auto.training.checkpoint import (

@@ -14,7 +14,7 @@ from mmccd_auto.core.disk.hashing import file_sha256
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import SEPARATOR, ModalityName, ModelName, is_fold, name_problem
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_record
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.trained.portable_fold import WEIGHTS_FILE, load_description, load_portable_fold
 from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint

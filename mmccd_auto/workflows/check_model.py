@@ -8,7 +8,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.inference.calibration import load_calibration
 from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import load_fold

@@ -15,13 +15,13 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import atomic_path, save_json
 from mmccd_auto.core.names import check_path_name
 from mmccd_auto.core.wording import counted, listed
-from mmccd_auto.datasets import DATASET_FILE
+from mmccd_auto.datasets.dataset import DATASET_FILE
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.trained.manifest import FORMAT, Manifest, list_files

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_path_name
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.trained.installed_models import check_not_installed, place_model
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.model_card import ModelCard

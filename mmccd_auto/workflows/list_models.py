@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibration import load_calibration
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.ready.models import READY, find_ready, ready_modalities, ready_name
 from mmccd_auto.trained.installed_models import UnpackedModel, installed_folder, installed_names

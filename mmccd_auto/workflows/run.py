@@ -21,12 +21,12 @@ from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.progress import details_to_file
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.wording import counted, listed
-from mmccd_auto.dataset_health import HEALTHY
-from mmccd_auto.datasets import DATASET_FILE, load_dataset
+from mmccd_auto.datasets.dataset import DATASET_FILE, load_dataset
+from mmccd_auto.datasets.folders import Folders
+from mmccd_auto.datasets.health import HEALTHY
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.inference.options import ExportOptions, PredictionOptions
 from mmccd_auto.model_choice import choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import PLANS_FILE, Plan

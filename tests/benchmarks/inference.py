@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.processes.memory import keep_large_blocks
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.imaging.io import read_volume

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.brain_mask import find_brain
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.files import load_json
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.ready import models as ready
 from mmccd_auto.ready.build import BuildOptions, build_ready_models, place_ready_models

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core.files import load_json
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.workflows.run import place_page
 

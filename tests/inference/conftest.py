@@ -12,12 +12,12 @@ import torch
 from scipy import ndimage
 
 from mmccd_auto.core.files import load_json, save_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import Cycle, build_cycle
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.case_fingerprint import CaseFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan

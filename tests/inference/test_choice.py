@@ -12,6 +12,7 @@ import torch
 from mmccd_auto.after_training import describe_best, find_best_configuration, restore_configuration
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models
 from mmccd_auto.inference.choice.paired_difference import paired_difference
@@ -19,7 +20,6 @@ from mmccd_auto.inference.compare_choices import Tried
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.validation_maps import HELD_OUT
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 

@@ -19,6 +19,7 @@ from mmccd_auto.cli.evaluate import main as evaluate_main
 from mmccd_auto.cli.predict import main as predict_main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibrate import calibrate_model
@@ -33,7 +34,6 @@ from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.synthetic_check import alter_cases
 from mmccd_auto.inference.validation_maps import load_validation_maps, load_validation_record
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import Plan, ScorePlan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.slices import load_case_records, read_slices

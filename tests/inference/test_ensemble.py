@@ -16,6 +16,7 @@ from mmccd_auto.after_training import describe_best, find_best_configuration
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.processes.streams import Settled
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.calibrate import calibrate_model
@@ -28,7 +29,6 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
 from mmccd_auto.model_choice import choose_model, choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
 from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint

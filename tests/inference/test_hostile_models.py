@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.workflows.install_model import install_model
 
 Contents = dict[str, bytes]

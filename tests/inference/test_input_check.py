@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume

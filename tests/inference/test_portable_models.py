@@ -21,11 +21,11 @@ from mmccd_auto.cli import models as models_command
 from mmccd_auto.cli import predict as predict_command
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.ready import models as ready
 from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_folder
 from mmccd_auto.trained.safetensors_weights import load_weights, save_weights

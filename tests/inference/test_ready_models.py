@@ -14,10 +14,10 @@ import pytest
 from mmccd_auto.cli import predict as predict_command
 from mmccd_auto.core.disk.hashing import file_sha256
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_geometry, read_volume
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model_choice import choose_model, choose_models
-from mmccd_auto.paths import Folders
 from mmccd_auto.ready import models as ready
 from mmccd_auto.ready.build import place_ready_models
 from mmccd_auto.workflows.install_model import install_model

@@ -11,6 +11,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
@@ -26,7 +27,6 @@ from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, find_records, healthy_maps
 from mmccd_auto.model_choice import choose_model
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.training.model_folder import ModelFolder
 

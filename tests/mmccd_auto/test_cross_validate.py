@@ -20,6 +20,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.cross_validation_result import CrossValidation, describe_cross_validation
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
@@ -27,7 +28,6 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.held_out_calibration import WITHOUT_OWN
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import build_cycle
-from mmccd_auto.paths import Folders
 from mmccd_auto.plans.plan import (
     PLANS_FILE,
     ConfigurationPlan,

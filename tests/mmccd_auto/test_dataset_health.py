@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dataset_health import describe_health
-from mmccd_auto.datasets import Dataset, load_dataset
-from mmccd_auto.integrity import description_problems
+from mmccd_auto.datasets.dataset import Dataset, load_dataset
+from mmccd_auto.datasets.health import describe_health
+from mmccd_auto.datasets.integrity import description_problems
 from mmccd_auto.preprocessing.slices import load_case_records
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dataset_subjects import complete_subjects, describe_people, people_by_names, person_by_name, split_people
-from mmccd_auto.datasets import load_dataset
-from mmccd_auto.integrity import description_problems
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.integrity import description_problems
+from mmccd_auto.datasets.subjects import complete_subjects, describe_people, people_by_names, person_by_name, split_people
 from mmccd_auto.plans.splits import make_splits, write_or_load_splits
 
 SESSIONS = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import find_dataset, list_datasets, load_dataset, split_case_and_channel
+from mmccd_auto.datasets.dataset import find_dataset, list_datasets, load_dataset, split_case_and_channel
 
 CONTENT = {
     "channel_names": {"0": "FLAIR", "1": "T1", "2": "T2"},

@@ -10,10 +10,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.integrity import verify_dataset
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.integrity import verify_dataset
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GEOMETRY = Geometry((8, 7, 6), (1.0, 1.0, 2.0), (0.0, -3.0, 4.0), IDENTITY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.folders import Folders
 
 
 def test_flag_wins_over_environment_and_environment_over_default(tmp_path, monkeypatch):

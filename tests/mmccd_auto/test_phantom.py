@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical

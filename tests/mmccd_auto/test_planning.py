@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.paths import Folders
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.cost import DeviceSpeed

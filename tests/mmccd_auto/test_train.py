@@ -16,8 +16,8 @@ import torch
 from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.paths import Folders
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import Dataset, load_dataset
+from mmccd_auto.datasets.dataset import Dataset, load_dataset
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.plans.fingerprint import DatasetFingerprint, fingerprint_case, fingerprint_dataset

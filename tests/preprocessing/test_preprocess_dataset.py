@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmccd_auto.datasets import Dataset, load_dataset
+from mmccd_auto.datasets.dataset import Dataset, load_dataset
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.plans.plan import Plan
@@ -23,7 +23,7 @@ from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records
 GEOMETRY = Geometry((36, 40, 24), (3.0, 3.0, 5.0), (0.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
 RUN = """
 import sys
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset, preprocess_one
 preprocess_dataset(load_dataset(sys.argv[1]), Plan.load(sys.argv[2]), sys.argv[3], 0)

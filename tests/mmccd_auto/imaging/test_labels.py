@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import read_label_values
+from mmccd_auto.datasets.dataset import read_label_values
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.labels import LabelValues, read_brain_mask, read_label
 from mmccd_auto.imaging.volume import Geometry

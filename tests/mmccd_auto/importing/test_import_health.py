@@ -15,13 +15,13 @@ from dicom_writing import CLEAN, write_scans
 from mmccd_auto.cli.import_export import _command
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
-from mmccd_auto.dataset_health import describe_health
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.health import describe_health
+from mmccd_auto.datasets.integrity import verify_dataset
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.importing.label_files import assign_labels, lay_label, read_label
-from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 

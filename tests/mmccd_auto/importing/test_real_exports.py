@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.files import load_json
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
+from mmccd_auto.datasets.integrity import verify_dataset
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
-from mmccd_auto.integrity import verify_dataset
 from mmccd_auto.preprocessing.brain_extraction import extract_brain
 from mmccd_auto.preprocessing.registration import register, resample_onto
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.datasets import load_dataset
+from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.label_maps.anatomy import draw_anatomy

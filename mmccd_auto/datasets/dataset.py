@@ -11,8 +11,8 @@ from typing import Any
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import name_problem
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.dataset_health import LABELLED, UNKNOWN, health_of, nobody_to_train_on, read_health
-from mmccd_auto.dataset_subjects import complete_subjects
+from mmccd_auto.datasets.health import LABELLED, UNKNOWN, health_of, nobody_to_train_on, read_health
+from mmccd_auto.datasets.subjects import complete_subjects
 from mmccd_auto.imaging.labels import DEFAULT_LABELS, LabelValues
 
 DATASET_FILE = "dataset.json"
@@ -107,12 +107,12 @@ class Dataset:
 
     @cached_property
     def people(self) -> dict[str, str]:
-        """The person of every case that has images, see :func:`mmccd_auto.dataset_subjects.complete_subjects`."""
+        """The person of every case that has images, see :func:`mmccd_auto.datasets.subjects.complete_subjects`."""
         return complete_subjects([*self.cases("Tr"), *self.cases("Ts")], self.subjects)
 
     def health(self, case: str, split: str = "Tr") -> str:
         """Give "healthy", "labelled" or "unknown" (a patient without labels), see
-        :func:`mmccd_auto.dataset_health.health_of`."""
+        :func:`mmccd_auto.datasets.health.health_of`."""
         return health_of(self.stated_health, case, self.label_file(case, split) is not None)
 
     def training_cases(self) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mmccd_auto.core.readable_names import NO_TEXT, has_readable_name, shown
-from mmccd_auto.datasets import Dataset, parse_channel_name, visible_files
+from mmccd_auto.datasets.dataset import Dataset, parse_channel_name, visible_files
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import run_cases
-from mmccd_auto.dataset_health import HEALTH_KEY, LABELLED, UNKNOWN
-from mmccd_auto.dataset_names import naming_problems
-from mmccd_auto.dataset_subjects import split_people
-from mmccd_auto.datasets import DATASET_FILE, SPLITS, Dataset
+from mmccd_auto.datasets.dataset import DATASET_FILE, SPLITS, Dataset
+from mmccd_auto.datasets.health import HEALTH_KEY, LABELLED, UNKNOWN
+from mmccd_auto.datasets.names import naming_problems
+from mmccd_auto.datasets.subjects import split_people
 from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import brain_mask_fault, label_fault
