@@ -14,7 +14,7 @@ from highdicom.spatial import VOLUME_INDEX_CONVENTION, get_normal_vector
 from pydicom.dataset import Dataset
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom.open_file import read_header_of
+from mmccd_auto.dicom.files.open_file import read_header_of
 from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.writing.identity import DicomIdentity, renumber
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import shown
-from mmccd_auto.dicom.open_file import starts_like_dicom
+from mmccd_auto.dicom.files.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import VOLUME_ENDINGS, shortened, too_long, volume_ending, volume_stem, walk

@@ -27,7 +27,7 @@ class ExportOptions:
 
     Attributes
     ----------
-    series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
+    series : pattern by modality, see :func:`mmccd_auto.dicom.series.choose_series.choose_series`
     key_file : secret for pseudonyms that stay the same when the export grows; None numbers the cases
     link_file : where the table goes that leads from pseudonyms to people; None writes none
     dicom_seg : also write a DICOM Segmentation of the mask and a Parametric Map of the score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmccd_auto.dicom.choose_series import parse_series_option
+from mmccd_auto.dicom.series.choose_series import parse_series_option
 
 BRAIN_EXTRACTIONS = ("auto", "hd-bet", "synthstrip", "deepbet", "template")
 """The names of :func:`mmccd_auto.preprocessing.brain_extraction.backend_names`, which takes long to load."""

@@ -23,8 +23,8 @@ from pydicom.uid import (
 )
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom.open_file import read_header_of, read_transfer_syntax, unpack
-from mmccd_auto.dicom.pixel_checks import largest_content
+from mmccd_auto.dicom.files.open_file import read_header_of, read_transfer_syntax, unpack
+from mmccd_auto.dicom.files.pixel_checks import largest_content
 from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.records import Series, sentence
 

@@ -47,7 +47,7 @@ class ImportOptions:
     label_values : of the labels, that mark what is abnormal
     modalities : to import, in the order of their channels
     reference : onto whose grid the others are laid; None takes the first of FLAIR, T2, T1C, T1 that is imported
-    series : pattern by modality, see :func:`mmccd_auto.dicom.choose_series.choose_series`
+    series : pattern by modality, see :func:`mmccd_auto.dicom.series.choose_series.choose_series`
     backend : of the brain extraction
     key_file : secret for pseudonyms that stay the same when the export grows; None numbers the cases
     link_file : where the table goes that leads from pseudonyms to people; None writes none

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.tables import write_csv
-from mmccd_auto.dicom.choose_series import SeriesChoice
+from mmccd_auto.dicom.series.choose_series import SeriesChoice
 from mmccd_auto.sources.named_files import NamedFile
 
 

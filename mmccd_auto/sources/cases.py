@@ -17,12 +17,12 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.readable_names import shown
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.subjects import folded
-from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import keep_series_only, read_export
-from mmccd_auto.dicom.gather_files import HIDDEN
-from mmccd_auto.dicom.headers import NOT_DICOM
+from mmccd_auto.dicom.files.gather_files import HIDDEN
+from mmccd_auto.dicom.files.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
+from mmccd_auto.dicom.series.choose_series import SeriesChoice, choose_series
+from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume

@@ -10,9 +10,9 @@ import pytest
 from awkward_exports import Awkward, all_exports
 from dicom_writing import PLANTED, brain, positions
 
-from mmccd_auto.dicom.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.convert import ConvertedSeries, convert_series
-from mmccd_auto.dicom.find_series import Export, read_export
+from mmccd_auto.dicom.series.choose_series import SeriesChoice, choose_series
+from mmccd_auto.dicom.series.find_series import Export, read_export
 from mmccd_auto.imaging.volume import Volume
 
 WANTED = ("FLAIR", "T1", "T2")

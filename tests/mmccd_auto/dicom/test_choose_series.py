@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom.choose_series import choose_series, parse_series_option
 from mmccd_auto.dicom.records import SequenceFacts, Series, SliceGrid
+from mmccd_auto.dicom.series.choose_series import choose_series, parse_series_option
 
 FLAIR = SequenceFacts("FLAIR ax", "brain", echo_time=100, repetition_time=9000, inversion_time=2500, orientation="axial")
 T1 = SequenceFacts("T1 ax", "brain", echo_time=10, repetition_time=500, orientation="axial")

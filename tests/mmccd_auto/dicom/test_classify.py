@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mmccd_auto.dicom.classify import KINDS, classify
 from mmccd_auto.dicom.records import SequenceFacts
+from mmccd_auto.dicom.series.classify import KINDS, classify
 
 
 def facts(

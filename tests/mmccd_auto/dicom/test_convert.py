@@ -14,10 +14,10 @@ from dicom_writing import FLAIR, MPRAGE, OBLIQUE, PLANTED, Scan, make_images, wr
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom import convert
-from mmccd_auto.dicom.choose_series import choose_series
 from mmccd_auto.dicom.convert import convert_series, find_dcm2niix
-from mmccd_auto.dicom.find_series import read_export
 from mmccd_auto.dicom.records import Series
+from mmccd_auto.dicom.series.choose_series import choose_series
+from mmccd_auto.dicom.series.find_series import read_export
 
 needs_scripts = pytest.mark.skipif(os.name == "nt", reason="the stand-in for dcm2niix is a shell script")
 

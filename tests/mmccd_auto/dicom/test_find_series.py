@@ -13,11 +13,11 @@ import pytest
 from dicom_writing import CLEAN, FLAIR, MPRAGE, T1, make_enhanced, make_images, with_tags, write, write_scans
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom import gather_files, headers
-from mmccd_auto.dicom.choose_series import choose_series
-from mmccd_auto.dicom.find_series import keep_series_only, read_export
+from mmccd_auto.dicom.files import gather_files, headers
 from mmccd_auto.dicom.privacy import patient_words, without_patient
 from mmccd_auto.dicom.records import Patient, SequenceFacts
+from mmccd_auto.dicom.series.choose_series import choose_series
+from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
 
 
 def test_the_facts_of_a_series(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_files_and_folders_that_cannot_be_opened_are_counted(tmp_path: Path, mon
             raise PermissionError(13, "Permission denied", str(path))
         return read(path)
 
-    monkeypatch.setattr("mmccd_auto.dicom.find_series.read_header", refuse)
+    monkeypatch.setattr("mmccd_auto.dicom.series.find_series.read_header", refuse)
     export = read_export(tmp_path / "in", tmp_path / "work")
     assert export.ignored == {gather_files.UNREADABLE_FILE: 3}
     assert any("files that can't be opened (3)" in problem for problem in export.problems)

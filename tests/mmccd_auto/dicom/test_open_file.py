@@ -28,10 +28,10 @@ from pydicom.uid import (
 )
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom import headers
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import read_export
-from mmccd_auto.dicom.headers import Header, Ignored, read_header
+from mmccd_auto.dicom.files import headers
+from mmccd_auto.dicom.files.headers import Header, Ignored, read_header
+from mmccd_auto.dicom.series.find_series import read_export
 
 PEAK_MB = 300
 
@@ -149,7 +149,7 @@ KINDS = {
 }
 PEAK_SCRIPT = """
 import pathlib, re, sys
-from mmccd_auto.dicom.find_series import read_export
+from mmccd_auto.dicom.series.find_series import read_export
 export = read_export(sys.argv[1], sys.argv[2])
 print(*export.problems, *(series.problem for study in export.studies for series in study.series))
 # Not ru_maxrss, which a child inherits from the process that started it.

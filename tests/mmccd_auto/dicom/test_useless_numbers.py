@@ -11,10 +11,10 @@ import pytest
 from dicom_writing import CLEAN, FLAIR, T1, Scan, brain, make_images, positions, write
 from pydicom.dataset import Dataset
 
-from mmccd_auto.dicom.choose_series import choose_series
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.find_series import read_export
 from mmccd_auto.dicom.records import Export
+from mmccd_auto.dicom.series.choose_series import choose_series
+from mmccd_auto.dicom.series.find_series import read_export
 from mmccd_auto.importing.pseudonyms import pseudonyms
 
 Edit = Callable[[Dataset, int], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmccd_auto.dicom.classify import classify
 from mmccd_auto.dicom.records import SequenceFacts
-from mmccd_auto.dicom.series_words import read_words
+from mmccd_auto.dicom.series.classify import classify
+from mmccd_auto.dicom.series.series_words import read_words
 
 # Scanning sequence, repetition time, echo time, inversion time (ms) as they come with such scans.
 FLAIR = ("SE IR", 9000, 100, 2500)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.dicom.frames import Frame
-from mmccd_auto.dicom.headers import Header
-from mmccd_auto.dicom.pixel_checks import LARGEST_VOXELS
+from mmccd_auto.dicom.files.frames import Frame
+from mmccd_auto.dicom.files.headers import Header
+from mmccd_auto.dicom.files.pixel_checks import LARGEST_VOXELS
 from mmccd_auto.dicom.records import SliceGrid
 
 Image = tuple[Header, Frame]

@@ -9,8 +9,8 @@ from typing import BinaryIO
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from mmccd_auto.dicom.elements import number
-from mmccd_auto.dicom.open_file import LARGEST_TRAILER, PIXEL_TAGS, Swells, unpack
+from mmccd_auto.dicom.files.elements import number
+from mmccd_auto.dicom.files.open_file import LARGEST_TRAILER, PIXEL_TAGS, Swells, unpack
 
 NO_PIXELS = "hold no pixels"
 TRUNCATED = "are truncated"
@@ -36,7 +36,7 @@ def pixel_fault(dataset: Dataset, syntax: str, body: BinaryIO, file: BinaryIO, s
     ----------
     dataset : header
     syntax : UID of the transfer syntax
-    body : stands at the element of the pixels, if there is one; see :func:`~mmccd_auto.dicom.open_file.read_header_of`
+    body : stands at the element of the pixels, if there is one; see :func:`~mmccd_auto.dicom.files.open_file.read_header_of`
     file, size : the file itself, open, and its size in bytes
 
     Returns

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
 
-from mmccd_auto.dicom.elements import number, text, whole_number
-from mmccd_auto.dicom.frames import Frame, frames_of, sequence_values
-from mmccd_auto.dicom.open_file import NotDicom, Swells, has_preamble, read_header_of
-from mmccd_auto.dicom.pixel_checks import NO_PIXELS, SWELLING, pixel_fault
+from mmccd_auto.dicom.files.elements import number, text, whole_number
+from mmccd_auto.dicom.files.frames import Frame, frames_of, sequence_values
+from mmccd_auto.dicom.files.open_file import NotDicom, Swells, has_preamble, read_header_of
+from mmccd_auto.dicom.files.pixel_checks import NO_PIXELS, SWELLING, pixel_fault
 from mmccd_auto.dicom.quiet import quiet_pydicom
 from mmccd_auto.dicom.records import Patient
 
@@ -47,7 +47,7 @@ class Header:
     Attributes
     ----------
     values : what the facts of the series are made of, by pydicom's keyword
-    fault : why its pixels can't be used, see :func:`~mmccd_auto.dicom.pixel_checks.pixel_fault`; None if they can
+    fault : why its pixels can't be used, see :func:`~mmccd_auto.dicom.files.pixel_checks.pixel_fault`; None if they can
     lacks_preamble : whether the file begins with its elements, without the mark of the standard
     """
 

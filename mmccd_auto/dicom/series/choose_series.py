@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.dicom.classify import Classification, classify
 from mmccd_auto.dicom.records import Series, sentence
+from mmccd_auto.dicom.series.classify import Classification, classify
 from mmccd_auto.imaging.contrasts import contrast
 
 SMALLEST_CONFIDENCE = 0.4
@@ -30,7 +30,7 @@ class SeriesChoice:
     Attributes
     ----------
     description : without the words that name the patient
-    kind, confidence, reason : see :class:`~mmccd_auto.dicom.classify.Classification`
+    kind, confidence, reason : see :class:`~mmccd_auto.dicom.series.classify.Classification`
     spacing : mm along a row, along a column, between slices; None where there is no regular grid
     used_as : the wanted modality that the series stands for, as the caller spells it; None for none
     why : a phrase on why it is used or not

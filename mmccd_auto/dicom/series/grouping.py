@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from mmccd_auto.dicom.headers import Header
+from mmccd_auto.dicom.files.headers import Header
 from mmccd_auto.dicom.records import Patient
 
 # Fewer single images of one kind may really be series of one image each.

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmccd_auto.dicom.gather_files import UNREADABLE_FILE, UNREADABLE_FOLDER, gather_files, remove_files, unpacked_files
-from mmccd_auto.dicom.grouping import StudyGroup, group_images
-from mmccd_auto.dicom.headers import BOMBS, DAMAGED, EMPTY, MR_CLASSES, Header, read_header
+from mmccd_auto.dicom.files.gather_files import (
+    UNREADABLE_FILE,
+    UNREADABLE_FOLDER,
+    gather_files,
+    remove_files,
+    unpacked_files,
+)
+from mmccd_auto.dicom.files.headers import BOMBS, DAMAGED, EMPTY, MR_CLASSES, Header, read_header
 from mmccd_auto.dicom.privacy import patient_words, without_patient
 from mmccd_auto.dicom.records import Export, Patient, SequenceFacts, Series, SliceGrid, Study, sentence, series_label
-from mmccd_auto.dicom.slices import Image, fit_grid, orientation, sorted_images, split_parts
+from mmccd_auto.dicom.series.grouping import StudyGroup, group_images
+from mmccd_auto.dicom.series.slices import Image, fit_grid, orientation, sorted_images, split_parts
 
 COPIES = "copies of images that are there already"
 UNPACKS = "unpacks to more than it announces or has absurdly many elements, which may be an attack"
@@ -24,8 +30,8 @@ __all__ = ["Export", "Patient", "SequenceFacts", "Series", "SliceGrid", "Study",
 def read_export(source: str | Path, workspace: str | Path) -> Export:
     """Find every study and series of an export; only headers are read.
 
-    What belongs together: :func:`~mmccd_auto.dicom.grouping.group_images`. What can't be used stays in the list with the
-    sentence that says why.
+    What belongs together: :func:`~mmccd_auto.dicom.series.grouping.group_images`. What can't be used stays in the list
+    with the sentence that says why.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from mmccd_auto.dicom.elements import items, number, numbers, text, texts, whole_number
+from mmccd_auto.dicom.files.elements import items, number, numbers, text, texts, whole_number
 from mmccd_auto.dicom.records import Triple
 
 # As the first word of what is noted: "no contrast", "ohne KM", "0 ml".

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mmccd_auto.dicom.records import SequenceFacts
-from mmccd_auto.dicom.series_words import (
+from mmccd_auto.dicom.series.series_words import (
     DIFFUSION,
     FEW_SLICES,
     GRADIENT_ECHO,
@@ -93,7 +93,7 @@ def classify(facts: SequenceFacts) -> Classification:
 
     The measurement decides (echo, repetition and inversion time, scanning sequence, image type, contrast agent). Where it
     leaves several kinds open, or is missing, the name of the series does; a name that contradicts lowers the confidence.
-    What the words of a name tell: :func:`~mmccd_auto.dicom.series_words.read_words`.
+    What the words of a name tell: :func:`~mmccd_auto.dicom.series.series_words.read_words`.
     """
     original = not set(facts.image_type) & {"DERIVED", "MPR", "REFORMATTED", "SECONDARY"}
     description, protocol = read_words(facts.description), read_words(facts.protocol_name)
