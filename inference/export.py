@@ -22,8 +22,8 @@ from mmccd_auto.inference.case_record import sealed
 from mmccd_auto.inference.lesions.describe import describe_lesions
 from mmccd_auto.inference.lesions.records import LesionRecord
 from mmccd_auto.inference.prediction import Prediction
+from mmccd_auto.preprocessing.align_modalities import brain_only
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
-from mmccd_auto.preprocessing.prepare_case import brain_only
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.page.part import CasePart, write_part
 from mmccd_auto.reporting.pictures import case_picture

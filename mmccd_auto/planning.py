@@ -21,14 +21,15 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.datasets.health import describe_health
 from mmccd_auto.datasets.integrity import verify_dataset
 from mmccd_auto.datasets.subjects import describe_people
+from mmccd_auto.model.speed import device_memory_gb, measure_device_speed
 from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine
-from mmccd_auto.plans.cost import device_memory_gb, measure_device_speed, usual_device_speed
-from mmccd_auto.plans.find_planner import find_planner
+from mmccd_auto.plans.cost import usual_device_speed
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.planner import MMCCDPlanner
+from mmccd_auto.plans.planners import find_planner
 from mmccd_auto.plans.report import advise_on_training, describe_plan
 from mmccd_auto.plans.rules import DEFAULT_PLANS
 from mmccd_auto.plans.splits import SPLITS_FILE, write_or_load_splits

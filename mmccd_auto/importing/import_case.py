@@ -23,7 +23,7 @@ from mmccd_auto.dicom.records import Series
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.importing.label_files import check_label, lay_label, read_label
-from mmccd_auto.preprocessing.prepare_case import PreparedCase, brain_only, prepare_case
+from mmccd_auto.preprocessing.align_modalities import PreparedCase, brain_only, prepare_case
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.sources.cases import SourceCase, load_scan
 

@@ -47,7 +47,7 @@ def test_wheel_works_from_another_directory(wheel: Path, tmp_path: Path) -> None
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import mmccd_auto, mmccd_auto.plans.plan, mmccd_auto.pipeline\n"
-        "from mmccd_auto.plans.find_planner import find_planner\n"
+        "from mmccd_auto.plans.planners import find_planner\n"
         "print(mmccd_auto.plans.plan.__file__, find_planner('MMCCDPlannerSmall').__name__)"
     )
     result = subprocess.run(

@@ -12,7 +12,7 @@ from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
-from mmccd_auto.preprocessing.prepare_case import brain_only
+from mmccd_auto.preprocessing.align_modalities import brain_only
 
 
 @pytest.fixture(scope="module")

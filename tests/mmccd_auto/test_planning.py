@@ -40,7 +40,7 @@ def test_the_plan_is_the_same_however_busy_the_machine_is(
     assert plan(raw, tmp_path / "undisturbed") == []
     ticks = itertools.count()
     for clock in ("perf_counter", "thread_time", "process_time", "monotonic"):
-        monkeypatch.setattr(f"mmccd_auto.plans.cost.time.{clock}", lambda: next(ticks) * seconds)
+        monkeypatch.setattr(f"mmccd_auto.model.speed.time.{clock}", lambda: next(ticks) * seconds)
     with caplog.at_level("INFO"):
         assert plan(raw, tmp_path / "disturbed") == []
     monkeypatch.undo()

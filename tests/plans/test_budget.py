@@ -12,7 +12,7 @@ from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import compare_machines, tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, RUNGS, SMALL, MachineSpeed, default_hours, usual_machine
 from mmccd_auto.plans.plan import AfterTrainingPlan, NetworkPlan, Plan
-from mmccd_auto.plans.planner_small import MMCCDPlannerSmall
+from mmccd_auto.plans.planners import MMCCDPlannerSmall
 
 HOURS = (0.05, 0.5, 4, 12, 48)
 SLOW_CPU = MachineSpeed("cpu (1 thread)", "cpu", {SMALL: 0.05, LARGE: 0.85})

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.model.speed import measure_device_speed
 from mmccd_auto.model.strip_masks import all_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans import cost
@@ -91,9 +92,9 @@ def test_network_evaluations_count_the_backward_model_once_per_strip():
 
 
 def test_device_speed_is_measured_and_named(monkeypatch):
-    monkeypatch.setattr(cost, "TIMED_SECONDS", 0.05)
+    monkeypatch.setattr("mmccd_auto.model.speed.TIMED_SECONDS", 0.05)
     network = NetworkPlan(base_channels=8, channel_multipliers=(1, 2), norm_groups=4, attention_edges=(8,))
-    speed = cost.measure_device_speed(network, (16, 16), "cpu")
+    speed = measure_device_speed(network, (16, 16), "cpu")
     assert speed.evaluations_per_second > 0
     assert "cpu" in speed.device
 
@@ -110,11 +111,11 @@ def test_a_sample_of_training_is_six_evaluations():
 
 
 def test_the_threads_of_a_process_stay_as_they_are_when_it_is_timed(monkeypatch):
-    monkeypatch.setattr(cost, "TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("mmccd_auto.model.speed.TIMED_SECONDS", 0.0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert "2 threads" in cost.measure_device_speed(SMALLER[-1], (16, 16), "cpu").device
+        assert "2 threads" in measure_device_speed(SMALLER[-1], (16, 16), "cpu").device
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -122,4 +123,4 @@ def test_the_threads_of_a_process_stay_as_they_are_when_it_is_timed(monkeypatch)
 
 def test_a_device_that_does_not_exist_is_said():
     with pytest.raises(MMCCDError, match="choose another -device"):
-        cost.measure_device_speed(NetworkPlan(), (32, 32), "quantum")
+        measure_device_speed(NetworkPlan(), (32, 32), "quantum")

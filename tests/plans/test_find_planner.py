@@ -9,8 +9,8 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.cost import multiply_accumulates
-from mmccd_auto.plans.find_planner import find_planner
 from mmccd_auto.plans.planner import MMCCDPlanner
+from mmccd_auto.plans.planners import find_planner
 
 DOCUMENTATION = Path(__file__).parents[2] / "documentation"
 

@@ -12,12 +12,12 @@ from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
-from mmccd_auto.preprocessing import prepare_case as preparing
+from mmccd_auto.preprocessing import align_modalities as preparing
+from mmccd_auto.preprocessing.align_modalities import prepare_case
 from mmccd_auto.preprocessing.brain_extraction import BrainExtraction, extract, extract_brain
 from mmccd_auto.preprocessing.brain_extraction.background import with_dark_background
 from mmccd_auto.preprocessing.brain_extraction.interface import Backend
 from mmccd_auto.preprocessing.brain_extraction.outline import doubt_outline
-from mmccd_auto.preprocessing.prepare_case import prepare_case
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
-from mmccd_auto.preprocessing.prepare_case import prepare_case
+from mmccd_auto.preprocessing.align_modalities import prepare_case
 from mmccd_auto.preprocessing.registration import register, resample_onto
 
 

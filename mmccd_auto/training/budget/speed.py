@@ -11,8 +11,8 @@ import torch
 from mmccd_auto.core.devices import training_memory_format
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import MaskedModalityCycle
+from mmccd_auto.model.speed import device_name, one_thread
 from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, SMALL, MachineSpeed
-from mmccd_auto.plans.cost import device_name, one_thread
 from mmccd_auto.plans.plan import DiffusionPlan
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype

@@ -1,9 +1,12 @@
-"""A planner for workstations without a GPU."""
+"""Planners by their class name: ours, one for workstations without a GPU among them, and those in a folder of the user's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from mmccd_auto.core.plugins import find_subclass
 from mmccd_auto.plans.plan import NetworkPlan
 from mmccd_auto.plans.planner import MMCCDPlanner, Patch
 
@@ -42,3 +45,8 @@ class MMCCDPlannerSmall(MMCCDPlanner):
         """The usual name with "Small" in it."""
         name, why = super().decide_plans_name(slice_axis, spacing)
         return name.replace("mmccdPlans", "mmccdPlansSmall"), why
+
+
+def find_planner(name: str, folders: Sequence[Path] = ()) -> type[MMCCDPlanner]:
+    """The planner class of this name; raises :class:`MMCCDError` listing what exists if there is none."""
+    return find_subclass(MMCCDPlanner, name, ["mmccd_auto.plans"], folders)
