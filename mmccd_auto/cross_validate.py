@@ -17,11 +17,11 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.progress import track
 from mmccd_auto.core.records import dataclass_from_json, read_record
-from mmccd_auto.cross_validation_result import CrossValidation, FoldPrediction
 from mmccd_auto.datasets.dataset import Dataset, find_dataset, load_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
+from mmccd_auto.evaluation.cross_validation import CrossValidation, FoldPrediction
 from mmccd_auto.evaluation.page import write_cross_validation_page
 from mmccd_auto.imaging.io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask

@@ -31,7 +31,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.cross_validate import cross_validate
-    from mmccd_auto.cross_validation_result import describe_cross_validation
+    from mmccd_auto.evaluation.cross_validation import describe_cross_validation
 
     result = cross_validate(
         folders_from(options),

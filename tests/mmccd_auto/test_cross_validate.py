@@ -19,8 +19,8 @@ from mmccd_auto.cli.cross_validate import main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.cross_validate import cross_validate
-from mmccd_auto.cross_validation_result import CrossValidation, describe_cross_validation
 from mmccd_auto.datasets.folders import Folders
+from mmccd_auto.evaluation.cross_validation import CrossValidation, describe_cross_validation
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
