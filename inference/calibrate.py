@@ -14,7 +14,6 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.inference.calibration import Calibration, fit_calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import fit_control
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds
 from mmccd_auto.inference.score_units import ScoreUnits
@@ -32,8 +31,8 @@ from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.stored_samples import has_samples
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder
 
 FEW_SUBJECTS = 3
 NO_SAMPLES = "holds slices of an earlier version, which can't be fitted twice: run mmccd_plan_and_preprocess again"

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 
-from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, load_choice
 from mmccd_auto.inference.compare_choices import SEEDS, best_of, choice_of, try_choices
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
-from mmccd_auto.training.fold_folder import INFERENCE_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInference, load_choice
+from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder
 
 PER_KIND = 1
 MAX_SLICES = 24

@@ -11,7 +11,6 @@ import numpy as np
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, TriedRung
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
@@ -20,7 +19,8 @@ from mmccd_auto.inference.synthetic_trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT
 from mmccd_auto.plans.budget.rungs import trial_rungs
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInference, TriedRung
+from mmccd_auto.trained.model_folder import ModelFolder
 
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)

@@ -10,13 +10,13 @@ from itertools import combinations
 import numpy as np
 
 from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.compare_choices import SEEDS, TOLERANCE, Tried, seeded
 from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, auprc_of_each, mean_by_kind
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder
 
 logger = logging.getLogger(__name__)
 

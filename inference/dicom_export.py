@@ -26,7 +26,7 @@ from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.dicom_source import DicomSource, read_patient, read_source
-from mmccd_auto.inference.prediction import ModelIdentity
+from mmccd_auto.trained.identity import ModelIdentity
 
 NAME = "mmccd_auto"
 MASK_SERIES_NUMBER = 9001

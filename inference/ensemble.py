@@ -12,11 +12,12 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, split
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibration import case_score
-from mmccd_auto.inference.prediction import ModelIdentity, Scan
+from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.reporting.page.assemble import Section
+from mmccd_auto.trained.identity import ModelIdentity
 
 JOINED = " + "
 

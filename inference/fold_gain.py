@@ -23,7 +23,6 @@ from mmccd_auto.inference.calibrate import folds_with_maps
 from mmccd_auto.inference.calibration import Calibration, load_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.choice.paired_difference import paired_difference
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import control_scores, mean_r2, r2_by_subject, scan_of
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.inference.options import DEFAULT_SCORE
@@ -33,8 +32,8 @@ from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_of_each, maps_of_altered, mean_by_kind
 from mmccd_auto.inference.validation_maps import SliceSource, load_validation_maps
 from mmccd_auto.preprocessing.slices import load_case_records
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE, GAIN_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, GAIN_FILE, ModelFolder
 
 MAP = "map"
 SEED = 1000

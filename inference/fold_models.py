@@ -12,9 +12,8 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import PLANS_FILE
+from mmccd_auto.trained.model_folder import ModelFolder, plan_differences
 from mmccd_auto.training.find_trainer import cycle_class_of
-from mmccd_auto.training.fold_folder import plan_differences
-from mmccd_auto.training.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mmccd_auto.inference.calibrate import calibration_of, calibration_on, folds_with_maps
 from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import r2_by_subject
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.options import MOST_FITS
@@ -22,7 +21,8 @@ from mmccd_auto.inference.validation_maps import (
     load_validation_maps,
     load_validation_record,
 )
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder
 
 WITHOUT_OWN = "without the fold's own subjects"
 OF_FOLD = "of the fold itself"

@@ -11,14 +11,14 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.control import mean_r2
 from mmccd_auto.inference.exceedance import EDGES, LEAST_SHARE, exceeded_shares, threshold_for
-from mmccd_auto.inference.prediction import ModelIdentity
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.reporting.page.assemble import Section
-from mmccd_auto.trained.model_card import ModelCard
-from mmccd_auto.trained.model_card import rows as card_rows
+from mmccd_auto.trained.identity import ModelIdentity
+from mmccd_auto.trained.portable.model_card import ModelCard
+from mmccd_auto.trained.portable.model_card import rows as card_rows
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mmccd_auto.trained.query import ModelQuery
+
 MOST_FITS = 2
 """Of bias field and intensity scale: a third one finds nothing that the second doesn't."""
 PRESETS = ("balanced", "fast", "paper", "cyclic")
@@ -45,14 +47,9 @@ NIFTI_ONLY = ExportOptions()
 
 
 @dataclass(frozen=True)
-class PredictionOptions:
+class PredictionOptions(ModelQuery):
     """Which model or models predict, and how; see the command's help for each."""
 
-    models: tuple[str, ...] = ()
-    dataset: str | None = None
-    configurations: tuple[str, ...] = ()
-    trainer: str | None = None
-    plans_name: str | None = None
     folds: tuple[str, ...] | None = None
     preset: str = "balanced"
     sampling_steps: int | None = None

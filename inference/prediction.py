@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -96,32 +95,3 @@ class Prediction:
     def anomalous_ml(self) -> float | None:
         """Volume of the mask in millilitres; None where there is no mask."""
         return None if self.mask is None else float(np.count_nonzero(self.mask) * self.geometry.voxel_volume / 1000)
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """Which model made a map.
-
-    Attributes
-    ----------
-    model : name of its folder
-    dataset, trainer, plans, configuration : what it was trained on, and by
-    input_modality : the scan that it examines
-    slice_axis : along which slices are cut
-    folds : whose maps were averaged; MODEL/fold_K for an ensemble
-    weights_sha256 : of each fold's checkpoint
-    """
-
-    model: str
-    dataset: str
-    trainer: str
-    plans: str
-    configuration: str
-    input_modality: str
-    slice_axis: str
-    folds: tuple[str, ...]
-    weights_sha256: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """What CASE.json tells of it."""
-        return asdict(self) | {"folds": list(self.folds)}

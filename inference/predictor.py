@@ -20,13 +20,12 @@ from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import case_score
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.fold_models import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.input_check import input_warnings, zero_warnings
 from mmccd_auto.inference.model_facts import card_section, model_sections
 from mmccd_auto.inference.precision import choose_precision
-from mmccd_auto.inference.prediction import ModelIdentity, Scan
+from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scoring import ScoreOptions, Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
@@ -35,8 +34,10 @@ from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.reporting.page.assemble import Section
-from mmccd_auto.trained.model_card import CARD_FILE, ModelCard, load_card
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.identity import ModelIdentity
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder
+from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_card
 
 CPU = torch.device("cpu")
 

@@ -24,11 +24,12 @@ from mmccd_auto.inference.folder_prediction import predict_file, predict_folder
 from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.masks import lesions_and_candidates
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
-from mmccd_auto.inference.prediction import ModelIdentity, Prediction, Scan
+from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.scoring import Scoring
 from mmccd_auto.inference.second_fit import FitRecord
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
 from mmccd_auto.reporting.page.assemble import Section
+from mmccd_auto.trained.identity import ModelIdentity
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.calibrate import calibration_of
 from mmccd_auto.inference.calibration import LARGEST_LEAST_LESION_OF_FEW, Calibration, check_rate, too_few
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import control_scores
 from mmccd_auto.inference.fold_models import FoldModel
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
@@ -23,7 +22,8 @@ from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.second_fit import NOT_CALIBRATED_FOR, ONE_FIT, UNCALIBRATED
 from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.plans.plan import ScorePlan
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder
 
 UNCALIBRATED_SCORE = "squared"
 LEAST_PIXELS_ABOVE = 20

@@ -14,7 +14,7 @@ from mmccd_auto.inference.settings import InferenceSettings
 from mmccd_auto.inference.synthetic_check import SEED, AlteredMaps, alter_cases, maps_of_altered
 from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.preprocessing.subject_numbers import trained_on
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)

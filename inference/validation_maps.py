@@ -19,7 +19,6 @@ from mmccd_auto.core.names import CaseName
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import FoldModel, load_fold
 from mmccd_auto.inference.held_out_scans import HeldOutScans
@@ -32,7 +31,8 @@ from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 from mmccd_auto.preprocessing.subject_numbers import trained_on
-from mmccd_auto.training.model_folder import ModelFolder, people_folder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder, people_folder
 
 VALIDATION_FOLDER = "validation"
 VALIDATION_FILE = "validation.json"

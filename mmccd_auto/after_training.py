@@ -18,23 +18,26 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibrate import calibrate_model, describe_reconstruction, is_calibrated
 from mmccd_auto.inference.calibration import Calibration
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
-from mmccd_auto.inference.chosen import PlannedInference, chosen_plan, load_choice
 from mmccd_auto.inference.compare_choices import Tried, best_single, choice_of, try_choices
 from mmccd_auto.inference.compare_ensembles import TriedEnsemble, try_ensembles
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import count_validation_slices
-from mmccd_auto.model_choice import choose_model, fitting
-from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
+from mmccd_auto.trained.inference_choice import PlannedInference, chosen_plan, load_choice
 from mmccd_auto.trained.kept_choices import keep_choices, restore_choices
-from mmccd_auto.training.fold_folder import plan_differences
-from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, find_models, load_best
+from mmccd_auto.trained.model_folder import (
+    BEST_FILE,
+    ModelFolder,
+    find_models,
+    load_best,
+    preprocessed_folder,
+)
+from mmccd_auto.trained.select import choose_model, fitting
 
 logger = logging.getLogger(__name__)
-OF_THE_SLICES = ("slice_axis", "target_spacing", "patch_size", "normalisation")
 
 
 @dataclass(frozen=True)
@@ -297,27 +300,6 @@ def _kept_choices(results: Path, models: Sequence[ModelFolder]) -> dict[str, tup
         return {}
     there = {model.path.resolve().name for model in models}
     return {modality: names for modality, names in found.items() if there.issuperset(names)}
-
-
-def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
-    """Where the slices are that a model was trained on.
-
-    Raises
-    ------
-    MMCCDError
-        If they aren't there, or were made again by another plan.
-    """
-    path = folders.preprocessed / model.plan.dataset_name / model.plans_name
-    if not path.is_dir():
-        raise MMCCDError(f"{path} does not exist: preprocess {model.plan.dataset_name} first, or say where it is.")
-    if (path / PLANS_FILE).is_file():
-        differences = plan_differences(model.plan, Plan.load(path / PLANS_FILE), OF_THE_SLICES)
-        if differences:
-            raise MMCCDError(
-                f"{path} holds slices of another plan than {model.path} was trained by ({'; '.join(differences)}): "
-                "preprocess with the model's plan, or train again."
-            )
-    return path
 
 
 def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:

@@ -34,13 +34,12 @@ from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scoring import ScoreOptions, choose_fits, choose_scoring
-from mmccd_auto.model_choice import choose_model
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.reporting.page.assemble import REPORT_FILE
-from mmccd_auto.training.checkpoint import CHECKPOINT_BEST
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.checkpoint import CHECKPOINT_BEST
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, INFERENCE_FILE, ModelFolder
+from mmccd_auto.trained.select import choose_model
 
 RESULT_FOLDER = "cross_validation"
 RESULT_FILE = "cross_validation.json"

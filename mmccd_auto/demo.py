@@ -22,7 +22,7 @@ from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, tra
 from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
-from mmccd_auto.training.model_folder import model_folder_name
+from mmccd_auto.trained.model_folder import model_folder_name
 from mmccd_auto.workflows.default_models import name_default_models
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
 

@@ -30,7 +30,6 @@ from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.scan_predictor import ScanPredictor
 from mmccd_auto.inference.training_judge import find_judge
-from mmccd_auto.model_choice import choose_models
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
@@ -38,11 +37,11 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.rules import DEFAULT_PLANS
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
+from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
+from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.training.find_trainer import find_trainer
-from mmccd_auto.training.fold_folder import INFERENCE_FILE
-from mmccd_auto.training.model_folder import ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.progress import tell_whether_longer
 from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.trainer import Trainer
@@ -314,7 +313,7 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
     Raises
     ------
     MMCCDError
-        As :func:`mmccd_auto.model_choice.choose_models`, or if the models can't be loaded or don't fit together.
+        As :func:`mmccd_auto.trained.select.choose_models`, or if the models can't be loaded or don't fit together.
     """
     paths = [model.path for model in choose_models(folders, options, else_ready=True)]
     loading = {

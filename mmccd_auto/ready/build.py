@@ -34,8 +34,8 @@ from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.splits import SPLITS_FILE, make_splits
-from mmccd_auto.ready.models import ready_name
 from mmccd_auto.trained.model_archive import unpack_archive
+from mmccd_auto.trained.ready_models import ready_name
 from mmccd_auto.workflows.describe_model import MakersWords
 from mmccd_auto.workflows.export_model import export_model
 

@@ -14,7 +14,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import TEMPORARY_PREFIX
 from mmccd_auto.core.names import name_problem
 from mmccd_auto.trained.manifest import Manifest, is_unpacked, load_manifest
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 INSTALLED_FOLDER = "installed_models"
 INCOMING, OUTGOING = f"{TEMPORARY_PREFIX}install-", f"{TEMPORARY_PREFIX}replaced-"

@@ -12,8 +12,7 @@ from mmccd_auto.core.disk.removal import remove_folder
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import TEMPORARY_PREFIX, atomic_path, save_json
 from mmccd_auto.core.records import read_record
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
-from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder
+from mmccd_auto.trained.model_folder import BEST_FILE, CALIBRATION_FILE, INFERENCE_FILE, ModelFolder
 
 KEPT_FOLDER = "previous_configuration"
 MANIFEST = "kept.json"

@@ -19,11 +19,11 @@ from mmccd_auto.core.strict_json import parse_json, read_json_bytes, shown
 from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE
 from mmccd_auto.plans.plan import PLANS_FILE
-from mmccd_auto.trained.model_card import CARD_FILE, CARD_TEXT_FILE, Day
-from mmccd_auto.trained.portable_fold import TRAINING_FILE, WEIGHTS_FILE, Sha256
-from mmccd_auto.trained.safetensors_weights import REMEDY
-from mmccd_auto.trained.short_texts import ShortText
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, INFERENCE_FILE
+from mmccd_auto.trained.portable.model_card import CARD_FILE, CARD_TEXT_FILE, Day
+from mmccd_auto.trained.portable.portable_fold import TRAINING_FILE, WEIGHTS_FILE, Sha256
+from mmccd_auto.trained.portable.safetensors_weights import REMEDY
+from mmccd_auto.trained.portable.short_texts import ShortText
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1

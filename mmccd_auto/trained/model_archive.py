@@ -26,8 +26,8 @@ from mmccd_auto.trained.manifest import (
     manifest_from_bytes,
     path_problem,
 )
-from mmccd_auto.trained.portable_fold import WEIGHTS_FILE
-from mmccd_auto.trained.safetensors_weights import REMEDY
+from mmccd_auto.trained.portable.portable_fold import WEIGHTS_FILE
+from mmccd_auto.trained.portable.safetensors_weights import REMEDY
 
 ENCRYPTED = 0x1
 A_DAY = (1980, 1, 1, 0, 0, 0)

@@ -12,7 +12,7 @@ from typing import Any
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import atomic_path
 from mmccd_auto.model.reconstructor import Reconstructor
-from mmccd_auto.training.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+from mmccd_auto.trained.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 
 Judge = Callable[[Reconstructor], float]
 """Says how good a cycle in evaluation mode is, the more the better, always alike."""

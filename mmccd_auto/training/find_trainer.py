@@ -9,7 +9,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.plugins import find_subclass
 from mmccd_auto.model.cycle import CYCLES
 from mmccd_auto.model.reconstructor import Reconstructor
-from mmccd_auto.training.checkpoint import Checkpoint
+from mmccd_auto.trained.checkpoint import Checkpoint
 from mmccd_auto.training.trainer import Trainer
 
 DEFAULT_TRAINER = "MMCCDTrainer"

@@ -17,7 +17,7 @@ from mmccd_auto.core.files import TEMPORARY_PREFIX, save_json
 from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.subject_numbers import NUMBERED_BY, NUMBERS_FILE, TRAINING_CASES
-from mmccd_auto.training.checkpoint import (
+from mmccd_auto.trained.checkpoint import (
     CHECKPOINT_BEST,
     CHECKPOINT_FINAL,
     CHECKPOINT_LATEST,
@@ -25,33 +25,20 @@ from mmccd_auto.training.checkpoint import (
     check_can_continue,
     load_checkpoint,
 )
-from mmccd_auto.training.model_folder import handed_on
+from mmccd_auto.trained.model_folder import (
+    CALIBRATION_FILE,
+    GAIN_FILE,
+    INFERENCE_FILE,
+    handed_on,
+    plan_differences,
+)
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
 
-CALIBRATION_FILE = "calibration.json"
-INFERENCE_FILE = "inference.json"
-GAIN_FILE = "gain.json"
 PREVIOUS_FOLDER = "previous"
 KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE, GAIN_FILE)
 INCOMING, OUTGOING = f"{TEMPORARY_PREFIX}{PREVIOUS_FOLDER}", f"{TEMPORARY_PREFIX}older"
 START_OVER = "restore what was changed, or start over with --overwrite"
-DATA_AND_NETWORK = (
-    "modalities",
-    "slice_axis",
-    "target_spacing",
-    "patch_size",
-    "normalisation",
-    "strip_width",
-    "network",
-    "diffusion",
-)
 logger = logging.getLogger(__name__)
-
-
-def plan_differences(plan: Plan, other: Plan, names: tuple[str, ...] = DATA_AND_NETWORK) -> list[str]:
-    """Those of the entries ``names`` in which two plans differ, as "NAME: VALUE against VALUE"."""
-    pairs = [(name, getattr(plan, name), getattr(other, name)) for name in names]
-    return [f"{name}: {one} against {two}" for name, one, two in pairs if one != two]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
-from mmccd_auto.training.checkpoint import Checkpoint
+from mmccd_auto.trained.checkpoint import Checkpoint
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.ranks import ALONE, Ranks
 

@@ -10,17 +10,16 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.inference.calibration import load_calibration
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.fold_models import load_fold
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE
+from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.manifest import Manifest
-from mmccd_auto.trained.model_card import CARD_FILE, CARD_TEXT_FILE, ModelCard, load_card
-from mmccd_auto.trained.portable_fold import TRAINING_FILE, load_description
-from mmccd_auto.trained.safetensors_weights import REMEDY
-from mmccd_auto.trained.short_texts import is_plain
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE
-from mmccd_auto.training.model_folder import ModelFolder, handed_on
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder, handed_on
+from mmccd_auto.trained.portable.model_card import CARD_FILE, CARD_TEXT_FILE, ModelCard, load_card
+from mmccd_auto.trained.portable.portable_fold import TRAINING_FILE, load_description
+from mmccd_auto.trained.portable.safetensors_weights import REMEDY
+from mmccd_auto.trained.portable.short_texts import is_plain
 
 
 def check_model(folder: Path, manifest: Manifest) -> list[ModelCard]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.control import mean_r2
 from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.fold_gain import load_gain
@@ -19,12 +18,12 @@ from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE
 from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.validation_maps import TRAINED_ON
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
-from mmccd_auto.trained.model_card import CARD_FORMAT, ModelCard
-from mmccd_auto.trained.short_texts import LONGEST_SHORT
+from mmccd_auto.trained.checkpoint import Checkpoint
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import GAIN_FILE, ModelFolder
+from mmccd_auto.trained.portable.model_card import CARD_FORMAT, ModelCard
+from mmccd_auto.trained.portable.short_texts import LONGEST_SHORT
 from mmccd_auto.training.best_state import best_judgement
-from mmccd_auto.training.checkpoint import Checkpoint
-from mmccd_auto.training.fold_folder import GAIN_FILE
-from mmccd_auto.training.model_folder import ModelFolder
 from mmccd_auto.training.progress import LOG_FILE, TrainingLog
 
 ON_TRAINED_SLICES = "Calibrated on slices of the training: new scans may have more false alarms than promised."
@@ -37,7 +36,7 @@ class MakersWords:
 
     Attributes
     ----------
-    description, licence, ages : see :class:`mmccd_auto.trained.model_card.ModelCard`
+    description, licence, ages : see :class:`mmccd_auto.trained.portable.model_card.ModelCard`
     """
 
     description: str = ""

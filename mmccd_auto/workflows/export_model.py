@@ -18,19 +18,18 @@ from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibration import Calibration, load_calibration
-from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.fold_models import choose_folds
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.model_choice import choose_models
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE
+from mmccd_auto.trained.inference_choice import load_choice
 from mmccd_auto.trained.manifest import FORMAT, Manifest, list_files
 from mmccd_auto.trained.model_archive import write_archive
-from mmccd_auto.trained.model_card import CARD_TEXT_FILE, ModelCard, card_text
-from mmccd_auto.trained.portable_fold import save_portable_fold
-from mmccd_auto.trained.short_texts import LONGEST, LONGEST_SHORT, is_plain
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE, INFERENCE_FILE
-from mmccd_auto.training.model_folder import ModelFolder, fold_folder, handed_on
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, INFERENCE_FILE, ModelFolder, fold_folder, handed_on
+from mmccd_auto.trained.portable.model_card import CARD_TEXT_FILE, ModelCard, card_text
+from mmccd_auto.trained.portable.portable_fold import save_portable_fold
+from mmccd_auto.trained.portable.short_texts import LONGEST, LONGEST_SHORT, is_plain
+from mmccd_auto.trained.select import choose_models
 from mmccd_auto.workflows.check_model import check_model
 from mmccd_auto.workflows.describe_model import NOTHING_SAID, MakersWords, TrainedParts, describe_model
 from mmccd_auto.workflows.without_people import nameless_calibrations, nameless_fingerprint

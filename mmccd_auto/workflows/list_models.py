@@ -11,11 +11,10 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibration import load_calibration
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
-from mmccd_auto.ready.models import READY, find_ready, ready_modalities, ready_name
 from mmccd_auto.trained.installed_models import UnpackedModel, installed_folder, installed_names
-from mmccd_auto.trained.model_card import load_card
-from mmccd_auto.training.fold_folder import CALIBRATION_FILE
-from mmccd_auto.training.model_folder import ModelFolder, find_models
+from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder, find_models
+from mmccd_auto.trained.portable.model_card import load_card
+from mmccd_auto.trained.ready_models import READY, find_ready, ready_modalities, ready_name
 
 COLUMNS = ("name", "state", "input", "people", "calibrated on", "date", "MiB", "predict by")
 

@@ -26,14 +26,14 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.datasets.health import HEALTHY
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.inference.options import ExportOptions, PredictionOptions
-from mmccd_auto.model_choice import choose_models
 from mmccd_auto.pipeline import TrainingOptions, predict, train
 from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
-from mmccd_auto.ready.models import ready_names
 from mmccd_auto.trained.installed_models import installed_names
-from mmccd_auto.training.model_folder import model_folder_name
+from mmccd_auto.trained.model_folder import model_folder_name
+from mmccd_auto.trained.ready_models import ready_names
+from mmccd_auto.trained.select import choose_models
 from mmccd_auto.workflows.default_models import name_default_models
 from mmccd_auto.workflows.stages import FAILED, StageRecord, Stages, content_key
 from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for

@@ -27,7 +27,7 @@ from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
 from mmccd_auto.preprocessing.slices import read_slices
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
 PER_KIND, MAX_SLICES = 2, 96

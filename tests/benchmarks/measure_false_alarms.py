@@ -15,14 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.after_training import preprocessed_folder
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.chosen import chosen_plan
 from mmccd_auto.inference.score_units import scores_in_units
 from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import chosen_plan
+from mmccd_auto.trained.model_folder import ModelFolder, preprocessed_folder
 
 RATES = (0.05, 0.01, 0.005, 0.001)
 

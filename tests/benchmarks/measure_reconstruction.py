@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmccd_auto.after_training import preprocessed_folder
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder, preprocessed_folder
 
 
 def explained(case: CaseMaps) -> tuple[float, float]:

@@ -16,10 +16,10 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.model_choice import choose_models
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
-from mmccd_auto.ready import models as ready
 from mmccd_auto.ready.build import BuildOptions, build_ready_models, place_ready_models
+from mmccd_auto.trained import ready_models as ready
+from mmccd_auto.trained.select import choose_models
 
 EDGE, SIZE = 2.0, (60, 70, 56)
 NESTED = ((1.0, 511), (0.93, 515), (0.87, 24), (0.8, 3), (0.62, 2), (0.2, 4))

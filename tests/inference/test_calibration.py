@@ -37,7 +37,7 @@ from mmccd_auto.inference.validation_maps import (
 )
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import CaseRecord, SliceRecord, load_case_records, read_slices
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,7 @@ from mmccd_auto.inference.compare_ensembles import TriedEnsemble
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.validation_maps import HELD_OUT
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
 NOISE = np.random.default_rng(0).normal(0, 0.1, 24)

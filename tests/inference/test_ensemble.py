@@ -28,11 +28,11 @@ from mmccd_auto.inference.prediction import Scan
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
-from mmccd_auto.model_choice import choose_model, choose_models
 from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
-from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
+from mmccd_auto.trained.model_folder import ModelFolder
+from mmccd_auto.trained.select import choose_model, choose_models
 
 CPU = torch.device("cpu")
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)

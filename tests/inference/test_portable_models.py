@@ -25,11 +25,11 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.model_choice import choose_models
-from mmccd_auto.ready import models as ready
+from mmccd_auto.trained import ready_models as ready
 from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_folder
-from mmccd_auto.trained.safetensors_weights import load_weights, save_weights
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
+from mmccd_auto.trained.portable.safetensors_weights import load_weights, save_weights
+from mmccd_auto.trained.select import choose_models
 from mmccd_auto.workflows.describe_model import MakersWords
 from mmccd_auto.workflows.export_model import export_model
 from mmccd_auto.workflows.install_model import install_model

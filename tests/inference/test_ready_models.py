@@ -17,9 +17,9 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_geometry, read_volume
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.model_choice import choose_model, choose_models
-from mmccd_auto.ready import models as ready
 from mmccd_auto.ready.build import place_ready_models
+from mmccd_auto.trained import ready_models as ready
+from mmccd_auto.trained.select import choose_model, choose_models
 from mmccd_auto.workflows.install_model import install_model
 from mmccd_auto.workflows.list_models import list_models
 

@@ -20,7 +20,7 @@ from mmccd_auto.inference.second_fit import MOST_LEFT_OUT, choose_left_out, look
 from mmccd_auto.inference.validation_maps import load_validation_maps, load_validation_record
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.stored_samples import SAMPLES_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import ModelFolder
 
 CPU = torch.device("cpu")
 SPACING = (1.0, 3.0, 3.0)

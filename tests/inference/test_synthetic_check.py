@@ -16,7 +16,6 @@ from mmccd_auto.inference.calibrate import calibrate_model
 from mmccd_auto.inference.calibration import fit_calibration
 from mmccd_auto.inference.case_maps import CaseMaps
 from mmccd_auto.inference.choose_steps import choose_steps, describe_choice
-from mmccd_auto.inference.chosen import InferenceChoice, PlannedInference, chosen_plan, load_choice
 from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings, try_choices
 from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
 from mmccd_auto.inference.fold_models import load_fold
@@ -26,9 +25,10 @@ from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
 from mmccd_auto.inference.synthetic_trial import SyntheticTrial
 from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, find_records, healthy_maps
-from mmccd_auto.model_choice import choose_model
 from mmccd_auto.plans.plan import ScorePlan
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInference, chosen_plan, load_choice
+from mmccd_auto.trained.model_folder import ModelFolder
+from mmccd_auto.trained.select import choose_model
 
 CPU = torch.device("cpu")
 

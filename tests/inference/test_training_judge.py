@@ -15,7 +15,7 @@ from mmccd_auto.inference.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
-from mmccd_auto.training.checkpoint import load_checkpoint
+from mmccd_auto.trained.checkpoint import load_checkpoint
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, build_cycle
 from mmccd_auto.plans.plan import NetworkPlan, Plan
-from mmccd_auto.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mmccd_auto.trained.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def make_checkpoint(plan: Plan) -> Checkpoint:

@@ -38,7 +38,7 @@ from mmccd_auto.plans.plan import (
 )
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import write_case
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 DATASET = "Dataset900_Tiny"

@@ -18,7 +18,6 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.names import check_path_name
 from mmccd_auto.evaluation.case_files import find_case_files
 from mmccd_auto.inference.calibration import RATES, Calibration, HealthySubject, load_calibration
-from mmccd_auto.inference.chosen import load_choice
 from mmccd_auto.inference.exceedance import histogram
 from mmccd_auto.inference.healthy_error import HealthyError
 from mmccd_auto.inference.options import SCORES
@@ -27,8 +26,9 @@ from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records, remove_case
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, check_can_continue, load_checkpoint, save_checkpoint
-from mmccd_auto.training.model_folder import ModelFolder, best_models, find_models
+from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, check_can_continue, load_checkpoint, save_checkpoint
+from mmccd_auto.trained.inference_choice import load_choice
+from mmccd_auto.trained.model_folder import ModelFolder, best_models, find_models
 from mmccd_auto.training.progress import EpochRecord, TrainingLog
 
 NAN, INFINITY = float("nan"), float("inf")

@@ -9,8 +9,8 @@ import pytest
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.trained.model_folder import fold_folder, model_folder_name
 from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
-from mmccd_auto.training.model_folder import fold_folder, model_folder_name
 
 OWN_TRAINER = '''
 from mmccd_auto.model.cycle import CyclicUNet
@@ -78,7 +78,7 @@ def test_outside_trainer_trains_and_its_model_can_be_built(
     trainer.train()
     records = trainer.log.read()
     assert [record["learning_rate"] for record in records] == pytest.approx([1e-4, 1e-5])
-    from mmccd_auto.training.model_folder import ModelFolder
+    from mmccd_auto.trained.model_folder import ModelFolder
 
     checkpoint = ModelFolder(output.parent).checkpoint(0)
     assert (checkpoint.method, checkpoint.trainer) == ("halved", "HalvedTrainer")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.checkpoint import load_checkpoint
+from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.mixed_precision import NARROWEST, gpu_has_bfloat16, training_dtype
 from mmccd_auto.training.trainers import MMCCDTrainer
 

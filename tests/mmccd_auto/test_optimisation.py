@@ -16,7 +16,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.checkpoint import load_checkpoint
+from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.data_loading import MEMORY_LIMIT, memory_limit
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, lay_out_as_weights

@@ -22,7 +22,7 @@ from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.synthetic_anomalies.make import OF_ONE_SUBJECT
-from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
+from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 PERCENTILES = ("0.5", "2", "10", "25", "50", "75", "90", "98", "99.5")

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training.checkpoint import load_checkpoint
+from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.optimisation import TrainingState
 from mmccd_auto.training.progress import EpochRecord
 from mmccd_auto.training.trainer import Trainer

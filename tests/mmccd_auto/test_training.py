@@ -18,8 +18,8 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.training.best_state import epoch_to_predict_with
-from mmccd_auto.training.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.training.data_loading import MEMORY_LIMIT, SliceStore
 from mmccd_auto.training.fold_data import validation_images
 from mmccd_auto.training.ranks import Ranks
@@ -33,7 +33,8 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.training import checkpoint, trainer, trainers
+from mmccd_auto.trained import checkpoint
+from mmccd_auto.training import trainer, trainers
 
 given = json.loads(sys.argv[1])
 torch.set_num_threads(given["threads"])

@@ -23,9 +23,9 @@ from mmccd_auto.core.names import (
 from mmccd_auto.core.records import Expected, read_record
 from mmccd_auto.core.wording import counted, in_words
 from mmccd_auto.plans.plan import SamplingSteps, SliceAxis, StripsPerPass, StripStride
-from mmccd_auto.trained.portable_fold import Count, Sha256
-from mmccd_auto.trained.safetensors_weights import REMEDY
-from mmccd_auto.trained.short_texts import LongText, ShortText
+from mmccd_auto.trained.portable.portable_fold import Count, Sha256
+from mmccd_auto.trained.portable.safetensors_weights import REMEDY
+from mmccd_auto.trained.portable.short_texts import LongText, ShortText
 
 CARD_FILE = "model_card.json"
 CARD_TEXT_FILE = "MODEL_CARD.md"

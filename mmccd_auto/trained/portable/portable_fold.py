@@ -17,9 +17,9 @@ from mmccd_auto.core.names import ConfigurationName, FoldName, TrainerName
 from mmccd_auto.core.records import Expected, read_record
 from mmccd_auto.model.cycle import CYCLES
 from mmccd_auto.plans.plan import LARGEST_BATCH, Plan
-from mmccd_auto.trained.safetensors_weights import REMEDY, load_weights, save_weights
-from mmccd_auto.trained.short_texts import ShortText
-from mmccd_auto.training.checkpoint import Checkpoint
+from mmccd_auto.trained.checkpoint import Checkpoint
+from mmccd_auto.trained.portable.safetensors_weights import REMEDY, load_weights, save_weights
+from mmccd_auto.trained.portable.short_texts import ShortText
 
 WEIGHTS_FILE = "weights.safetensors"
 TRAINING_FILE = "training.json"
@@ -40,7 +40,7 @@ class TrainingRecord:
     ----------
     healthy_slices, subjects : trained on
     validation_on : "validation", or "train-sample" where nothing was held out
-    device, precision, processes, batch_parts, versions : see :class:`mmccd_auto.training.checkpoint.Checkpoint`
+    device, precision, processes, batch_parts, versions : see :class:`mmccd_auto.trained.checkpoint.Checkpoint`
     """
 
     healthy_slices: Count | None = None
@@ -60,7 +60,7 @@ class PortableFold:
     Attributes
     ----------
     format : of this file
-    method, trainer, plan, configuration, fold, epoch, step : see :class:`mmccd_auto.training.checkpoint.Checkpoint`
+    method, trainer, plan, configuration, fold, epoch, step : see :class:`mmccd_auto.trained.checkpoint.Checkpoint`
     checkpoint_sha256 : of the checkpoint_final.pth that the weights come from, by which calibrations, choices and maps know
         them
     weights_sha256 : of weights.safetensors

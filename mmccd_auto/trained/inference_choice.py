@@ -23,8 +23,7 @@ from mmccd_auto.plans.plan import (
     StripsPerPass,
     StripStride,
 )
-from mmccd_auto.training.fold_folder import INFERENCE_FILE
-from mmccd_auto.training.model_folder import ModelFolder
+from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 ChoiceFold = Annotated[

@@ -15,15 +15,34 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import SEPARATOR, ModalityName, ModelName, is_fold, name_problem
 from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_record
 from mmccd_auto.datasets.dataset import DATASET_FILE
+from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
-from mmccd_auto.trained.portable_fold import WEIGHTS_FILE, load_description, load_portable_fold
-from mmccd_auto.training.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint
+from mmccd_auto.trained.checkpoint import (
+    CHECKPOINT_FINAL,
+    Checkpoint,
+    load_checkpoint,
+)
+from mmccd_auto.trained.portable.portable_fold import WEIGHTS_FILE, load_description, load_portable_fold
 
 BEST_FILE = "best_configuration.json"
 FOLD_PREFIX = "fold_"
 PEOPLE_FOLDER = "models"
 FINISHED = (CHECKPOINT_FINAL, WEIGHTS_FILE)
 HANDED_ON = ("name", "channel_names", "labels", "numTraining", "file_ending")
+CALIBRATION_FILE = "calibration.json"
+INFERENCE_FILE = "inference.json"
+GAIN_FILE = "gain.json"
+DATA_AND_NETWORK = (
+    "modalities",
+    "slice_axis",
+    "target_spacing",
+    "patch_size",
+    "normalisation",
+    "strip_width",
+    "network",
+    "diffusion",
+)
+OF_THE_SLICES = ("slice_axis", "target_spacing", "patch_size", "normalisation")
 
 
 def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
@@ -215,3 +234,30 @@ def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
     names = best.models.get(modality, ())
     by_name = {model.path.resolve().name: model for model in models}
     return [by_name[name] for name in names] if all(name in by_name for name in names) else []
+
+
+def plan_differences(plan: Plan, other: Plan, names: tuple[str, ...] = DATA_AND_NETWORK) -> list[str]:
+    """Those of the entries ``names`` in which two plans differ, as "NAME: VALUE against VALUE"."""
+    pairs = [(name, getattr(plan, name), getattr(other, name)) for name in names]
+    return [f"{name}: {one} against {two}" for name, one, two in pairs if one != two]
+
+
+def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
+    """Where the slices are that a model was trained on.
+
+    Raises
+    ------
+    MMCCDError
+        If they aren't there, or were made again by another plan.
+    """
+    path = folders.preprocessed / model.plan.dataset_name / model.plans_name
+    if not path.is_dir():
+        raise MMCCDError(f"{path} does not exist: preprocess {model.plan.dataset_name} first, or say where it is.")
+    if (path / PLANS_FILE).is_file():
+        differences = plan_differences(model.plan, Plan.load(path / PLANS_FILE), OF_THE_SLICES)
+        if differences:
+            raise MMCCDError(
+                f"{path} holds slices of another plan than {model.path} was trained by ({'; '.join(differences)}): "
+                "preprocess with the model's plan, or train again."
+            )
+    return path

@@ -13,12 +13,12 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted
 from mmccd_auto.trained.installed_models import UnpackedModel
 from mmccd_auto.trained.manifest import is_unpacked
-from mmccd_auto.trained.model_card import load_card
+from mmccd_auto.trained.portable.model_card import load_card
 
 READY = "ready"
 """By which ``--model`` names the ready model of FLAIR, or of the first modality that there is one of."""
 FIRST = "FLAIR"
-MODELS_FOLDER = Path(__file__).parent / "models"
+MODELS_FOLDER = Path(__file__).parents[1] / "ready" / "models"
 REMEDY = "install mmccd_auto again"
 
 

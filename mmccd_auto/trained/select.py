@@ -9,15 +9,15 @@ from pathlib import Path
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.dataset import find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.ready.models import READY, describe_ready, find_ready, ready_names
 from mmccd_auto.trained.installed_models import find_unpacked, installed_names
-from mmccd_auto.training.model_folder import BEST_FILE, ModelFolder, best_models, find_models
+from mmccd_auto.trained.model_folder import BEST_FILE, ModelFolder, best_models, find_models
+from mmccd_auto.trained.query import ModelQuery
+from mmccd_auto.trained.ready_models import READY, describe_ready, find_ready, ready_names
 
 logger = logging.getLogger(__name__)
 
 
-def choose_models(folders: Folders, options: PredictionOptions, else_ready: bool = False) -> list[ModelFolder]:
+def choose_models(folders: Folders, options: ModelQuery, else_ready: bool = False) -> list[ModelFolder]:
     """The trained model that the options mean, or the models of an ensemble.
 
     An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
@@ -52,7 +52,7 @@ def choose_models(folders: Folders, options: PredictionOptions, else_ready: bool
     return chosen
 
 
-def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
+def choose_model(folders: Folders, options: ModelQuery) -> ModelFolder:
     """The one trained model that the options mean, for what is done with one model at a time.
 
     Raises
@@ -66,7 +66,7 @@ def choose_model(folders: Folders, options: PredictionOptions) -> ModelFolder:
     return chosen[0]
 
 
-def fitting(models: Sequence[ModelFolder], options: PredictionOptions) -> list[ModelFolder]:
+def fitting(models: Sequence[ModelFolder], options: ModelQuery) -> list[ModelFolder]:
     """Those of ``models`` that are of the configurations, trainer and plans of ``options``."""
     return [
         model
@@ -98,7 +98,7 @@ def _ready(name: str, beginning: str = "") -> list[ModelFolder]:
     return ready.models()
 
 
-def _asks_for_trained(options: PredictionOptions) -> bool:
+def _asks_for_trained(options: ModelQuery) -> bool:
     return bool(options.configurations or options.trainer or options.plans_name)
 
 
@@ -110,7 +110,7 @@ def _only_installed(folders: Folders) -> list[ModelFolder] | None:
     return _named(names[0], folders) if names else None
 
 
-def _meant(folders: Folders, options: PredictionOptions) -> list[ModelFolder]:
+def _meant(folders: Folders, options: ModelQuery) -> list[ModelFolder]:
     dataset = None if options.dataset is None else find_dataset(folders.results, options.dataset, "results").name
     models = find_models(folders.results, dataset)
     if not models:
