@@ -13,7 +13,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.trained.model_folder import ModelFolder, plan_differences
-from mmccd_auto.training.find_trainer import cycle_class_of
+from mmccd_auto.training.trainers import cycle_class_of
 
 
 @dataclass(frozen=True)

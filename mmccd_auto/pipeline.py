@@ -41,10 +41,10 @@ from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
-from mmccd_auto.training.find_trainer import find_trainer
 from mmccd_auto.training.progress import tell_whether_longer
 from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.trainer import Trainer
+from mmccd_auto.training.trainers import find_trainer
 
 logger = logging.getLogger(__name__)
 

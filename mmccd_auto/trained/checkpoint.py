@@ -97,7 +97,7 @@ class Checkpoint:
         ----------
         device : to put it on
         cycle_class : needed only for a method that isn't the package's own; see
-            :func:`mmccd_auto.training.find_trainer.cycle_class_of`
+            :func:`mmccd_auto.training.trainers.cycle_class_of`
         raw : the weights after the last step rather than their running mean
 
         Raises

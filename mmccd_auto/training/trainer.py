@@ -25,10 +25,10 @@ from mmccd_auto.plans.splits import Split
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint, save_checkpoint
 from mmccd_auto.trained.model_folder import people_folder
-from mmccd_auto.training.augmentation import default_augmentation
 from mmccd_auto.training.best_state import Judge, ask, best_judgement, is_judged, save_final
 from mmccd_auto.training.budget.learning_rate import planned_learning_rate
-from mmccd_auto.training.data_loading import (
+from mmccd_auto.training.data.augmentation import default_augmentation
+from mmccd_auto.training.data.data_loading import (
     Batch,
     BatchLoader,
     SliceStore,
@@ -37,18 +37,13 @@ from mmccd_auto.training.data_loading import (
     open_batches,
     seed_of,
 )
+from mmccd_auto.training.data.fold_data import find_fold_data, validation_images
 from mmccd_auto.training.ema import ExponentialMovingAverage
-from mmccd_auto.training.fold_data import find_fold_data, validation_images
-from mmccd_auto.training.fold_folder import (
-    check_still_there,
-    find_earlier_training,
-    prepare_fold,
-    warn_of_other_circumstances,
-)
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_same_start
 from mmccd_auto.training.progress import EXAMPLE_FILE, LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.ranks import ALONE, Ranks
+from mmccd_auto.training.resume import check_still_there, find_earlier_training, prepare_fold, warn_of_other_circumstances
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
 logger = logging.getLogger(__name__)

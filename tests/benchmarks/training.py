@@ -36,8 +36,8 @@ from mmccd_auto.model.strip_masks import keep_mask, random_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE
-from mmccd_auto.training.data_loading import TrainingSlice, crop
-from mmccd_auto.training.fold_data import find_fold_data
+from mmccd_auto.training.data.data_loading import TrainingSlice, crop
+from mmccd_auto.training.data.fold_data import find_fold_data
 
 TRAINER = "MMCCDPublishedTrainer"
 DECAY = 0.9999

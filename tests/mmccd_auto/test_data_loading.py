@@ -13,8 +13,8 @@ from batchgenerators.transforms import color_transforms
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.slices import load_case_records, read_slice
-from mmccd_auto.training.augmentation import default_augmentation, shifted
-from mmccd_auto.training.data_loading import (
+from mmccd_auto.training.data.augmentation import default_augmentation, shifted
+from mmccd_auto.training.data.data_loading import (
     BatchLoader,
     SliceStore,
     TrainingSlice,

@@ -20,11 +20,10 @@ from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder, coarse_
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name, people_folder
-from mmccd_auto.training.data_loading import SliceStore
-from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
+from mmccd_auto.training.data.data_loading import SliceStore
 from mmccd_auto.training.progress import EXAMPLE_FILE
 from mmccd_auto.training.trainer import Trainer
-from mmccd_auto.training.trainers import DAETrainer, DAETrainerShort
+from mmccd_auto.training.trainers import DAETrainer, DAETrainerShort, cycle_class_of, find_trainer
 from mmccd_auto.training.validation import example_of
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
-from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
+from mmccd_auto.training.trainers import cycle_class_of, find_trainer
 
 DOCUMENTATION = Path(__file__).parents[2] / "documentation" / "extending.md"
 

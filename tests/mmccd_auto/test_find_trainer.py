@@ -10,7 +10,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import fold_folder, model_folder_name
-from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
+from mmccd_auto.training.trainers import cycle_class_of, find_trainer
 
 OWN_TRAINER = '''
 from mmccd_auto.model.cycle import CyclicUNet

@@ -15,7 +15,7 @@ import pytest
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, CHECKPOINT_LATEST, load_checkpoint
-from mmccd_auto.training.fold_folder import clear_for_new_training, remove_unfinished_files
+from mmccd_auto.training.resume import clear_for_new_training, remove_unfinished_files
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer
 

@@ -21,11 +21,10 @@ from mmccd_auto.synthetic_anomalies.batched.draws import Draws
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.budget.learning_rate import one_cycle
-from mmccd_auto.training.data_loading import TrainingSlice
-from mmccd_auto.training.find_trainer import cycle_class_of, find_trainer
-from mmccd_auto.training.modality_scales import measure_scales
+from mmccd_auto.training.data.data_loading import TrainingSlice
+from mmccd_auto.training.data.modality_scales import measure_scales
 from mmccd_auto.training.trainer import Trainer
-from mmccd_auto.training.trainers import MMCCDTrainerLesionRemover
+from mmccd_auto.training.trainers import MMCCDTrainerLesionRemover, cycle_class_of, find_trainer
 
 CPU = torch.device("cpu")
 BACKGROUND = -3.0

@@ -11,7 +11,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, find_models, fold_folder, model_folder_name
-from mmccd_auto.training.fold_folder import clear_for_new_training, prepare_model_folder
+from mmccd_auto.training.resume import clear_for_new_training, prepare_model_folder
 
 
 def make_model(results: Path, plan: Plan, trainer: str, folds: tuple[str, ...], dataset: str = "Dataset900_Tiny") -> Path:

@@ -17,7 +17,7 @@ from mmccd_auto.core.files import load_json
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
-from mmccd_auto.training.data_loading import MEMORY_LIMIT, memory_limit
+from mmccd_auto.training.data.data_loading import MEMORY_LIMIT, memory_limit
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, lay_out_as_weights
 from mmccd_auto.training.ranks import Ranks, join_ranks
@@ -76,7 +76,7 @@ TOGETHER = """
 import contextlib, os, sys
 from pathlib import Path
 import torch
-from mmccd_auto.training.data_loading import MEMORY_LIMIT, memory_limit
+from mmccd_auto.training.data.data_loading import MEMORY_LIMIT, memory_limit
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.optimisation import Optimisation, TrainingState
 from mmccd_auto.training.ranks import join_ranks, leave_ranks

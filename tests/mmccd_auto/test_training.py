@@ -20,8 +20,8 @@ from mmccd_auto.core.files import load_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.training.best_state import epoch_to_predict_with
-from mmccd_auto.training.data_loading import MEMORY_LIMIT, SliceStore
-from mmccd_auto.training.fold_data import validation_images
+from mmccd_auto.training.data.data_loading import MEMORY_LIMIT, SliceStore
+from mmccd_auto.training.data.fold_data import validation_images
 from mmccd_auto.training.ranks import Ranks
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer, MMCCDPublishedTrainer, MMCCDTrainer

@@ -12,7 +12,7 @@ from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, read_slice
 from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
 from mmccd_auto.synthetic_anomalies.physical import SEQUENCE_OF_CONTRAST, WHITE_MATTER_PERCENTILE
-from mmccd_auto.training.data_loading import TrainingSlice
+from mmccd_auto.training.data.data_loading import TrainingSlice
 
 MOST_SLICES = 64
 

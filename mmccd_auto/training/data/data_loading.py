@@ -143,7 +143,8 @@ class BatchLoader(SlimDataLoaderBase):
     patch_size : (rows, columns) px; larger slices are cropped at random
     batch_size : slices per batch
     seed : of the training
-    transform : of ``data`` and ``seg``, see :func:`mmccd_auto.training.augmentation.default_augmentation`; None for none
+    transform : of ``data`` and ``seg``, see :func:`mmccd_auto.training.data.augmentation.default_augmentation`; None for
+        none
     first_iteration : number of the first batch
     processes : workers that share the batches; 0 for this process alone
     """

@@ -14,7 +14,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import SubjectNumbers
-from mmccd_auto.training.data_loading import SliceStore, TrainingSlice, crop, find_healthy_slices
+from mmccd_auto.training.data.data_loading import SliceStore, TrainingSlice, crop, find_healthy_slices
 
 VALIDATION_SLICES = 64
 VALIDATION, TRAIN_SAMPLE = "validation", "train-sample"

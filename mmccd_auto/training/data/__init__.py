@@ -1,0 +1,1 @@
+"""What a training sees: the fold's cases, their slices, and how they are loaded and altered."""
