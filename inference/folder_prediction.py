@@ -26,8 +26,6 @@ from mmccd_auto.imaging.formats.readable import check_readable
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.importing.pseudonyms import check_link_place, read_key, write_link
-from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.inference.case_page import case_part, marking_of
 from mmccd_auto.inference.case_record import FILES, finished_record, missing_files
 from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
@@ -43,13 +41,15 @@ from mmccd_auto.inference.export import (
 )
 from mmccd_auto.inference.findings import CANDIDATES
 from mmccd_auto.inference.folder_run import RunSummary, left_out_rows, run_over_cases
-from mmccd_auto.inference.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
 from mmccd_auto.inference.prediction import Prediction, Scan
 from mmccd_auto.inference.run_report import write_run_report
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
+from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
+from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
+from mmccd_auto.sources.series_table import table_text, write_table
 
 if TYPE_CHECKING:
     from mmccd_auto.inference.scan_predictor import ScanPredictor

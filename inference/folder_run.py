@@ -12,8 +12,8 @@ from mmccd_auto.core.processes.failures import Defect, sentence_of
 from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.core.progress import track
 from mmccd_auto.inference.export import DONE, FAILED, KEPT, LEFT_OUT, SKIPPED, SummaryRow, write_summary
-from mmccd_auto.inference.inputs import InputCase, InputListing
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
+from mmccd_auto.sources.inputs import InputCase, InputListing
 from mmccd_auto.sources.nifti_cases import relative_name
 
 logger = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import volume_stem
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.importing.label_files import LabelChoice, assign_labels
-from mmccd_auto.importing.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
-from mmccd_auto.importing.series_table import table_text, write_table
 from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
+from mmccd_auto.sources.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
+from mmccd_auto.sources.series_table import table_text, write_table
 
 SERIES_FILE = "series.csv"
 REFERENCE_PREFERENCE = ("FLAIR", "T2", "T1C", "T1")

@@ -26,9 +26,9 @@ from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.importing.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
-from mmccd_auto.importing.series_table import SeriesRow, dicom_rows, file_row, left_out_row
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
+from mmccd_auto.sources.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
+from mmccd_auto.sources.series_table import SeriesRow, dicom_rows, file_row, left_out_row
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference.inputs import InputListing, discover_cases
+from mmccd_auto.sources.inputs import InputListing, discover_cases
 
 MODALITIES = ("FLAIR", "T1", "T1C")
 

@@ -15,7 +15,7 @@ from mmccd_auto.dicom.convert import convert_series
 from mmccd_auto.dicom.records import Export
 from mmccd_auto.dicom.series.choose_series import choose_series
 from mmccd_auto.dicom.series.find_series import read_export
-from mmccd_auto.importing.pseudonyms import pseudonyms
+from mmccd_auto.sources.pseudonyms import pseudonyms
 
 Edit = Callable[[Dataset, int], None]
 

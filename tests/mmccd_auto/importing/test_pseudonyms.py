@@ -11,7 +11,7 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.records import Patient, Study
-from mmccd_auto.importing.pseudonyms import check_link_place, pseudonyms, read_key, write_link
+from mmccd_auto.sources.pseudonyms import check_link_place, pseudonyms, read_key, write_link
 
 ANNA, CARL = Patient("ZZNAME^Anna", "ZZID-1", "19510203"), Patient("ZZNAME^Carl", "ZZID-2", "19600101")
 STUDIES = [Study(ANNA, "1.2.3", "20200101", ()), Study(CARL, "1.2.4", "20200102", ()), Study(ANNA, "1.2.5", "20210101", ())]

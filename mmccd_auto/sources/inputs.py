@@ -12,9 +12,9 @@ from mmccd_auto.dicom.files.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import VOLUME_ENDINGS, shortened, too_long, volume_ending, volume_stem, walk
-from mmccd_auto.importing.pseudonyms import Pseudonym
 from mmccd_auto.sources.named_files import read_names
 from mmccd_auto.sources.nifti_cases import case_names, list_nifti_cases, name_faults
+from mmccd_auto.sources.pseudonyms import Pseudonym
 
 READS_DICOM = "mmccd_predict and predict_folder read it, from its folder"
 
