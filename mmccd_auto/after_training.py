@@ -15,15 +15,15 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.dataset import find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibrate import calibrate_model, describe_reconstruction, is_calibrated
-from mmccd_auto.inference.calibration import Calibration
+from mmccd_auto.inference.choice.compare import Tried, best_single, choice_of, try_choices
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
-from mmccd_auto.inference.compare_choices import Tried, best_single, choice_of, try_choices
-from mmccd_auto.inference.compare_ensembles import TriedEnsemble, try_ensembles
-from mmccd_auto.inference.fold_models import choose_folds
+from mmccd_auto.inference.choice.ensembles import TriedEnsemble, try_ensembles
+from mmccd_auto.inference.choice.trial import SyntheticTrial
+from mmccd_auto.inference.held_out.calibrate import calibrate_model, describe_reconstruction, is_calibrated
+from mmccd_auto.inference.held_out.validation_maps import count_validation_slices
+from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
-from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import count_validation_slices
+from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.inference_choice import PlannedInference, chosen_plan, load_choice

@@ -25,15 +25,15 @@ from mmccd_auto.evaluation.cross_validation import CrossValidation, FoldPredicti
 from mmccd_auto.evaluation.page import write_cross_validation_page
 from mmccd_auto.imaging.io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
-from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.export import FAILED, SummaryRow, remove_case_files, write_summary
-from mmccd_auto.inference.fold_models import choose_folds
-from mmccd_auto.inference.folder_run import RunSummary
-from mmccd_auto.inference.held_out_calibration import held_out_calibration, held_out_r2
+from mmccd_auto.inference.held_out.held_out_calibration import held_out_calibration, held_out_r2
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
+from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.scoring import ScoreOptions, choose_fits, choose_scoring
+from mmccd_auto.inference.prediction.case_files import FAILED, SummaryRow, remove_case_files, write_summary
+from mmccd_auto.inference.prediction.folder_run import RunSummary
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.calibration import Calibration
+from mmccd_auto.inference.scores.scoring import ScoreOptions, choose_fits, choose_scoring
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.reporting.page.assemble import REPORT_FILE

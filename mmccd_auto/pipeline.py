@@ -22,14 +22,14 @@ from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
 from mmccd_auto.evaluation.page import write_evaluation_page
 from mmccd_auto.evaluation.table import comparison_table, evaluation_table
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
-from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
-from mmccd_auto.inference.choose_steps import choose_steps
-from mmccd_auto.inference.ensemble import Ensemble
-from mmccd_auto.inference.fold_gain import describe_gain, fold_gain
+from mmccd_auto.inference.choice.choose_steps import choose_steps
+from mmccd_auto.inference.choice.fold_gain import describe_gain, fold_gain
+from mmccd_auto.inference.choice.training_judge import find_judge
+from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.scan_predictor import ScanPredictor
-from mmccd_auto.inference.training_judge import find_judge
+from mmccd_auto.inference.prediction.ensemble import Ensemble
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.prediction.scan_predictor import ScanPredictor
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mmccd_auto.inference.choice.compare import Tried, best_of
+from mmccd_auto.inference.choice.ensembles import TriedEnsemble, best_members
 from mmccd_auto.inference.choice.paired_difference import paired_difference
-from mmccd_auto.inference.compare_choices import Tried, best_of
-from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members
 from mmccd_auto.plans.plan import ConfigurationPlan
 
 

@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import cdist
 
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.inference.masks import NEIGHBOURS
+from mmccd_auto.inference.scores.masks import NEIGHBOURS
 
 PAIRS_AT_ONCE = 1000
 

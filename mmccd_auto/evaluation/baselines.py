@@ -8,7 +8,7 @@ from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.preprocessing.normalisation import normalise
 
 CONTROL = "control"
-"""A model's score with one constant in place of the reconstruction, see mmccd_auto.inference.control."""
+"""A model's score with one constant in place of the reconstruction, see mmccd_auto.inference.scores.control."""
 
 INTENSITY = "intensity"
 SMOOTHED_INTENSITY = "smoothed intensity"

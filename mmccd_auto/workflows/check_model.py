@@ -9,8 +9,8 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets.dataset import DATASET_FILE
-from mmccd_auto.inference.calibration import load_calibration
-from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.scores.calibration import load_calibration
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.trained.inference_choice import chosen_plan

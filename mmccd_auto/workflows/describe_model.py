@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mmccd_auto.inference.calibration import Calibration
-from mmccd_auto.inference.control import mean_r2
-from mmccd_auto.inference.exceedance import left_out_shares
-from mmccd_auto.inference.fold_gain import load_gain
+from mmccd_auto.inference.choice.fold_gain import load_gain
+from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE
-from mmccd_auto.inference.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.validation_maps import TRAINED_ON
+from mmccd_auto.inference.scores.calibration import TRAINED_ON, Calibration
+from mmccd_auto.inference.scores.control import mean_r2
+from mmccd_auto.inference.scores.false_alarm_rate import left_out_shares
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.trained.checkpoint import Checkpoint
 from mmccd_auto.trained.inference_choice import chosen_plan

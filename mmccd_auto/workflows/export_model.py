@@ -17,9 +17,9 @@ from mmccd_auto.core.names import check_path_name
 from mmccd_auto.core.wording import counted, listed
 from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibration import Calibration, load_calibration
-from mmccd_auto.inference.fold_models import choose_folds
+from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.scores.calibration import Calibration, load_calibration
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE
 from mmccd_auto.trained.inference_choice import load_choice

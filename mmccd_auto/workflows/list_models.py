@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibration import load_calibration
+from mmccd_auto.inference.scores.calibration import load_calibration
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.trained.installed_models import UnpackedModel, installed_folder, installed_names
 from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder, find_models

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mmccd_auto.inference.calibration import Calibration
+from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.preprocessing.subject_numbers import SubjectNumbers, without_names
 

@@ -122,7 +122,7 @@ def default_hours(kind: str) -> float:
 
 def trial_rungs(width: int, stride: int, steps: int, together: int) -> set[tuple[int, int, int]]:
     """Steps, stride and strips at once that are tried after a training, see
-    :func:`mmccd_auto.inference.compare_choices.candidate_settings`.
+    :func:`mmccd_auto.inference.choice.compare.candidate_settings`.
 
     Parameters
     ----------

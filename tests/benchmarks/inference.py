@@ -38,11 +38,11 @@ from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference.compare_choices import candidate_settings, seeded
-from mmccd_auto.inference.engine import SliceWork, stream_maps
-from mmccd_auto.inference.fold_models import FoldModel, load_fold
+from mmccd_auto.inference.choice.compare import candidate_settings, seeded
+from mmccd_auto.inference.maps.engine import SliceWork, stream_maps
+from mmccd_auto.inference.maps.fold_model import FoldModel, load_fold
+from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.options import PRESETS
-from mmccd_auto.inference.settings import InferenceSettings, make_settings
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.trained.inference_choice import chosen_plan

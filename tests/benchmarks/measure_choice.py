@@ -18,14 +18,14 @@ import torch
 from scipy.stats import spearmanr
 
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
-from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.compare_choices import Tried, try_choices
-from mmccd_auto.inference.fold_models import load_fold
-from mmccd_auto.inference.score_units import scores_in_units
-from mmccd_auto.inference.settings import make_settings
-from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.choice.compare import Tried, try_choices
+from mmccd_auto.inference.choice.trial import SyntheticTrial
+from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.maps.settings import make_settings
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.calibration import fit_calibration
+from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.preprocessing.slices import read_slices
 from mmccd_auto.trained.model_folder import ModelFolder
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.score_units import scores_in_units
-from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
+from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
+from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder, preprocessed_folder
 

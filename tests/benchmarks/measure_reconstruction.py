@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.validation_maps import HELD_OUT, load_validation_maps, load_validation_record
+from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.calibration import HELD_OUT
 from mmccd_auto.trained.model_folder import ModelFolder, preprocessed_folder
 
 

@@ -15,7 +15,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import Cycle, build_cycle
 from mmccd_auto.plans.case_fingerprint import CaseFingerprint, ModalityFingerprint, SlicesFingerprint

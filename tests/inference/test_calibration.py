@@ -13,28 +13,24 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.calibration import (
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records
+from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.maps.settings import make_settings
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.calibration import (
+    HELD_OUT,
+    TRAINED_ON,
     Calibration,
     case_score,
     fit_calibration,
     load_calibration,
 )
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
-from mmccd_auto.inference.fold_models import load_fold
-from mmccd_auto.inference.options import SCORES
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.score_units import scores_in_units
-from mmccd_auto.inference.settings import make_settings
-from mmccd_auto.inference.validation_maps import (
-    HELD_OUT,
-    TRAINED_ON,
-    choose_healthy_slices,
-    find_records,
-    load_validation_maps,
-    load_validation_record,
-)
+from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import CaseRecord, SliceRecord, load_case_records, read_slices
 from mmccd_auto.trained.model_folder import ModelFolder

@@ -13,13 +13,13 @@ from mmccd_auto.after_training import describe_best, find_best_configuration, re
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.choice.compare import Tried
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models
+from mmccd_auto.inference.choice.ensembles import TriedEnsemble
 from mmccd_auto.inference.choice.paired_difference import paired_difference
-from mmccd_auto.inference.compare_choices import Tried
-from mmccd_auto.inference.compare_ensembles import TriedEnsemble
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.inference.validation_maps import HELD_OUT
+from mmccd_auto.inference.scores.calibration import HELD_OUT
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.trained.model_folder import ModelFolder
 
@@ -83,8 +83,8 @@ def test_another_model_within_noise_does_not_take_the_place_of_the_one_before() 
 @pytest.fixture
 def model(model_folder, quick_plan, preprocessed, monkeypatch) -> ModelFolder:
     """Quickly tried: it hides no strips, and of two scores."""
-    monkeypatch.setattr("mmccd_auto.inference.compare_choices.SMOOTHING_MM", (2.0, 4.0))
-    monkeypatch.setattr("mmccd_auto.inference.compare_choices.OTHER_WEIGHTS", (0.5,))
+    monkeypatch.setattr("mmccd_auto.inference.choice.compare.SMOOTHING_MM", (2.0, 4.0))
+    monkeypatch.setattr("mmccd_auto.inference.choice.compare.OTHER_WEIGHTS", (0.5,))
     found = ModelFolder(model_folder("cyclic_unet", plan=quick_plan))
     calibrate_model(found.path, preprocessed, device=CPU, max_slices=6)
     return found

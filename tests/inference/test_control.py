@@ -22,18 +22,18 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.calibration import fit_calibration, load_calibration
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.control import control_maps, control_scores, fit_control, reconstruction_r2
-from mmccd_auto.inference.engine import SliceMaps
-from mmccd_auto.inference.ensemble import Ensemble
-from mmccd_auto.inference.fold_gain import describe_gain, fold_gain, load_gain
+from mmccd_auto.inference.choice.fold_gain import describe_gain, fold_gain, load_gain
+from mmccd_auto.inference.choice.synthetic_check import alter_cases
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.maps.engine import SliceMaps
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import SCORES, PredictionOptions
-from mmccd_auto.inference.prediction import Scan
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.synthetic_check import alter_cases
-from mmccd_auto.inference.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.prediction.ensemble import Ensemble
+from mmccd_auto.inference.prediction.prediction import Scan
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.calibration import fit_calibration, load_calibration
+from mmccd_auto.inference.scores.control import control_maps, control_scores, fit_control, reconstruction_r2
 from mmccd_auto.plans.plan import Plan, ScorePlan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.slices import load_case_records, read_slices

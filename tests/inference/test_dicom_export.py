@@ -17,10 +17,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.writing.identity import DicomIdentity
+from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segmentation
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.dicom_export import write_parametric_map, write_segmentation
 from mmccd_auto.trained.identity import ModelIdentity
 
 SINGLE_FRAME = "1.2.840.10008.5.1.4.1.1.4"

@@ -14,8 +14,8 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.failures import Defect
 from mmccd_auto.core.processes.streams import Settled
-from mmccd_auto.inference.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
-from mmccd_auto.inference.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
+from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.model.noise import combine_keys
 

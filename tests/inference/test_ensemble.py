@@ -19,15 +19,15 @@ from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.compare_choices import Tried, best_single
-from mmccd_auto.inference.compare_ensembles import TriedEnsemble, best_members, try_ensembles
-from mmccd_auto.inference.ensemble import Ensemble
+from mmccd_auto.inference.choice.compare import Tried, best_single
+from mmccd_auto.inference.choice.ensembles import TriedEnsemble, best_members, try_ensembles
+from mmccd_auto.inference.choice.trial import SyntheticTrial
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.inference.prediction import Scan
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON
+from mmccd_auto.inference.prediction.ensemble import Ensemble
+from mmccd_auto.inference.prediction.prediction import Scan
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
 from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
 from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint

@@ -17,9 +17,9 @@ from mmccd_auto.core.disk import locks
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference import folder_prediction
-from mmccd_auto.inference.case_record import finished_record, sealed
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction import folder_prediction
+from mmccd_auto.inference.prediction.case_record import finished_record, sealed
+from mmccd_auto.inference.prediction.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8}
 

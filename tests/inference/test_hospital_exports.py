@@ -16,9 +16,9 @@ from dicom_writing import CLEAN, PLANTED, brain, positions, write_scans
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference.folder_run import RunSummary
 from mmccd_auto.inference.options import ExportOptions
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.folder_run import RunSummary
+from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.reporting.page.html import VIEWER, asset
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}

@@ -11,7 +11,7 @@ from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.input_check import input_warnings
+from mmccd_auto.inference.prediction.input_check import input_warnings
 from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.plans.fingerprint import DatasetFingerprint, fingerprint_dataset
 

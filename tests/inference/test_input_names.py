@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mmccd_auto.core.files import load_json
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
 

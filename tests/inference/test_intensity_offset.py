@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps

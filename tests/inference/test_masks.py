@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mmccd_auto.inference.findings import CANDIDATES, LESIONS, NO_MASK, NOTHING, find_findings
-from mmccd_auto.inference.masks import component_volumes, lesions_and_candidates
+from mmccd_auto.inference.scores.findings import CANDIDATES, LESIONS, NO_MASK, NOTHING, find_findings
+from mmccd_auto.inference.scores.masks import component_volumes, lesions_and_candidates
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.08, 1.0])

@@ -13,7 +13,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8}
 

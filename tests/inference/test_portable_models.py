@@ -23,8 +23,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference.exceedance import left_out_shares
 from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.scores.false_alarm_rate import left_out_shares
 from mmccd_auto.trained import ready_models as ready
 from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_folder
 from mmccd_auto.trained.model_folder import ModelFolder

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference import remembered
-from mmccd_auto.inference.precision import choose_precision, quickest_precision
+from mmccd_auto.inference.maps import remembered
+from mmccd_auto.inference.maps.precision import choose_precision, quickest_precision
 
 CPU = torch.device("cpu")
 BOTH = ("float32", "bfloat16")
@@ -104,5 +104,5 @@ def test_a_gpu_is_timed_only_where_it_has_units_for_bfloat16(slow, home, monkeyp
     """torch.cuda.is_bf16_supported() says yes where bfloat16 is emulated only."""
     cycle, _ = slow
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr("mmccd_auto.inference.precision.quickest_precision", lambda *given: "bfloat16")
+    monkeypatch.setattr("mmccd_auto.inference.maps.precision.quickest_precision", lambda *given: "bfloat16")
     assert choose_precision("auto", cycle, torch.device("cuda"), PATCH, 9) == expected

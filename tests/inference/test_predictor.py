@@ -27,8 +27,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference import folder_prediction, folder_run
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction import folder_prediction, folder_run
+from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction
 
 ORIENTATIONS = [
@@ -254,7 +254,7 @@ def test_the_picture_of_the_brain_tells_of_the_brain_alone(predictor, make_scan,
     scan = make_scan()
     head = np.where(scan.array > 0, scan.array, 55).astype(np.float32)
     found = BrainExtraction(scan.array > 0, "template", 1.0, "the brain is small")
-    monkeypatch.setattr("mmccd_auto.inference.scan_predictor.extract_brain", lambda *_: found)
+    monkeypatch.setattr("mmccd_auto.inference.prediction.scan_predictor.extract_brain", lambda *_: found)
     monkeypatch.setattr(type(predictor), "scan_warnings", lambda *_: ["this looks like a T2"])
     told = {}
 
@@ -262,7 +262,7 @@ def test_the_picture_of_the_brain_tells_of_the_brain_alone(predictor, make_scan,
         told[path.name] = rest[-1]
         path.touch()
 
-    monkeypatch.setattr("mmccd_auto.inference.export.alignment_picture", draw)
+    monkeypatch.setattr("mmccd_auto.inference.prediction.case_files.alignment_picture", draw)
     write_volume(head, scan.geometry, tmp_path / "in" / "a.nii.gz")
     predictor.predict_folder(tmp_path / "in", tmp_path / "out", report=False)
     assert told == {"a_brain.png": "The brain is small."}
@@ -324,7 +324,7 @@ def test_replacing_earlier_results_is_said(predictor, scans, tmp_path, caplog):
 
 KILLED_RUN = """
 import sys, torch
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
 torch.set_num_threads(1)
 model, source, output = sys.argv[1:]
 predictor = Predictor.from_model_folder(model, threshold=1.0, sampling_steps=1, strip_stride=8)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from published_loop import PublishedLoop
 
-from mmccd_auto.inference.engine import anomaly_maps
-from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.model.cycle import build_cycle
 
 PATCH = (16, 16)

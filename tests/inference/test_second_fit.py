@@ -12,12 +12,12 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.calibrate import calibrate_model, is_calibrated
-from mmccd_auto.inference.control import control_scores
-from mmccd_auto.inference.prediction import Scan
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.second_fit import MOST_LEFT_OUT, choose_left_out, look_places
-from mmccd_auto.inference.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
+from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.prediction.prediction import Scan
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.control import control_scores
+from mmccd_auto.inference.scores.second_fit import MOST_LEFT_OUT, choose_left_out, look_places
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.stored_samples import SAMPLES_FILE
 from mmccd_auto.trained.model_folder import ModelFolder

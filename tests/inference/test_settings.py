@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.model.strip_masks import all_strips
 

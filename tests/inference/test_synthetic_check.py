@@ -12,19 +12,19 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.calibration import fit_calibration
-from mmccd_auto.inference.case_maps import CaseMaps
-from mmccd_auto.inference.choose_steps import choose_steps, describe_choice
-from mmccd_auto.inference.compare_choices import Tried, best_of, candidate_settings, try_choices
-from mmccd_auto.inference.engine import SliceMaps, anomaly_maps
-from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.choice.choose_steps import choose_steps, describe_choice
+from mmccd_auto.inference.choice.compare import Tried, best_of, candidate_settings, try_choices
+from mmccd_auto.inference.choice.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
+from mmccd_auto.inference.choice.trial import SyntheticTrial
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.healthy_slices import find_records, healthy_maps
+from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.maps.settings import make_settings
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.inference.predictor import Predictor
-from mmccd_auto.inference.settings import make_settings
-from mmccd_auto.inference.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
-from mmccd_auto.inference.synthetic_trial import SyntheticTrial
-from mmccd_auto.inference.validation_maps import HELD_OUT, TRAINED_ON, find_records, healthy_maps
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON, fit_calibration
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInference, chosen_plan, load_choice
 from mmccd_auto.trained.model_folder import ModelFolder
@@ -252,7 +252,7 @@ def test_of_folds_that_end_together_the_first_one_chooses(healthy, preprocessed,
         other.save(model)
         return found
 
-    monkeypatch.setattr("mmccd_auto.inference.choose_steps.try_choices", meanwhile)
+    monkeypatch.setattr("mmccd_auto.inference.choice.choose_steps.try_choices", meanwhile)
     assert choose_steps(model.path, "0", preprocessed, CPU, max_slices=4) == other
     assert load_choice(model) == other
 

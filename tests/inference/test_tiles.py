@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmccd_auto.inference.tiles import tile_corners
+from mmccd_auto.inference.maps.tiles import tile_corners
 
 
 def test_a_slice_of_the_patch_size_is_one_tile():

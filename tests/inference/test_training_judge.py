@@ -11,7 +11,7 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.training_judge import SyntheticJudge
+from mmccd_auto.inference.choice.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import DatasetFingerprint

@@ -24,8 +24,8 @@ from mmccd_auto.evaluation.cross_validation import CrossValidation, describe_cro
 from mmccd_auto.evaluation.evaluate import evaluate_folder
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.calibrate import calibrate_model
-from mmccd_auto.inference.held_out_calibration import WITHOUT_OWN
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.held_out_calibration import WITHOUT_OWN
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import (
@@ -136,7 +136,7 @@ def _save_fold(model: Path, fold: str, seed: int, trained_on: list[str]) -> None
 def _no_pictures() -> Iterator[None]:
     """They would take most of the time, and other tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmccd_auto.inference.export.case_picture", lambda path, *_, **__: path.touch())
+        patch.setattr("mmccd_auto.inference.prediction.case_files.case_picture", lambda path, *_, **__: path.touch())
         yield
 
 

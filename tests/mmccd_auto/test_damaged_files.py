@@ -17,11 +17,11 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.names import check_path_name
 from mmccd_auto.evaluation.case_files import find_case_files
-from mmccd_auto.inference.calibration import RATES, Calibration, HealthySubject, load_calibration
-from mmccd_auto.inference.exceedance import histogram
-from mmccd_auto.inference.healthy_error import HealthyError
+from mmccd_auto.inference.held_out.validation_maps import load_validation_record
 from mmccd_auto.inference.options import SCORES
-from mmccd_auto.inference.validation_maps import load_validation_record
+from mmccd_auto.inference.scores.calibration import RATES, Calibration, HealthySubject, load_calibration
+from mmccd_auto.inference.scores.false_alarm_rate import histogram
+from mmccd_auto.inference.scores.healthy_error import HealthyError
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan

@@ -11,10 +11,10 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor
 
-from mmccd_auto.inference.engine import anomaly_maps
-from mmccd_auto.inference.fold_models import load_fold
+from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.options import PRESETS
-from mmccd_auto.inference.settings import make_settings
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder, coarse_noise
 from mmccd_auto.plans.plan import Plan

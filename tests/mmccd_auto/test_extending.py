@@ -11,7 +11,7 @@ import pytest
 from mmccd_auto.core.files import save_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.trainers import cycle_class_of, find_trainer

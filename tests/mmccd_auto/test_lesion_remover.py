@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmccd_auto.inference.engine import anomaly_maps
-from mmccd_auto.inference.fold_models import load_fold
-from mmccd_auto.inference.settings import make_settings
+from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.fold_model import load_fold
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.model.block_unet import BlockUNet
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.model.lesion_remover import LesionRemover

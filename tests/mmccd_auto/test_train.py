@@ -17,7 +17,7 @@ from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -94,7 +94,7 @@ def test_what_can_not_be_told_of_a_training_does_not_end_it(
     def without_contrast(*_: Any, **__: Any) -> None:
         raise MMCCDError("a: no synthetic anomaly changes its FLAIR enough.")
 
-    monkeypatch.setattr("mmccd_auto.inference.fold_gain.alter_cases", without_contrast)
+    monkeypatch.setattr("mmccd_auto.inference.choice.fold_gain.alter_cases", without_contrast)
     home.train()
     assert (home.fold / "calibration.json").is_file()
     assert not (home.fold / "gain.json").exists()

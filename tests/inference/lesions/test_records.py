@@ -12,8 +12,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.lesions.records import LESION_LIST, lesions_of
-from mmccd_auto.inference.masks import component_volumes
-from mmccd_auto.inference.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.scores.masks import component_volumes
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8}
 

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.inference.case_page import numbers_by_place
+from mmccd_auto.inference.prediction.case_page import numbers_by_place
 from mmccd_auto.reporting.page.assemble import ListRow
 from mmccd_auto.reporting.page.part import CaseArrays, make_part, read_part, write_part
 from mmccd_auto.reporting.page.reduced import LESION, MOST_BYTES, Reduction, full_grid, turned_array

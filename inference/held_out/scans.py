@@ -1,0 +1,120 @@
+"""The slices of held-out scans as prediction would see them: after a second fit where it makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from mmccd_auto.core.progress import Progress
+from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, anomaly_maps
+from mmccd_auto.inference.maps.fold_model import FoldModel
+from mmccd_auto.inference.maps.settings import InferenceSettings
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units
+from mmccd_auto.inference.scores.second_fit import first_look, look_maps, look_places, look_scores, refit_scan
+from mmccd_auto.plans.plan import Plan, ScorePlan
+from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
+from mmccd_auto.preprocessing.stored_samples import read_samples
+
+
+@dataclass(frozen=True)
+class HeldOutScans:
+    """Preprocessed scans, and the fold that looks at them.
+
+    Attributes
+    ----------
+    loaded, plan, modality : of the model
+    preprocessed : folder of the slices
+    records : of the cases
+    settings : of the inference
+    device : that the fold is on
+    """
+
+    loaded: FoldModel
+    plan: Plan
+    modality: str
+    preprocessed: Path
+    records: Mapping[str, CaseRecord]
+    settings: InferenceSettings
+    device: torch.device
+    _looks: dict[str, tuple[SliceWork, CaseMaps]] = field(default_factory=dict)
+
+    def look(self, chosen: Mapping[str, Sequence[int]], score: ScorePlan, progress: Progress) -> ScoreUnits:
+        """Look at whole scans for the first time, and learn from their healthy slices what healthy tissue scores.
+
+        Parameters
+        ----------
+        chosen : the scans, and healthy slices of each
+        score : how errors become scores
+        progress : is told of every scan
+        """
+        healthy = []
+        for case in chosen:
+            look = self._look(case)
+            maps = look_maps(look, self._maps(look), self._spacing(case), self.records[case].subject)
+            self._looks[case] = look, maps
+            fit = {item.index for item in self.records[case].slices if item.healthy}
+            places = [place for place, index in enumerate(look.indices) if index in fit]
+            if places:
+                healthy.append(maps.of_slices(places))
+            progress.update(len(look.indices))
+        # Where a scan has so few healthy slices that the first look passes them by, the chosen ones tell.
+        return fit_units(healthy or [self._case_maps(self._work(case, part)) for case, part in chosen.items()], score)
+
+    def slices_to_look_at(self, cases: Sequence[str]) -> int:
+        """How many slices :meth:`look` sends through the network."""
+        return sum(
+            len(look_places([item.index for item in self.records[case].slices], self._spacing(case)[0])) for case in cases
+        )
+
+    def maps(self, case: str, indices: Sequence[int], units: ScoreUnits | None) -> CaseMaps:
+        """The maps of some slices of a scan.
+
+        Parameters
+        ----------
+        case, indices : which
+        units : of :meth:`look`, for a second fit of the whole scan; None makes none
+        """
+        if units is None:
+            return self._case_maps(self._work(case, indices))
+        record, whole = self.records[case], self._work(case)
+        look, maps = self._looks.pop(case)
+        scores = look_scores(maps, units)
+        scheme = self.plan.normalisation[self.modality]
+        parameters = record.normalisation[self.modality]
+        samples = read_samples(Path(self.preprocessed) / case, self.modality)
+        work = refit_scan(whole, look, scores, parameters, scheme, record.geometry, samples, "").work
+        places = [work.indices.index(index) for index in indices]
+        return self._case_maps(SliceWork(case, work.image[places], work.brain[places], tuple(indices)))
+
+    def _look(self, case: str) -> SliceWork:
+        return first_look(self._work(case), self._spacing(case)[0])
+
+    def _spacing(self, case: str) -> tuple[float, float, float]:
+        return self.records[case].geometry.slice_spacing
+
+    def _work(self, case: str, indices: Sequence[int] | None = None) -> SliceWork:
+        record = self.records[case]
+        chosen = [item.index for item in record.slices] if indices is None else list(indices)
+        image, brain, _ = read_slices(self.preprocessed, record, chosen)
+        return SliceWork(case, image[record.modalities.index(self.modality)], brain, tuple(chosen))
+
+    def _case_maps(self, work: SliceWork) -> CaseMaps:
+        record = self.records[work.case]
+        return CaseMaps(work.case, record.subject, work.indices, self._spacing(work.case), self._maps(work), work.brain)
+
+    def _maps(self, work: SliceWork) -> SliceMaps:
+        return anomaly_maps(
+            self.loaded.cycle,
+            work.image,
+            work.brain,
+            self.settings,
+            work.case,
+            self.device,
+            self.plan.patch_size,
+            slice_indices=work.indices,
+            description="",
+        )

@@ -1,0 +1,1 @@
+"""From slices to errors: the networks' work, strip by strip."""

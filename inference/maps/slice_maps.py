@@ -1,0 +1,126 @@
+"""The slices of one scan, what is summed of them on the device, and the maps that the sums become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mmccd_auto.core.devices import sent_to
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.model.strip_masks import Strip
+
+
+@dataclass(frozen=True)
+class SliceMaps:
+    """What the cycle could not explain, on the slices' own grid; all float32 [S, H, W], 0 outside the brain and never NaN.
+
+    Attributes
+    ----------
+    squared : mean of (x - x^)^2 over the strips that hid the pixel: the published score, >= 0
+    signed : mean of x - x^; above 0 where the scan is brighter than its cycle
+    cycle : mean of x^, on the scale of the normalised scan
+    coverage : number of strips that hid the pixel
+    network_evaluations : forward and backward network together, for one slice or tile each
+    """
+
+    squared: np.ndarray
+    signed: np.ndarray
+    cycle: np.ndarray
+    coverage: np.ndarray
+    network_evaluations: int
+
+
+@dataclass(frozen=True)
+class SliceWork:
+    """The slices of one scan, to be sent through a cycle.
+
+    Attributes
+    ----------
+    case : name of the case, for errors; the noise does not depend on it
+    image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
+    brain : bool [S, H, W]
+    indices : the slices' numbers in the volume; the noise depends on them
+    """
+
+    case: str
+    image: np.ndarray
+    brain: np.ndarray
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.brain.shape or self.image.ndim != 3 or len(self.indices) != len(self.image):
+            raise ValueError(f"image {self.image.shape} and brain {self.brain.shape} must both be [S, H, W], with S indices")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One network input: a tile of a slice with hidden strips (none: nothing is hidden, the whole tile counts).
+
+    ``strip_key`` and ``slice_key`` are those of the noise that belongs to the strips, and of what all strips share.
+    """
+
+    scan: ScanOnDevice
+    position: int
+    tile: int
+    strips: tuple[Strip, ...]
+    strip_key: int
+    slice_key: int
+
+
+class ScanOnDevice:
+    """One scan on the device: its slices, the sums that the batches add to, and how many passes are left."""
+
+    def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device) -> None:
+        self.work, self.corners = work, corners
+        image = torch.from_numpy(np.ascontiguousarray(work.image, dtype=np.float32))
+        self.image = sent_to(device, image)
+        self.sums = torch.zeros((len(image), 4, *image.shape[1:]), device=device)
+        self.passes = self.left = 0
+        self.error: MMCCDError | MemoryError | None = None
+
+    def maps(self, network_evaluations: int) -> SliceMaps:
+        """The sums divided by how often each pixel was hidden."""
+        squared, signed, cycle, coverage = self.sums.cpu().numpy().transpose(1, 0, 2, 3)
+        if not all(np.isfinite(array).all() for array in (squared, signed, cycle)):
+            raise MMCCDError(
+                f"the network gave values that are not finite for {self.work.case}: look at the scan's intensities and at "
+                "the training's log; with precision bfloat16, try float32."
+            )
+        seen = self.work.brain & (coverage > 0)
+        divisor = np.where(seen, coverage, 1).astype(np.float32)
+        means = (np.where(seen, array / divisor, 0).astype(np.float32) for array in (squared, signed, cycle))
+        return SliceMaps(*means, np.where(self.work.brain, coverage, 0).astype(np.float32), network_evaluations)
+
+
+@dataclass(frozen=True)
+class CaseMaps:
+    """Slices of one case, and how the cycle failed on them.
+
+    Attributes
+    ----------
+    case, subject : whom it shows
+    indices : of the slices in the volume, ascending
+    spacing : mm between slices, rows and columns
+    maps : of the slices
+    brain : bool [S, H, W]
+    """
+
+    case: str
+    subject: str
+    indices: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    maps: SliceMaps
+    brain: np.ndarray
+
+    def of_slices(self, places: slice | Sequence[int]) -> CaseMaps:
+        """The slices at these positions, ascending."""
+        fields = {name: getattr(self.maps, name)[places] for name in ("squared", "signed", "cycle", "coverage")}
+        return replace(
+            self,
+            indices=tuple(np.array(self.indices)[places].tolist()),
+            maps=SliceMaps(**fields, network_evaluations=self.maps.network_evaluations),
+            brain=self.brain[places],
+        )

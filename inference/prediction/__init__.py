@@ -1,0 +1,1 @@
+"""From scans to files: predictors, the files of a case, the run over a folder."""

@@ -1,0 +1,325 @@
+"""What a model and an ensemble of models have in common: from an array, a volume, a file or a folder to predictions."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.streams import Settled, each, part_of_each, split
+from mmccd_auto.imaging.labels import checked_brain_mask
+from mmccd_auto.imaging.limits import check_geometry
+from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
+from mmccd_auto.imaging.volume import Geometry, Volume
+from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
+from mmccd_auto.inference.prediction.folder_prediction import predict_file, predict_folder
+from mmccd_auto.inference.prediction.folder_run import RunSummary
+from mmccd_auto.inference.prediction.prediction import Prediction, Scan
+from mmccd_auto.inference.scores.findings import find_findings
+from mmccd_auto.inference.scores.masks import lesions_and_candidates
+from mmccd_auto.inference.scores.scoring import Scoring
+from mmccd_auto.inference.scores.second_fit import FitRecord
+from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
+from mmccd_auto.reporting.page.assemble import Section
+from mmccd_auto.trained.identity import ModelIdentity
+
+
+@dataclass(frozen=True)
+class ScanMaps:
+    """What a model makes of one scan, on the scan's own grid; all arrays are [z, y, x].
+
+    Attributes
+    ----------
+    scores : by name, float32, 0 outside the brain: the written score, and its halves "brighter" and "darker" where the model
+        is calibrated and not only the score was asked for
+    signed : float32, mean error x - x^, 0 outside the brain; None where only the score was asked for
+    cycle : float32, on the scale of the normalised scan, -3 outside the brain; None likewise
+    brain : bool
+    case_score : mean of the highest 1 % of the written score
+    healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known
+    network_evaluations : of all folds together
+    normalisation : parameters of the intensity scale
+    fits : how the intensities were fitted, for each model
+    control : float32, the same score without a network, 0 outside the brain; None where it wasn't asked for
+    """
+
+    scores: dict[str, np.ndarray]
+    signed: np.ndarray | None
+    cycle: np.ndarray | None
+    brain: np.ndarray
+    case_score: float
+    healthy_percentile: float | None
+    network_evaluations: int
+    normalisation: dict[str, float]
+    fits: tuple[FitRecord, ...]
+    control: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Located:
+    """A scan with its brain found: by what, with what warnings, and since when (seconds of the monotonic clock)."""
+
+    scan: Scan
+    brain_extraction: str
+    warnings: tuple[str, ...]
+    brain_warning: str
+    started: float
+
+
+class ScanPredictor(ABC):
+    """Makes anomaly maps of scans of one input modality.
+
+    Parameters
+    ----------
+    identity : which model it is
+    scoring : how errors become the score and the mask
+    device : to compute on
+    brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
+    """
+
+    def __init__(self, identity: ModelIdentity, scoring: Scoring, device: torch.device, brain_extraction: str) -> None:
+        self.identity = identity
+        self.scoring = scoring
+        self.device = device
+        self.brain_extraction = brain_extraction
+
+    @property
+    def input_modality(self) -> str:
+        """The one modality that is needed to predict."""
+        return self.identity.input_modality
+
+    @property
+    @abstractmethod
+    def modalities(self) -> tuple[str, ...]:
+        """Of the dataset; a file's channel number or name says which of them it is."""
+
+    @abstractmethod
+    def request(self) -> dict[str, Any]:
+        """All of the model that decides what a map looks like, for CASE.json."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Folds, preset and steps in words."""
+
+    @abstractmethod
+    def facts(self) -> tuple[Section, ...]:
+        """How the model was made, in tables for the report."""
+
+    @abstractmethod
+    def scan_maps(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
+    ) -> Iterator[ScanMaps | Settled]:
+        """The maps of scans, in their order; scans are asked for ahead of the maps that are given.
+
+        Parameters
+        ----------
+        scans : float32, of the input modality, with a mask of the brain unless they are brain alone; what is settled
+            already is handed on
+        only_score : make nothing but the written score, for speed and memory
+        control : also make the control without a network, see :meth:`check_control`
+
+        Yields
+        ------
+        the maps; or Settled with an MMCCDError, if the scan can't be used, or the network fails
+        """
+
+    @abstractmethod
+    def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
+        """Sentences on how the scan differs from what the model has seen."""
+
+    def check_control(self) -> None:
+        """Raise :class:`MMCCDError` where the model's calibration holds no control without a network."""
+        if not self.scoring.has_control:
+            raise MMCCDError(
+                f"{self.identity.model} has no control without a network in its calibration: run mmccd_calibrate, or leave "
+                "out --save_control."
+            )
+
+    def predict_arrays(
+        self,
+        array: np.ndarray,
+        spacing: tuple[float, float, float],
+        case: str = "case",
+        brain_mask: np.ndarray | None = None,
+    ) -> Prediction:
+        """Predict from voxels alone: axes are taken for z from inferior to superior, y from anterior to posterior, x from
+        the patient's right to left.
+
+        Parameters
+        ----------
+        array : [z, y, x], intensities of the input modality
+        spacing : mm along x, y, z
+        case : name, for files and errors; the map does not depend on it
+        brain_mask : [z, y, x], bool or 1 in the brain and 0 elsewhere; None looks for the brain
+
+        Raises
+        ------
+        MMCCDError
+            As :meth:`predict_volume`, or if the array is not 3D, the spacing isn't one, or the mask is of another shape.
+        """
+        array = np.asarray(array)
+        if array.ndim != 3:
+            raise MMCCDError(f"{case} has {array.ndim} dimensions: give one 3D array [z, y, x].")
+        if not array.size or len(spacing) != 3 or not all(math.isfinite(edge) and edge > 0 for edge in spacing):
+            raise MMCCDError(
+                f"{case}: an array of shape {array.shape} with a spacing of {tuple(spacing)} is no scan: give voxels, and "
+                "three numbers above 0 mm, along x, y and z."
+            )
+        size = tuple(reversed(array.shape))
+        geometry = Geometry(size, tuple(float(edge) for edge in spacing), (0.0,) * 3, tuple(np.eye(3).ravel().tolist()))
+        mask = None
+        if brain_mask is not None:
+            if np.shape(brain_mask) != array.shape:
+                raise MMCCDError(f"{case}: the brain mask's shape {np.shape(brain_mask)} is not the scan's {array.shape}.")
+            mask = Volume(np.asarray(brain_mask), geometry)
+        return self.predict_volume(Volume(array, geometry), case, mask)
+
+    def predict_volume(self, volume: Volume, case: str = "case", brain_mask: Volume | None = None) -> Prediction:
+        """Predict one scan.
+
+        Parameters
+        ----------
+        volume : of the input modality
+        case : name, for files and errors; the map does not depend on it
+        brain_mask : 1 in the brain and 0 elsewhere, on the scan's grid; None looks for the brain
+
+        Raises
+        ------
+        MMCCDError
+            If the scan can't be used (no brain found, no contrast, too much inside the brain that isn't finite, complex
+            numbers), the mask holds other values, or the network fails.
+        """
+        (prediction,) = self.predict_volumes([Scan(volume, case, brain_mask)])
+        if isinstance(prediction, Settled):
+            raise prediction.outcome
+        return prediction
+
+    def predict_volumes(
+        self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
+    ) -> Iterator[Prediction | Settled]:
+        """Predict scans one after the other, in their order: while the networks work on one, the next are made ready.
+
+        Parameters
+        ----------
+        scans : of the input modality; what is settled already is handed on
+        only_score : leave out the score's halves, the mean error and the cycle, for speed and memory
+        control : also make the control without a network
+
+        Raises
+        ------
+        MMCCDError
+            If a control is asked for and the model's calibration holds none.
+
+        Yields
+        ------
+        the predictions; or Settled, with what :meth:`predict_volume` would raise
+        """
+        if control:
+            self.check_control()
+        for_maps, beside = split(each(self._located, scans), 2)
+        before = 0.0
+
+        def finished(located: _Located, maps: ScanMaps) -> Prediction:
+            nonlocal before
+            # Scans overlap: each counts from when the one before it was done with.
+            started, before = max(before, located.started), time.monotonic()
+            return self._prediction(located, maps, before - started)
+
+        maps = self.scan_maps(part_of_each("scan", for_maps), only_score=only_score, control=control)
+        yield from each(finished, beside, maps)
+
+    def _located(self, scan: Scan) -> _Located:
+        """The scan in float32, finite, and where its brain is."""
+        started = time.monotonic()
+        given, name = scan.volume, f"{scan.case}: {self.input_modality}"
+        if given.array.dtype.kind == "c":
+            raise MMCCDError(f"{name} holds complex numbers: give the magnitude.")
+        check_geometry(given.geometry, name)
+        volume = Volume(given.array.astype(np.float32, copy=False), given.geometry, given.warnings)
+        if scan.brain_mask is not None:
+            mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
+            brain, backend, warning = mask.array > 0, "given", ""
+            if brain.shape != volume.array.shape:
+                # Which is told where the grids are compared.
+                return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, "", started)
+        else:
+            found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
+            brain, backend, warning = found.mask, found.backend, found.warning
+            mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
+        volume = settle_non_finite(volume, brain, name)
+        warnings = (*volume.warnings, *([warning] if warning else []))
+        return _Located(Scan(volume, scan.case, mask), backend, warnings, warning, started)
+
+    def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
+        scan, scoring = located.scan.volume, self.scoring
+        anomaly, mask, candidates = maps.scores[scoring.score], None, None
+        voxel, least = scan.geometry.voxel_volume, scoring.least_lesion_mm3
+        if scoring.threshold is not None:
+            parts = lesions_and_candidates(anomaly, maps.brain, scoring.threshold, least, voxel)
+            mask, candidates = (one.astype(np.uint8) for one in parts)
+        return Prediction(
+            case=located.scan.case,
+            scan=scan.array,
+            anomaly=anomaly,
+            brighter=maps.scores.get("brighter"),
+            darker=maps.scores.get("darker"),
+            signed=maps.signed,
+            cycle=maps.cycle,
+            brain=maps.brain,
+            mask=mask,
+            candidates=candidates,
+            geometry=scan.geometry,
+            threshold=scoring.threshold,
+            findings=find_findings(anomaly, mask, candidates, least, voxel),
+            calibrated=scoring.calibrated,
+            case_score=maps.case_score,
+            healthy_percentile=maps.healthy_percentile,
+            network_evaluations=maps.network_evaluations,
+            seconds=seconds,
+            normalisation=maps.normalisation,
+            fits=maps.fits,
+            control=maps.control,
+            brain_extraction=located.brain_extraction,
+            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),
+            brain_warning=located.brain_warning,
+        )
+
+    def predict_file(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        case: str | None = None,
+        brain_mask: str | Path | None = None,
+        save_cycle: bool = False,
+    ) -> Prediction:
+        """Predict one file and write its maps; see
+        :func:`mmccd_auto.inference.prediction.folder_prediction.predict_file`."""
+        return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
+
+    def predict_folder(
+        self,
+        source: str | Path,
+        output: str | Path,
+        *,
+        brain_masks: str | Path | None = None,
+        save_cycle: bool = False,
+        save_control: bool = False,
+        continue_prediction: bool = False,
+        export: ExportOptions = NIFTI_ONLY,
+        report: bool = True,
+    ) -> RunSummary:
+        """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
+        report.html; see :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`."""
+        masks = None if brain_masks is None else Path(brain_masks)
+        return predict_folder(
+            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control
+        )

@@ -1,0 +1,1 @@
+"""From errors to scores and masks: calibration, false alarms, lesions and candidates."""

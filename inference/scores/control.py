@@ -1,0 +1,124 @@
+"""The control without a network: one constant in place of the reconstruction, then the very steps that make the score.
+
+What a map finds that its control doesn't find is what the networks have added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from mmccd_auto.inference.maps.engine import SliceMaps
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError, weighted_quantile
+from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, scores_in_units, subject_weights
+from mmccd_auto.plans.plan import ScorePlan
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a constant's errors become scores, fitted on the healthy slices that the model is calibrated on.
+
+    Attributes
+    ----------
+    constant : in place of the reconstruction, on the scale of normalised scans: the median of the healthy brains
+    healthy_error, units : as in :class:`mmccd_auto.inference.scores.calibration.Calibration`, of the constant's errors
+    """
+
+    constant: Annotated[float, Interval(ge=-1000, le=1000)]
+    healthy_error: HealthyError
+    units: dict[str, Divisor]
+
+
+def fit_control(cases: Sequence[CaseMaps], score: ScorePlan) -> Control:
+    """Fit the control on healthy slices; every subject counts the same.
+
+    Parameters
+    ----------
+    cases : the maps that a model is calibrated on
+    score : how errors become scores, as for the model
+    """
+    brains = np.concatenate([scan_of(case)[case.brain] for case in cases])
+    constant = weighted_quantile(brains, subject_weights(cases), 0.5)
+    fitted = fit_units([control_maps(case, constant) for case in cases], score)
+    return Control(constant, fitted.healthy_error, fitted.units)
+
+
+def control_scores(case: CaseMaps, control: Control, score: ScorePlan) -> dict[str, np.ndarray]:
+    """Make the control's scores of the slices of a case.
+
+    Parameters
+    ----------
+    case : with a model's maps, which hold the scan
+    control : of :func:`fit_control`
+    score : that it was fitted for
+
+    Returns
+    -------
+    all SCORES in units, float32 [S, H, W] each; 0 outside the brain
+    """
+    units = ScoreUnits(score, control.healthy_error, control.units)
+    return scores_in_units(control_maps(case, control.constant), units)
+
+
+def control_maps(case: CaseMaps, constant: float) -> CaseMaps:
+    """Put a constant in place of the reconstruction, in the maps of the same slices.
+
+    Parameters
+    ----------
+    case : with a model's maps
+    constant : on the scale of normalised scans
+    """
+    value = np.float32(constant)
+    signed = np.where(_seen(case), scan_of(case) - value, np.float32(0))
+    cycle = np.where(case.brain, value, np.float32(0))
+    return replace(case, maps=SliceMaps(signed**2, signed, cycle, case.maps.coverage, 0))
+
+
+def scan_of(case: CaseMaps) -> np.ndarray:
+    """The normalised scan that maps were made of, after the second fit where there was one; float32 [S, H, W], 0 where
+    nothing was reconstructed."""
+    return case.maps.signed + case.maps.cycle
+
+
+def reconstruction_r2(cases: Sequence[CaseMaps]) -> float | None:
+    """Measure which share of the variance inside one subject's healthy brain the reconstruction explains.
+
+    R2 = 1 - sum (x - x^)^2 / sum (x - mean x)^2 over the brain's pixels that were reconstructed: 1 is perfect, and the best
+    constant has 0.
+
+    Parameters
+    ----------
+    cases : of one subject
+
+    Returns
+    -------
+    at most 1; None where the scan has no variance
+    """
+    error = np.concatenate([case.maps.signed[_seen(case)] for case in cases]).astype(np.float64)
+    scan = np.concatenate([scan_of(case)[_seen(case)] for case in cases]).astype(np.float64)
+    total = float(np.sum((scan - scan.mean()) ** 2)) if len(scan) else 0.0
+    return 1 - float(np.sum(error**2)) / total if total > 0 else None
+
+
+def r2_by_subject(cases: Sequence[CaseMaps]) -> dict[str, float | None]:
+    """Measure :func:`reconstruction_r2` for each subject of ``cases``."""
+    people: dict[str, list[CaseMaps]] = {}
+    for case in cases:
+        people.setdefault(case.subject, []).append(case)
+    return {subject: reconstruction_r2(of_subject) for subject, of_subject in people.items()}
+
+
+def mean_r2(values: Sequence[float | None]) -> float | None:
+    """The mean over the subjects that have an R2; None where none has."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _seen(case: CaseMaps) -> np.ndarray:
+    """Where there is a reconstruction."""
+    return case.brain & (case.maps.coverage > 0)

@@ -1,0 +1,122 @@
+"""From the errors of slices to scores in units, and how the units are found on healthy slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.scores.healthy_error import (
+    SIGNS,
+    Divisor,
+    HealthyError,
+    Place,
+    fit_healthy_error,
+    place_of,
+    weighted_quantile,
+)
+from mmccd_auto.inference.scores.signed_scores import combine, signed_scores
+from mmccd_auto.plans.plan import ScorePlan
+
+UNIT_RATE = 0.01
+LEAST_UNIT = 1e-6
+"""A reconstruction without any error would make a unit of 0."""
+
+
+@dataclass(frozen=True)
+class ScoreUnits:
+    """What turns errors into scores of which healthy tissue exceeds 1 in 1 % of its pixels.
+
+    Attributes
+    ----------
+    score : how errors become scores
+    healthy_error : by place
+    units : by score, what maps are divided by
+    """
+
+    score: ScorePlan
+    healthy_error: HealthyError
+    units: dict[str, Divisor]
+
+
+class HasUnits(Protocol):
+    """What scores need to know: :class:`ScoreUnits`, or a whole calibration."""
+
+    @property
+    def score(self) -> ScorePlan: ...
+
+    @property
+    def healthy_error(self) -> HealthyError: ...
+
+    @property
+    def units(self) -> dict[str, float]: ...
+
+
+def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> ScoreUnits:
+    """Fit the healthy error and the units of every score on healthy slices; every subject counts the same.
+
+    Parameters
+    ----------
+    cases : at least one, with brain in their slices
+    score : how errors become scores
+    """
+    healthy_error = _fit_error(cases)
+    raw = [_raw_scores(case, healthy_error, score) for case in cases]
+    units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
+    units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
+    return ScoreUnits(score, healthy_error, units)
+
+
+def scores_in_units(case: CaseMaps, units: HasUnits) -> dict[str, np.ndarray]:
+    """Make all SCORES of the slices of a case in units.
+
+    Parameters
+    ----------
+    case : of the same reconstruction as those that the units were fitted on
+    units : fitted
+
+    Returns
+    -------
+    float32 [S, H, W] each; 0 outside the brain
+    """
+    raw = _raw_scores(case, units.healthy_error, units.score)
+    whole = {**raw, "combined": _combined(raw, units.units, units.score)}
+    return {name: whole[name] / np.float32(units.units[name]) for name in SCORES}
+
+
+def subject_weights(cases: Sequence[CaseMaps]) -> np.ndarray:
+    """Weigh the brain's pixels of all cases, in their order, so that every subject counts the same; float64 [pixels]."""
+    pixels: dict[str, int] = {}
+    for case in cases:
+        pixels[case.subject] = pixels.get(case.subject, 0) + int(case.brain.sum())
+    return np.concatenate([np.full(int(case.brain.sum()), 1 / pixels[case.subject]) for case in cases])
+
+
+def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
+    by_subject: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for case in cases:
+        place = place_of(case.maps.cycle, case.brain, case.spacing[1])
+        pixels = tuple(array[case.brain] for array in (case.maps.signed, place.intensity, place.distance))
+        by_subject.setdefault(case.subject, []).append(pixels)
+    merged = [tuple(np.concatenate(part) for part in zip(*one, strict=True)) for one in by_subject.values()]
+    return fit_healthy_error([one[0] for one in merged], [Place(*one[1:]) for one in merged])
+
+
+def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -> dict[str, np.ndarray]:
+    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score.smoothing_mm)
+    return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
+
+
+def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
+    """Both signs together, not yet in units of its own."""
+    return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
+
+
+def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
+    """The value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
+    scores = np.concatenate([one[case.brain] for one, case in zip(values, cases, strict=True)])
+    return max(weighted_quantile(scores, subject_weights(cases), 1 - UNIT_RATE), LEAST_UNIT)

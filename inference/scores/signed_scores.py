@@ -1,0 +1,75 @@
+"""Anomaly scores from what the cycle could not explain: brighter and darker than expected, apart and together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmccd_auto.imaging.smoothing import smooth_inside
+from mmccd_auto.inference.maps.engine import SliceMaps
+from mmccd_auto.inference.scores.healthy_error import HealthyError, place_of
+from mmccd_auto.plans.plan import ScorePlan
+
+Spacing = tuple[float, float, float]
+
+
+def signed_scores(
+    maps: SliceMaps, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, healthy: HealthyError, smoothing_mm: float
+) -> dict[str, np.ndarray]:
+    """How much brighter and how much darker than its cycle the scan is, relative to healthy tissue at such places, and to
+    the size of the scan's errors on the whole.
+
+    Parameters
+    ----------
+    maps : of slices [S, H, W]
+    brain : bool [S, H, W], not empty
+    indices : of the slices in the volume; only neighbours are smoothed into each other
+    spacing : mm between slices, rows and columns
+    healthy : error to expect
+    smoothing_mm : standard deviation of the Gaussian
+
+    Returns
+    -------
+    "brighter", "darker" : float32 [S, H, W], >= 0, and 0 outside the brain; 1 is about the 95th percentile of healthy
+    pixels before smoothing
+    """
+    relative = healthy.relative(maps.signed, place_of(maps.cycle, brain, spacing[1]))
+    own_error = np.float32(healthy.own_error(relative, brain))
+    return {
+        name: smooth_in_brain(values / own_error, brain, indices, spacing, smoothing_mm) for name, values in relative.items()
+    }
+
+
+def combine(units: Mapping[str, np.ndarray], plan: ScorePlan) -> np.ndarray:
+    """The larger of brighter and darker in calibrated units, the unexpected sign weighted by ``plan.other_weight``."""
+    other = "darker" if plan.lesion_sign == "brighter" else "brighter"
+    return np.maximum(units[plan.lesion_sign], np.float32(plan.other_weight) * units[other])
+
+
+def smooth_in_brain(
+    values: np.ndarray, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, smoothing_mm: float
+) -> np.ndarray:
+    """Gaussian mean over the pixels of the brain nearby, in the slice and in the slices next to it.
+
+    What lies outside the brain has no weight, so that a constant stays one up to the edge.
+
+    Parameters
+    ----------
+    values : float [S, H, W]
+    brain : bool [S, H, W]
+    indices : of the slices in the volume; a gap between them isn't bridged
+    spacing : mm between slices, rows and columns
+    smoothing_mm : standard deviation; 0 leaves the values
+    """
+    result = np.where(brain, values, 0).astype(np.float32)
+    for run in adjacent_runs(indices):
+        if smoothing_mm > 0 and brain[run].any():
+            result[run] = smooth_inside(result[run], brain[run], tuple(reversed(spacing)), smoothing_mm)
+    return result
+
+
+def adjacent_runs(indices: Sequence[int]) -> list[slice]:
+    """Positions of slices that follow each other without a gap; ``indices`` ascend."""
+    breaks = [place for place in range(1, len(indices)) if indices[place] != indices[place - 1] + 1]
+    return [slice(start, stop) for start, stop in zip([0, *breaks], [*breaks, len(indices)], strict=True) if start < stop]
