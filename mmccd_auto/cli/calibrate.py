@@ -33,8 +33,8 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.after_training import calibrate, describe_calibration
     from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.workflows.calibrate import calibrate, describe_calibration
 
     calibration = calibrate(
         folders_from(options),

@@ -30,8 +30,8 @@ def _command(arguments: Sequence[str] | None) -> None:
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.cross_validate import cross_validate
     from mmccd_auto.evaluation.cross_validation import describe_cross_validation
+    from mmccd_auto.workflows.cross_validate import cross_validate
 
     result = cross_validate(
         folders_from(options),

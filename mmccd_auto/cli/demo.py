@@ -20,7 +20,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.demo import run_demo
+    from mmccd_auto.workflows.demo import run_demo
 
     print(run_demo(options.output, seed=options.seed, device=choose_device(options.device), processes=options.processes))
 

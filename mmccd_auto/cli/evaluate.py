@@ -37,7 +37,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_processes_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.pipeline import evaluate
+    from mmccd_auto.workflows.evaluate import evaluate
 
     table = evaluate(
         reference=options.reference,

@@ -37,8 +37,8 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.after_training import describe_best, find_best_configuration, restore_configuration
     from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.workflows.find_best_configuration import describe_best, find_best_configuration, restore_configuration
 
     if options.restore:
         changed = restore_configuration(folders_from(options), options.dataset)

@@ -41,7 +41,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     health = health_from(parser, options)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.importing.import_dataset import ImportOptions
-    from mmccd_auto.pipeline import import_export
+    from mmccd_auto.workflows.import_export import import_export
 
     summary = import_export(
         folders_from(options),

@@ -74,7 +74,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
+    from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
 
     planning = PlanningOptions(
         planner=options.planner,

@@ -109,7 +109,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.pipeline import predict
+    from mmccd_auto.workflows.predict import predict
 
     failed = predict(
         folders_from(options),

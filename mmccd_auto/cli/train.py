@@ -97,7 +97,7 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> Path:
-    from mmccd_auto.pipeline import TrainingOptions, train
+    from mmccd_auto.workflows.train import TrainingOptions, train
 
     return train(
         folders_from(options),

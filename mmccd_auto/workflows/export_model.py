@@ -30,9 +30,9 @@ from mmccd_auto.trained.portable.model_card import CARD_TEXT_FILE, ModelCard, ca
 from mmccd_auto.trained.portable.portable_fold import save_portable_fold
 from mmccd_auto.trained.portable.short_texts import LONGEST, LONGEST_SHORT, is_plain
 from mmccd_auto.trained.select import choose_models
-from mmccd_auto.workflows.check_model import check_model
-from mmccd_auto.workflows.describe_model import NOTHING_SAID, MakersWords, TrainedParts, describe_model
-from mmccd_auto.workflows.without_people import nameless_calibrations, nameless_fingerprint
+from mmccd_auto.workflows.sharing.check_model import check_model
+from mmccd_auto.workflows.sharing.describe_model import NOTHING_SAID, MakersWords, TrainedParts, describe_model
+from mmccd_auto.workflows.sharing.without_people import nameless_calibrations, nameless_fingerprint
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.trained.installed_models import check_not_installed, place_model
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.portable.model_card import ModelCard
-from mmccd_auto.workflows.check_model import check_model
+from mmccd_auto.workflows.sharing.check_model import check_model
 
 
 @dataclass(frozen=True)

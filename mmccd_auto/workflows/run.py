@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from mmccd_auto.after_training import find_best_configuration
 from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.disk.removal import remove_folder
 from mmccd_auto.core.errors import MMCCDError
@@ -26,17 +25,19 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.datasets.health import HEALTHY
 from mmccd_auto.importing.import_dataset import ImportOptions, import_dataset
 from mmccd_auto.inference.options import ExportOptions, PredictionOptions
-from mmccd_auto.pipeline import TrainingOptions, predict, train
-from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.trained.model_folder import model_folder_name
 from mmccd_auto.trained.ready_models import ready_names
 from mmccd_auto.trained.select import choose_models
-from mmccd_auto.workflows.default_models import name_default_models
-from mmccd_auto.workflows.stages import FAILED, StageRecord, Stages, content_key
-from mmccd_auto.workflows.training_budget import TrainingBudget, fit_training, of_fold, planning_for
+from mmccd_auto.workflows.find_best_configuration import find_best_configuration
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
+from mmccd_auto.workflows.predict import predict
+from mmccd_auto.workflows.running.default_models import name_default_models
+from mmccd_auto.workflows.running.stages import FAILED, StageRecord, Stages, content_key
+from mmccd_auto.workflows.running.training_budget import TrainingBudget, fit_training, of_fold, planning_for
+from mmccd_auto.workflows.train import TrainingOptions, train
 
 IMPORTED = "Dataset001_Controls"
 LOG_FILE = "run.log"

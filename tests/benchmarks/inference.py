@@ -35,7 +35,6 @@ from tqdm import tqdm
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.datasets.dataset import load_dataset
-from mmccd_auto.demo import DATASET_NUMBER, TRAINERS, run_demo
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.choice.compare import candidate_settings, seeded
@@ -47,6 +46,7 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder, find_models
+from mmccd_auto.workflows.demo import DATASET_NUMBER, TRAINERS, run_demo
 
 CPU = torch.device("cpu")
 TIMED_STRIPS = 2

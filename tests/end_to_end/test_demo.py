@@ -10,9 +10,9 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.demo import DemoSettings, run_demo
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.trained.select import choose_models
+from mmccd_auto.workflows.demo import DemoSettings, run_demo
 
 SMALL = DemoSettings(
     training_subjects=3, test_subjects=1, base_channels=8, num_epochs=1, iterations_per_epoch=2, batch_size=2

@@ -46,7 +46,7 @@ def test_wheel_works_from_another_directory(wheel: Path, tmp_path: Path) -> None
     zipfile.ZipFile(wheel).extractall(site)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import mmccd_auto, mmccd_auto.plans.plan, mmccd_auto.pipeline\n"
+        "import mmccd_auto, mmccd_auto.plans.plan, mmccd_auto.workflows.train\n"
         "from mmccd_auto.plans.planners import find_planner\n"
         "print(mmccd_auto.plans.plan.__file__, find_planner('MMCCDPlannerSmall').__name__)"
     )

@@ -21,8 +21,8 @@ import logging, os, signal, sys
 from dataclasses import replace
 import torch
 from mmccd_auto.cli.common import run_command
-from mmccd_auto.pipeline import TrainingOptions
-from mmccd_auto.planning import PlanningOptions
+from mmccd_auto.workflows.train import TrainingOptions
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
 from mmccd_auto.workflows.run import RunOptions, run_all
 
 controls, patients, output, kill_at, seed, *wishes = sys.argv[1:]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmccd_auto.after_training import describe_best, find_best_configuration, restore_configuration
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
@@ -22,6 +21,7 @@ from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.scores.calibration import HELD_OUT
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.trained.model_folder import ModelFolder
+from mmccd_auto.workflows.find_best_configuration import describe_best, find_best_configuration, restore_configuration
 
 CPU = torch.device("cpu")
 NOISE = np.random.default_rng(0).normal(0, 0.1, 24)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from tqdm import TMonitor
 
-from mmccd_auto.after_training import describe_best, find_best_configuration
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.core.processes.streams import Settled
@@ -28,11 +27,12 @@ from mmccd_auto.inference.prediction.ensemble import Ensemble
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
-from mmccd_auto.pipeline import load_predictor, predict
 from mmccd_auto.plans.plan import PLANS_FILE, Plan, ScorePlan
 from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder
 from mmccd_auto.trained.select import choose_model, choose_models
+from mmccd_auto.workflows.find_best_configuration import describe_best, find_best_configuration
+from mmccd_auto.workflows.predict import load_predictor, predict
 
 CPU = torch.device("cpu")
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)

@@ -13,9 +13,9 @@ from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.choice.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
-from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.trained.checkpoint import load_checkpoint
+from mmccd_auto.workflows.train import TrainingOptions, train
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,6 @@ from scipy import ndimage
 from mmccd_auto.cli.cross_validate import main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
-from mmccd_auto.cross_validate import cross_validate
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.cross_validation import CrossValidation, describe_cross_validation
 from mmccd_auto.evaluation.evaluate import evaluate_folder
@@ -39,6 +38,7 @@ from mmccd_auto.plans.plan import (
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import write_case
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+from mmccd_auto.workflows.cross_validate import cross_validate
 
 CPU = torch.device("cpu")
 DATASET = "Dataset900_Tiny"

@@ -21,7 +21,7 @@ from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.pipeline import evaluate
+from mmccd_auto.workflows.evaluate import evaluate
 
 SHAPE = (12, 16, 14)
 SPACING = (1.5, 2.0, 3.0)

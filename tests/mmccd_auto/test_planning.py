@@ -12,9 +12,9 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.phantom.dataset import write_phantom_dataset
-from mmccd_auto.planning import PlanningOptions, plan_and_preprocess
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.report import advise_on_training
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
 
 CPU = torch.device("cpu")
 PLANS = "Dataset007_Phantom/mmccdPlans/plans.json"
@@ -68,6 +68,6 @@ def test_a_plan_that_is_removed_while_it_is_made_is_an_error(
         shutil.rmtree(tmp_path / "preprocessed")
         return DeviceSpeed("a CPU", 1.0)
 
-    monkeypatch.setattr("mmccd_auto.planning.measure_device_speed", vanish)
+    monkeypatch.setattr("mmccd_auto.workflows.plan_and_preprocess.measure_device_speed", vanish)
     with pytest.raises(MMCCDError, match=r"plans\.json was removed while this ran"):
         plan(raw, tmp_path / "preprocessed")

@@ -18,11 +18,11 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
-from mmccd_auto.pipeline import TrainingOptions, train
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint, SlicesFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.synthetic_anomalies.make import OF_ONE_SUBJECT
 from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
+from mmccd_auto.workflows.train import TrainingOptions, train
 
 CPU = torch.device("cpu")
 PERCENTILES = ("0.5", "2", "10", "25", "50", "75", "90", "98", "99.5")

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.pipeline import find_default_plans
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.budget.speed import measure_machine
 from mmccd_auto.training.progress import draw_progress, tell_whether_longer
 from mmccd_auto.training.trainers import MMCCDTrainer, MMCCDTrainerShort
+from mmccd_auto.workflows.train import find_default_plans
 
 
 def test_the_plain_trainer_trains_a_short_plan_as_the_short_trainer_does(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.workflows.stages import FAILED, Stages, content_key
+from mmccd_auto.workflows.running.stages import FAILED, Stages, content_key
 
 
 def test_a_finished_stage_is_skipped_and_says_what_it_decided(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from mmccd_auto.pipeline import TrainingOptions
-from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.plans.budget.rungs import default_hours
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
+from mmccd_auto.workflows.train import TrainingOptions
 
 
 @dataclass(frozen=True)

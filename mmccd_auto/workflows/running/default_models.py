@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmccd_auto.after_training import BestConfiguration
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import BEST_FILE, load_best
+from mmccd_auto.workflows.find_best_configuration import BestConfiguration
 
 
 def name_default_models(results: Path, plan: Plan, configuration: str, models: Sequence[str]) -> None:

@@ -1,10 +1,8 @@
-"""What the commands do, as functions that a notebook can call too: import, train, predict, evaluate."""
+"""Train a fold, choose its steps and strips, and calibrate it: what mmccd_train does."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +13,12 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_fold, check_path_name
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
-from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset, list_datasets, read_label_values
+from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.evaluation.compare import compare_folders, name_predictions
-from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
-from mmccd_auto.evaluation.page import write_evaluation_page
-from mmccd_auto.evaluation.table import comparison_table, evaluation_table
-from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 from mmccd_auto.inference.choice.choose_steps import choose_steps
 from mmccd_auto.inference.choice.fold_gain import describe_gain, fold_gain
 from mmccd_auto.inference.choice.training_judge import find_judge
 from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
-from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.inference.prediction.ensemble import Ensemble
-from mmccd_auto.inference.prediction.predictor import Predictor
-from mmccd_auto.inference.prediction.scan_predictor import ScanPredictor
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
@@ -39,7 +28,6 @@ from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
-from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
 from mmccd_auto.training.progress import tell_whether_longer
 from mmccd_auto.training.ranks import ALONE, Ranks
@@ -60,33 +48,6 @@ class TrainingOptions:
     iterations_per_epoch: int | None = None
     choose_steps: bool = True
     extensions: tuple[str, ...] = ()
-
-
-def import_export(
-    folders: Folders, source: str | Path, number: int, name: str, options: ImportOptions, processes: int
-) -> ImportSummary:
-    """Turn a hospital export into the raw dataset ``DatasetXXX_Name``.
-
-    Parameters
-    ----------
-    folders : raw is used
-    source : folder, zip archive or DICOMDIR
-    number, name : of the dataset
-    options : the user's wishes
-    processes : workers; 0 works in this process
-
-    Raises
-    ------
-    MMCCDError
-        If the number or name can't be used, or there is nothing to import.
-    """
-    if not 0 <= number <= 999 or re.fullmatch(r"[\w-]+", name) is None:
-        raise MMCCDError(f"-d {number} -n {name}: give a number from 0 to 999, and a name of letters, digits, _ and -.")
-    folder = folders.raw / f"Dataset{number:03d}_{name}"
-    others = [one.name for one in list_datasets(folders.raw) if one.name.startswith(f"Dataset{number:03d}_")]
-    if others and folder.name not in others:
-        raise MMCCDError(f"{folders.raw} has a dataset of number {number} already ({others[0]}): choose another number.")
-    return import_dataset(source, folder, options, processes)
 
 
 def train(
@@ -252,128 +213,3 @@ def _choose_and_calibrate(
     except MMCCDError as error:
         # The training is finished and calibrated: it isn't to end by what only describes it.
         logger.warning("what the networks add to a score without any can't be told: %s", error)
-
-
-def predict(
-    folders: Folders,
-    input_path: str | Path,
-    output: str | Path,
-    options: PredictionOptions,
-    device: torch.device,
-    brain_masks: str | Path | None = None,
-    save_cycle: bool = False,
-    continue_prediction: bool = False,
-    report: bool = True,
-    save_control: bool = False,
-) -> list[str]:
-    """Predict anomaly maps for a file or a folder of scans.
-
-    Parameters
-    ----------
-    folders : results is used, unless ``options.models`` names model folders
-    input_path : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
-    output : folder of the maps
-    options : which model, and how
-    device : to compute on
-    brain_masks : folder of CASE.nii.gz
-    save_cycle : also write the mean cycle, the signed error and the two halves of the score
-    continue_prediction : keep what is finished
-    report : also write report.html, the page to open
-    save_control : also write the control, the score without a network, which mmccd_evaluate sets beside the map
-
-    Returns
-    -------
-    one sentence for each case that could not be predicted; empty when all went well
-
-    Raises
-    ------
-    MMCCDError
-        If there is no such model, several could be meant, the input holds no case, or a control is asked for that the model
-        doesn't have.
-    """
-    if device.type == "cpu":
-        keep_large_blocks()
-    predictor = load_predictor(folders, options, device)
-    summary = predictor.predict_folder(
-        input_path,
-        output,
-        brain_masks=brain_masks,
-        save_cycle=save_cycle,
-        save_control=save_control,
-        continue_prediction=continue_prediction,
-        export=options.export,
-        report=report,
-    )
-    return summary.failed
-
-
-def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
-    """The model that is meant, or the ensemble of several; the ready one where nothing is trained or installed.
-
-    Raises
-    ------
-    MMCCDError
-        As :func:`mmccd_auto.trained.select.choose_models`, or if the models can't be loaded or don't fit together.
-    """
-    paths = [model.path for model in choose_models(folders, options, else_ready=True)]
-    loading = {
-        "folds": options.folds,
-        "preset": options.preset,
-        "sampling_steps": options.sampling_steps,
-        "strip_stride": options.strip_stride,
-        "strips_per_pass": options.strips_per_pass,
-        "fits": options.fits,
-        "precision": options.precision,
-        "batch_size": options.batch_size,
-        "score": options.score,
-        "false_positive_rate": options.false_positive_rate,
-        "threshold": options.threshold,
-        "least_lesion_mm3": options.least_lesion_mm3,
-        "device": device,
-        "extensions": options.extensions,
-        "brain_extraction": options.brain_extraction,
-    }
-    if len(paths) == 1:
-        return Predictor.from_model_folder(paths[0], **loading)
-    return Ensemble.from_model_folders(paths, **loading)
-
-
-def evaluate(
-    reference: str | Path,
-    prediction: str | Path | Sequence[str | Path],
-    images: str | Path | None = None,
-    brain_masks: str | Path | None = None,
-    output: str | Path | None = None,
-    processes: int = 0,
-    erosion_mm: float = 0.0,
-    names: Sequence[str] | None = None,
-    dataset_json: str | Path | None = None,
-) -> str:
-    """Judge predicted maps against labels, beside their control and the intensity baselines; returns a table to read.
-
-    Parameters
-    ----------
-    prediction : a folder; or several, which are then compared on the same voxels
-    names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
-    output : JSON file; beside it a page (.html) of the same name shows the figures and the cases' pictures
-    dataset_json : file that says what the labels' values mean; None looks in and beside the folder of the labels
-    others : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
-
-    Raises
-    ------
-    MMCCDError
-        As :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`, :func:`mmccd_auto.evaluation.compare.name_predictions`
-        and :func:`mmccd_auto.evaluation.compare.compare_folders` do.
-    """
-    folders = [prediction] if isinstance(prediction, str | Path) else list(prediction)
-    values = None if dataset_json is None else read_label_values(dataset_json)
-    if len(folders) == 1 and names is None:
-        result = evaluate_folder(reference, folders[0], images, brain_masks, output, processes, erosion_mm, values)
-        if output is not None:
-            write_evaluation_page(result, {ANOMALY_MAP: Path(folders[0])}, Path(output).with_suffix(".html"))
-        return evaluation_table(result)
-    methods = name_predictions(folders, names)
-    compared = compare_folders(reference, methods, images, brain_masks, output, processes, erosion_mm, values)
-    if output is not None:
-        write_evaluation_page(compared, methods, Path(output).with_suffix(".html"))
-    return comparison_table(compared)

@@ -1,4 +1,4 @@
-"""What is done with trained models before they predict, as functions that a notebook can call too."""
+"""Choose steps, strips and models without labels: what mmccd_find_best_configuration does."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import torch
 from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
-from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.dataset import find_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.choice.compare import Tried, best_single, choice_of, try_choices
 from mmccd_auto.inference.choice.decide import decide_choice, decide_models, is_choice
 from mmccd_auto.inference.choice.ensembles import TriedEnsemble, try_ensembles
 from mmccd_auto.inference.choice.trial import SyntheticTrial
-from mmccd_auto.inference.held_out.calibrate import calibrate_model, describe_reconstruction, is_calibrated
+from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.held_out.validation_maps import count_validation_slices
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
-from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.inference_choice import PlannedInference, chosen_plan, load_choice
@@ -35,7 +33,7 @@ from mmccd_auto.trained.model_folder import (
     load_best,
     preprocessed_folder,
 )
-from mmccd_auto.trained.select import choose_model, fitting
+from mmccd_auto.trained.select import fitting
 
 logger = logging.getLogger(__name__)
 
@@ -60,40 +58,6 @@ class BestConfiguration:
     tried: tuple[Tried, ...]
     ensembles: tuple[TriedEnsemble, ...]
     decisions: dict[str, str] = field(default_factory=dict)
-
-
-def calibrate(
-    folders: Folders,
-    options: PredictionOptions,
-    device: torch.device,
-    max_slices: int = MAX_SLICES,
-) -> Calibration:
-    """Calibrate a trained model again: after its plans.json was edited, for instance, or a training was continued.
-
-    Parameters
-    ----------
-    folders : preprocessed and results are used
-    options : which model; ``folds`` names the folds whose healthy slices are sent through the cycle again; ``fits`` says how
-        often the scans' intensities are fitted
-    device : to compute on
-    max_slices : healthy slices of one fold
-
-    Raises
-    ------
-    MMCCDError
-        If there is no such model, its dataset isn't preprocessed here, or it has no healthy slice.
-    """
-    model = choose_model(folders, options)
-    with folder_lock(model.path, "a calibration"):
-        return calibrate_model(
-            model.path,
-            preprocessed_folder(folders, model),
-            options.folds,
-            device=device,
-            max_slices=max_slices,
-            extensions=options.extensions,
-            fits=options.fits,
-        )
 
 
 def find_best_configuration(
@@ -300,15 +264,3 @@ def _kept_choices(results: Path, models: Sequence[ModelFolder]) -> dict[str, tup
         return {}
     there = {model.path.resolve().name for model in models}
     return {modality: names for modality, names in found.items() if there.issuperset(names)}
-
-
-def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:
-    """Thresholds by false-positive rate, and how well the reconstruction explains healthy tissue, for the terminal."""
-    lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
-    lines.append(f"  {describe_reconstruction(calibration)}")
-    lines += [
-        f"  {rate:<6g} of healthy tissue scores above {calibration.threshold(rate):.3g}; lesions count from "
-        f"{calibration.least_lesion_mm3(rate):.0f} mm3"
-        for rate in rates
-    ]
-    return "\n".join(lines)

@@ -17,14 +17,16 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
+from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.phantom.dataset import write_phantom_dataset
-from mmccd_auto.pipeline import PredictionOptions, TrainingOptions, predict, train
-from mmccd_auto.planning import PlanningOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.trained.model_folder import model_folder_name
-from mmccd_auto.workflows.default_models import name_default_models
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
+from mmccd_auto.workflows.predict import predict
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
+from mmccd_auto.workflows.running.default_models import name_default_models
+from mmccd_auto.workflows.train import TrainingOptions, train
 
 logger = logging.getLogger(__name__)
 
