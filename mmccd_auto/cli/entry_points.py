@@ -94,7 +94,7 @@ def _run(command: str, starts_workers: bool = False) -> None:
         with endings_as_interrupts():
             if starts_workers:
                 load_libraries_early()
-            import_module(f"mmccd_auto.cli.{command}").main()
+            import_module(f"mmccd_auto.cli.commands.{command}").main()
     except KeyboardInterrupt as error:
         print(describe_interrupt(error), file=sys.stderr)
         sys.exit(exit_status(error))

@@ -102,7 +102,7 @@ def test_libraries_are_loaded_early_where_there_will_be_workers(monkeypatch, arg
     monkeypatch.setattr(entry_points, "load_libraries_early", lambda: done.append("early"))
     monkeypatch.setattr(entry_points, "import_module", lambda name: SimpleNamespace(main=lambda: done.append(name)))
     entry_points.plan_and_preprocess()
-    assert done == ["early"] * started + ["mmccd_auto.cli.plan_and_preprocess"]
+    assert done == ["early"] * started + ["mmccd_auto.cli.commands.plan_and_preprocess"]
 
 
 def test_importing_every_module_touches_no_folder(tmp_path: Path) -> None:

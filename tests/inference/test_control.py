@@ -15,8 +15,8 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import average_precision_score
 
-from mmccd_auto.cli.evaluate import main as evaluate_main
-from mmccd_auto.cli.predict import main as predict_main
+from mmccd_auto.cli.commands.evaluate import main as evaluate_main
+from mmccd_auto.cli.commands.predict import main as predict_main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders

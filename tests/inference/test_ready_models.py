@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from mmccd_auto.cli import predict as predict_command
+from mmccd_auto.cli.commands import predict as predict_command
 from mmccd_auto.core.disk.hashing import file_sha256
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders

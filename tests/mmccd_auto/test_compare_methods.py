@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mmccd_auto.cli.evaluate import main
+from mmccd_auto.cli.commands.evaluate import main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.evaluation.baselines import SMOOTHING_MM, intensity_score

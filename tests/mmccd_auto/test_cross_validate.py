@@ -15,7 +15,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mmccd_auto.cli.cross_validate import main
+from mmccd_auto.cli.commands.cross_validate import main
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmccd_auto.cli.common import run_command
-from mmccd_auto.cli.scan_options import BRAIN_EXTRACTIONS
+from mmccd_auto.cli.options import BRAIN_EXTRACTIONS
 from mmccd_auto.core.devices import choose_device
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.preprocessing.brain_extraction import backend_names
@@ -37,7 +37,7 @@ COMMANDS = (
 def run(command: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", [f"mmccd_{command}", *arguments])
     with pytest.raises(SystemExit) as ended:
-        import_module(f"mmccd_auto.cli.{command}").main()
+        import_module(f"mmccd_auto.cli.commands.{command}").main()
     return int(ended.value.code or 0)
 
 

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_writing import CLEAN, write_scans
 
-from mmccd_auto.cli.import_export import _command
+from mmccd_auto.cli.commands.import_export import _command
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.dataset import load_dataset

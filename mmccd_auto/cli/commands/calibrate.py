@@ -15,7 +15,7 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.cli.model_options import add_fits_option, add_folds_option, add_model_options, models_from
+from mmccd_auto.cli.options import add_fits_option, add_folds_option, add_model_options, models_from
 from mmccd_auto.inference.options import MAX_SLICES
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name
 from mmccd_auto.cli.common import add_folder_options, folders_from, make_parser, run_command
-from mmccd_auto.cli.model_options import add_folds_option, add_model_options, models_from
+from mmccd_auto.cli.options import add_folds_option, add_model_options, models_from
 
 
 def _command(arguments: Sequence[str] | None) -> None:

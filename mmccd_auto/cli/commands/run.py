@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number, path_name
 from mmccd_auto.cli.common import add_device_option, add_processes_option, make_parser, run_command
-from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_series_option
+from mmccd_auto.cli.options import add_brain_extraction_option, add_series_option
 
 
 def _command(arguments: Sequence[str] | None) -> int:

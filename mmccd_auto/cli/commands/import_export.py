@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
-from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
+from mmccd_auto.cli.options import add_brain_extraction_option, add_link_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
 
 

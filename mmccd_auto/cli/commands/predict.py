@@ -15,8 +15,15 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.cli.model_options import add_fits_option, add_folds_option, add_model_options, models_from
-from mmccd_auto.cli.scan_options import add_brain_extraction_option, add_link_option, add_series_option
+from mmccd_auto.cli.options import (
+    add_brain_extraction_option,
+    add_fits_option,
+    add_folds_option,
+    add_link_option,
+    add_model_options,
+    add_series_option,
+    models_from,
+)
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
 from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
 
