@@ -61,6 +61,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "import-linter>=2.17",
             "hypothesis>=6.100",
             "scikit-learn>=1.3",
             "playwright>=1.45",
