@@ -90,6 +90,6 @@ def _timed(model: UNet, images: torch.Tensor, times: torch.Tensor, device: torch
 def device_name(device: torch.device) -> str:
     """A device in words, with the threads that a CPU computes by."""
     if device.type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'' if threads == 1 else 's'})" if device.type == "cpu" else device.type

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.model.speed import measure_device_speed
+from mmccd_auto.model.speed import device_name, measure_device_speed
 from mmccd_auto.model.strip_masks import all_strips
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans import cost
@@ -97,6 +97,11 @@ def test_device_speed_is_measured_and_named(monkeypatch):
     speed = measure_device_speed(network, (16, 16), "cpu")
     assert speed.evaluations_per_second > 0
     assert "cpu" in speed.device
+
+
+def test_a_gpu_is_called_by_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert device_name(torch.device("cuda:1")) == "GPU 1"
 
 
 def test_a_usual_device_is_quicker_with_less_work():
