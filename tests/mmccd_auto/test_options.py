@@ -142,7 +142,7 @@ for command in {COMMANDS}:
         sys.argv = ["mmccd_" + command, option]
         with redirect_stdout(io.StringIO()) as shown, redirect_stderr(io.StringIO()):
             try:
-                import_module("mmccd_auto.cli." + command).main()
+                import_module("mmccd_auto.cli.commands." + command).main()
             except SystemExit as ended:
                 assert ended.code == (0 if option == "-h" else 2), (command, option)
         assert ("usage" in shown.getvalue()) == (option == "-h"), command

@@ -8,7 +8,8 @@ import traceback
 from mmccd_auto.core.errors import MMCCDError
 
 _PACKAGE = __name__.split(".")[0]
-_CALLERS = (__name__, f"{_PACKAGE}.executor", f"{_PACKAGE}.core.workers", f"{_PACKAGE}.inference.streaming")
+_ROOM = __name__.rpartition(".")[0]
+_CALLERS = (__name__, *(f"{_ROOM}.{module}" for module in ("executor", "workers", "streams")))
 # As ITK, torch, numpy and Python's threads say it.
 _NO_MEMORY = re.compile(
     "allocate memory|enough memory|out of memory|bad_alloc|bad allocation|start new thread", re.IGNORECASE
