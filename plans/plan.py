@@ -149,11 +149,14 @@ class ScorePlan:
     lesion_sign : "brighter" or "darker": how most lesions differ from healthy tissue in the input modality
     other_weight : of errors of the other sign, 0..1
     smoothing_mm : standard deviation of the Gaussian, in 3D
+    fine_smoothing_mm : of a second, narrower one: the larger of the two scores counts, each in units of its own, so that
+        lesions of few pixels aren't blurred away; None smooths once
     """
 
     lesion_sign: Literal["brighter", "darker"] = "brighter"
     other_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
     smoothing_mm: Annotated[float, Interval(ge=0, le=50)] = 3.0
+    fine_smoothing_mm: Annotated[float, Interval(ge=0, le=50)] | None = None
 
 
 @dataclass(frozen=True)
@@ -323,4 +326,6 @@ def _score_problems(score: ScorePlan) -> list[str]:
         found.append("score.other_weight must be within 0 and 1")
     if not 0 <= score.smoothing_mm <= 50:
         found.append("score.smoothing_mm must be within 0 and 50")
+    if score.fine_smoothing_mm is not None and not 0 <= score.fine_smoothing_mm <= 50:
+        found.append("score.fine_smoothing_mm must be within 0 and 50, or null")
     return found

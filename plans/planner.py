@@ -72,6 +72,8 @@ class MMCCDPlanner:
     samples_seen = 3_200_000
     iterations_per_epoch = 250
     steps_per_correlation_length = 10
+    smoothing_mm = 4.0
+    fine_smoothing_mm = 1.0
 
     def __init__(
         self,
@@ -325,12 +327,12 @@ class MMCCDPlanner:
     def decide_score(self, pair: tuple[str, str]) -> tuple[ScorePlan, str]:
         """Which sign of the error counts in full, how much the other one, and how far it is smoothed."""
         modality = pair[0]
-        dark = lesions_expected_dark(modality)
-        plan = ScorePlan("darker" if dark else "brighter")
+        sign = "darker" if lesions_expected_dark(modality) else "brighter"
+        plan = ScorePlan(sign, smoothing_mm=self.smoothing_mm, fine_smoothing_mm=self.fine_smoothing_mm)
         return plan, (
-            f"most lesions are {'darker' if dark else 'brighter'} than healthy tissue on {modality}; what is the other way "
+            f"most lesions are {sign} than healthy tissue on {modality}; what is the other way "
             f"round (cysts, necrosis, bleeding) counts x {plan.other_weight:g}; a Gaussian of {plan.smoothing_mm:g} mm "
-            "suppresses single pixels, and lesions that matter are larger"
+            f"finds large lesions best and loses small ones, for which one of {plan.fine_smoothing_mm:g} mm stands beside it"
         )
 
     def decide_rung(

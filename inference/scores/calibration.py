@@ -23,7 +23,7 @@ from mmccd_auto.inference.scores.control import Control, mean_r2, reconstruction
 from mmccd_auto.inference.scores.false_alarm_rate import EDGES, exceeded_shares, histogram, threshold_for
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError
 from mmccd_auto.inference.scores.masks import component_volumes
-from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, scores_in_units
+from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, needed_units, scores_in_units
 from mmccd_auto.inference.scores.signed_scores import adjacent_runs
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder
@@ -169,8 +169,11 @@ def load_calibration(path: Path) -> Calibration | None:
 def _problem(calibration: Calibration) -> str | None:
     """What a calibration lacks, or the first histogram without a pixel; None where it can be used."""
     parts = {"": calibration, "control.": calibration.control, "first_look.": calibration.first_look}
+    first_look = calibration.first_look
+    needed = {where: needed_units(calibration.score) for where in parts}
+    needed["first_look."] = [] if first_look is None else needed_units(first_look.score)
     for where, part in parts.items():
-        lacking = [] if part is None else [name for name in SCORES if name not in part.units]
+        lacking = [] if part is None else [name for name in needed[where] if name not in part.units]
         if lacking:
             return f"the entry {where}units.{lacking[0]} is missing"
     for number, subject in enumerate(calibration.subjects):

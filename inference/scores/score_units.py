@@ -19,7 +19,7 @@ from mmccd_auto.inference.scores.healthy_error import (
     place_of,
     weighted_quantile,
 )
-from mmccd_auto.inference.scores.signed_scores import combine, signed_scores
+from mmccd_auto.inference.scores.signed_scores import combine, signed_scores, smoothings
 from mmccd_auto.plans.plan import ScorePlan
 
 UNIT_RATE = 0.01
@@ -35,7 +35,7 @@ class ScoreUnits:
     ----------
     score : how errors become scores
     healthy_error : by place
-    units : by score, what maps are divided by
+    units : by score, what maps are divided by; where the plan smooths twice, also of each sign "fine" and "coarse"
     """
 
     score: ScorePlan
@@ -67,6 +67,9 @@ def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> ScoreUnits:
     healthy_error = _fit_error(cases)
     raw = [_raw_scores(case, healthy_error, score) for case in cases]
     units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
+    if score.fine_smoothing_mm is not None:
+        raw = [one | _signs(one, units, score) for one in raw]
+        units |= {name: _unit(cases, [one[name] for one in raw]) for name in SIGNS}
     units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
     return ScoreUnits(score, healthy_error, units)
 
@@ -84,6 +87,7 @@ def scores_in_units(case: CaseMaps, units: HasUnits) -> dict[str, np.ndarray]:
     float32 [S, H, W] each; 0 outside the brain
     """
     raw = _raw_scores(case, units.healthy_error, units.score)
+    raw |= _signs(raw, units.units, units.score)
     whole = {**raw, "combined": _combined(raw, units.units, units.score)}
     return {name: whole[name] / np.float32(units.units[name]) for name in SCORES}
 
@@ -107,8 +111,21 @@ def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
 
 
 def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -> dict[str, np.ndarray]:
-    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score.smoothing_mm)
+    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score)
     return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
+
+
+def needed_units(score: ScorePlan) -> list[str]:
+    """Name the units without which scores can't be made."""
+    return [*SCORES, *(f"{sign}{ending}" for sign in SIGNS for ending in smoothings(score) if ending)]
+
+
+def _signs(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
+    """Each sign's larger score of the two smoothings, in units of each; not yet in units of its own."""
+    if score.fine_smoothing_mm is None:
+        return {name: raw[name] for name in SIGNS}
+    scales = {name: [f"{name}{ending}" for ending in smoothings(score)] for name in SIGNS}
+    return {name: np.maximum(*(raw[one] / np.float32(units[one]) for one in names)) for name, names in scales.items()}
 
 
 def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:

@@ -14,11 +14,17 @@ from mmccd_auto.plans.plan import ScorePlan
 Spacing = tuple[float, float, float]
 
 
+def smoothings(score: ScorePlan) -> dict[str, float]:
+    """List the standard deviations (mm) by which a sign's errors are smoothed, by the ending of the score's name."""
+    if score.fine_smoothing_mm is None:
+        return {"": score.smoothing_mm}
+    return {"_fine": score.fine_smoothing_mm, "_coarse": score.smoothing_mm}
+
+
 def signed_scores(
-    maps: SliceMaps, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, healthy: HealthyError, smoothing_mm: float
+    maps: SliceMaps, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, healthy: HealthyError, score: ScorePlan
 ) -> dict[str, np.ndarray]:
-    """How much brighter and how much darker than its cycle the scan is, relative to healthy tissue at such places, and to
-    the size of the scan's errors on the whole.
+    """Compare errors with healthy tissue at such places, and with the size of the scan's errors on the whole.
 
     Parameters
     ----------
@@ -27,17 +33,19 @@ def signed_scores(
     indices : of the slices in the volume; only neighbours are smoothed into each other
     spacing : mm between slices, rows and columns
     healthy : error to expect
-    smoothing_mm : standard deviation of the Gaussian
+    score : how far they are smoothed
 
     Returns
     -------
-    "brighter", "darker" : float32 [S, H, W], >= 0, and 0 outside the brain; 1 is about the 95th percentile of healthy
-    pixels before smoothing
+    "brighter" and "darker" than the reconstruction, each with every ending of :func:`smoothings`: float32 [S, H, W], >= 0,
+    and 0 outside the brain; 1 is about the 95th percentile of healthy pixels before smoothing
     """
     relative = healthy.relative(maps.signed, place_of(maps.cycle, brain, spacing[1]))
     own_error = np.float32(healthy.own_error(relative, brain))
     return {
-        name: smooth_in_brain(values / own_error, brain, indices, spacing, smoothing_mm) for name, values in relative.items()
+        f"{name}{ending}": smooth_in_brain(values / own_error, brain, indices, spacing, smoothing_mm)
+        for name, values in relative.items()
+        for ending, smoothing_mm in smoothings(score).items()
     }
 
 

@@ -22,6 +22,7 @@ from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrat
 from mmccd_auto.inference.held_out.validation_maps import count_validation_slices
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.options import MAX_SLICES, PER_KIND, PredictionOptions
+from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.inference_choice import PlannedInference, chosen_plan, load_choice
@@ -221,6 +222,11 @@ def _without_names(result: BestConfiguration, work: Sequence[tuple[ModelFolder, 
     )
 
 
+def _smoothing(score: ScorePlan) -> str:
+    fine = "" if score.fine_smoothing_mm is None else f"{score.fine_smoothing_mm:g} and "
+    return f"{fine}{score.smoothing_mm:g}"
+
+
 def describe_best(found: BestConfiguration) -> str:
     """A line per model, the best first, for the terminal."""
     lines = [
@@ -230,7 +236,7 @@ def describe_best(found: BestConfiguration) -> str:
         published = max(one.auprc for one in found.tried if one.model == name and one.published)
         lines.append(
             f"{best.auprc:>6.3f} {published:>9.3f} {best.evaluations_per_slice:>11.0f}  {name}: {best.sampling_steps}, "
-            f"{best.strip_stride} px, {best.strips_per_pass}, {best.score.smoothing_mm:g} mm, x {best.score.other_weight:g}"
+            f"{best.strip_stride} px, {best.strips_per_pass}, {_smoothing(best.score)} mm, x {best.score.other_weight:g}"
         )
     lines += [
         f"{one.auprc:>6.3f} {'':>9} {one.evaluations_per_slice:>11.0f}  mean of {' + '.join(one.models)}"

@@ -83,6 +83,56 @@ def test_slices_are_spread_over_cases_and_long_runs_stay_together(healthy, limit
     assert choose_healthy_slices(records, limit) == expected
 
 
+def with_error(case, where, size):
+    """Make the scan brighter by ``size`` than it was at some pixels [S, H, W]."""
+    signed = case.maps.signed + np.float32(size) * where
+    return replace(case, maps=replace(case.maps, signed=signed, squared=signed**2))
+
+
+def test_a_narrow_smoothing_beside_the_wide_one_keeps_lesions_of_few_pixels():
+    healthy = [simulated("a", 1, slices=40), simulated("b", 2, slices=40)]
+    new = simulated("c", 3, slices=40)
+    middle = tuple(edge // 2 for edge in new.brain.shape)
+    small, large = np.zeros_like(new.brain), np.zeros_like(new.brain)
+    small[middle] = True
+    large[tuple(slice(place - 6, place + 7) for place in middle)] = True
+    plans = {
+        "wide": ScorePlan(smoothing_mm=4.0),
+        "narrow": ScorePlan(smoothing_mm=0.5),
+        "both": ScorePlan(smoothing_mm=4.0, fine_smoothing_mm=0.5),
+    }
+    found = {}
+    for name, plan in plans.items():
+        calibration = fitted(healthy, plan)
+        of_small, of_large = (
+            scores_in_units(with_error(new, where, size), calibration)["combined"][middle]
+            for where, size in ((small, 12), (large, 1.5))
+        )
+        found[name] = of_small, of_large
+    assert found["narrow"][0] > 3 > 1 > found["wide"][0]
+    assert found["wide"][1] > 1.5 * found["narrow"][1]
+    assert found["both"] == pytest.approx((found["narrow"][0], found["wide"][1]), rel=0.3)
+
+
+def test_a_calibration_for_two_smoothings_comes_back_and_is_checked(tmp_path):
+    calibration = fitted([simulated("a", 1), simulated("b", 2)], ScorePlan(fine_smoothing_mm=1.0))
+    assert {"brighter_fine", "brighter_coarse", "darker_fine", "darker_coarse"} < set(calibration.units)
+    save_json(asdict(calibration), tmp_path / "calibration.json")
+    assert load_calibration(tmp_path / "calibration.json") == calibration
+    calibration.units.pop("darker_fine")
+    save_json(asdict(calibration), tmp_path / "calibration.json")
+    with pytest.raises(MMCCDError, match=r"units\.darker_fine is missing"):
+        load_calibration(tmp_path / "calibration.json")
+
+
+@pytest.mark.parametrize("plan", [ScorePlan(smoothing_mm=0.0), ScorePlan(smoothing_mm=0.0, fine_smoothing_mm=0.0)])
+def test_equal_smoothings_score_as_one(plan):
+    cases = [simulated("a", 1), simulated("b", 2)]
+    expected = scores_in_units(cases[0], fitted(cases, ScorePlan(smoothing_mm=0.0)))
+    for name, values in scores_in_units(cases[0], fitted(cases, plan)).items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+
+
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("rate", [0.05, 0.01, 0.005, 0.001])
 def test_the_promised_share_of_healthy_pixels_exceeds_the_threshold(score, rate):

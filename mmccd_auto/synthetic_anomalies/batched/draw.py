@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,8 +15,11 @@ from mmccd_auto.synthetic_anomalies.batched.scanner_effects import draw_effects
 from mmccd_auto.synthetic_anomalies.batched.shapes import RADIUS_MM, LesionShapes, draw_shapes, pushed_away
 from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale, draw_levels, draw_signs
 
-CHANCES = (0.8, 0.4)
-"""Of a first and a second lesion in a slice; a fifth of the slices or so stay healthy."""
+CHANCES = (0.6, 0.3)
+"""Of a first and a second lesion of any size in a slice."""
+SMALL_CHANCES = (0.5, 0.5, 0.4, 0.4, 0.3, 0.3)
+"""Of small lesions beside them: several of few pixels weigh as much in the training as one large lesion."""
+SMALL_RADIUS_MM = (1.5, 6.0)
 KINDS = {"tissue": 0.6, "shift": 0.25, "foreign": 0.1, "detail": 0.05}
 """Shares of the lesions: another tissue, an even change, another slice's tissue, and lost detail."""
 GATED_SHARE = 0.5
@@ -55,12 +58,14 @@ class BatchedLesions:
     spacing : mm per px
     mirror : whether columns run from right to left, so that slices may be mirrored
     radius_mm : limits of a lesion's radius
+    small_radius_mm : limits of the radius of the small lesions beside them
     """
 
     scales: tuple[ModalityScale, ...]
     spacing: float
     mirror: bool = False
     radius_mm: tuple[float, float] = RADIUS_MM
+    small_radius_mm: tuple[float, float] = SMALL_RADIUS_MM
 
     @torch.no_grad()
     def draw(self, images: Tensor, generator: torch.Generator) -> LesionBatch:
@@ -75,9 +80,10 @@ class BatchedLesions:
             draws = Draws(len(images), generator, images.device)
             healthy = augmented(images.float(), self.spacing, self.mirror, draws)
             altered, lesion = self.with_lesions(healthy, draws)
+            altered, small = replace(self, radius_mm=self.small_radius_mm).with_lesions(altered, draws, SMALL_CHANCES)
             brain = healthy != BACKGROUND
             effects = draw_effects(brain, self.spacing, draws)
-            return LesionBatch(effects.apply(altered, brain), effects.apply(healthy, brain), lesion)
+            return LesionBatch(effects.apply(altered, brain), effects.apply(healthy, brain), lesion | small)
 
     def with_lesions(self, healthy: Tensor, draws: Draws, chances: Sequence[float] = CHANCES) -> tuple[Tensor, Tensor]:
         """Put a lesion into a share of the slices for each of ``chances``; slices [N, M, H, W] and bool [N, 1, H, W]."""
