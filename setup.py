@@ -53,6 +53,7 @@ setup(
         "pydantic>=2.7",
         "annotated-types>=0.6",
         "safetensors>=0.4.3",
+        "pathspec>=0.12",
     ],
     extras_require={
         "dev": [

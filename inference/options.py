@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
 from mmccd_auto.trained.query import ModelQuery
 
 MOST_FITS = 2
@@ -25,7 +26,7 @@ PER_KIND = 4
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user may ask where the input is a hospital's export.
+    """What a user may ask where the input is a hospital's export or a BIDS dataset.
 
     Attributes
     ----------
@@ -34,6 +35,7 @@ class ExportOptions:
     link_file : where the table goes that leads from pseudonyms to people; None writes none
     dicom_seg : also write a DICOM Segmentation of the mask and a Parametric Map of the score
     keep_identity : file these with the patient, so that a PACS takes them; else they carry the pseudonym
+    bids : which people, sessions and runs of a BIDS dataset
     """
 
     series: Mapping[str, str] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class ExportOptions:
     link_file: str | None = None
     dicom_seg: bool = False
     keep_identity: bool = False
+    bids: BidsOptions = ALL_PEOPLE
 
 
 NIFTI_ONLY = ExportOptions()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ from mmccd_auto.inference.prediction.prediction import Prediction, PredictsScans
 from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
 from mmccd_auto.reporting.page.assemble import remove_report
+from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
 from mmccd_auto.sources.cases import SourceCase, list_source_cases
 from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
@@ -114,7 +115,7 @@ def predict_folder(
     ----------
     source : a folder of scans (see :func:`discover_cases`), one file, or DICOM: a folder, zip archive or DICOMDIR
     output : folder, another than ``source``
-    brain_masks : folder with a CASE.nii.gz for every case
+    brain_masks : folder with a CASE.nii.gz for every case; of a BIDS dataset, one that holds the masks as BIDS has them
     save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
     continue_prediction : keep the cases that were finished by the same model and settings from the same scan
     export : the user's wishes for DICOM
@@ -134,7 +135,7 @@ def predict_folder(
     if export.link_file is not None:
         check_link_place(export.link_file, output)
     with folder_lock(output, "maps"), workspace("predict") as temporary:
-        listing = _discover(predictor, source, output, export, temporary)
+        listing, masks = _with_brain_masks(_discover(predictor, source, output, export, temporary), brain_masks)
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -145,7 +146,7 @@ def predict_folder(
         if export.link_file is not None:
             files = [(one.case, "", path_below(root, one.file)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
-        run = _Run(predictor, root, output, brain_masks, save_cycle, export, temporary, report, save_control)
+        run = _Run(predictor, root, output, masks, save_cycle, export, temporary, report, save_control)
         remove_report(output)
         rows = run.rows(listing.cases, continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
@@ -169,7 +170,7 @@ class _Run:
     predictor: PredictsScans
     root: Path
     output: Path
-    masks: Path | None
+    masks: Mapping[str, Path] | None
     save_cycle: bool
     export: ExportOptions
     workspace: Path
@@ -252,7 +253,7 @@ class _Run:
         return summary_row(record, status, lesions)
 
     def _mask_of(self, found: InputCase) -> Path | None:
-        return None if self.masks is None else self.masks / f"{found.case}.nii.gz"
+        return None if self.masks is None else self.masks[found.case]
 
     def _write(self, found: InputCase, request: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Write a prediction's files and give the content of CASE.json."""
@@ -333,7 +334,11 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
         return discover_cases(source, modality, modalities, exclude=output)
     key = None if options.key_file is None else read_key(options.key_file)
     listing = list_source_cases(
-        source, [modality], workspace, options.series, key, output=output, channels=modalities, alone=True
+        *(source, [modality], workspace, options.series, key),
+        output=output,
+        channels=modalities,
+        alone=True,
+        bids=options.bids,
     )
     for note in listing.notes:
         logger.warning("%s", note)
@@ -345,14 +350,29 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
         logger.info("%s", table_text(listing.series))
         write_table(listing.series, output / SERIES_FILE)
     ignored = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
-    return InputListing(tuple(_input_case(one, modality) for one in listing.cases), ignored, listing.studies, listing.names)
+    cases = tuple(_input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
+    return InputListing(cases, ignored, listing.studies, listing.names)
 
 
-def _input_case(one: SourceCase, modality: str) -> InputCase:
+def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[InputListing, dict[str, Path] | None]:
+    """The cases, with why one has no mask where BIDS tells it; and the mask of each, whether or not it is there (None where
+    none are given)."""
+    if folder is None:
+        return listing, None
+    masks = {found.case: folder / f"{found.case}.nii.gz" for found in listing.cases}
+    scans = {found.case: [found.file] for found in listing.cases if found.file is not None}
+    if not holds_bids_masks(folder) or any(path.is_file() for path in masks.values()):
+        return listing, masks
+    chosen = choose_masks(folder, BRAIN, scans)
+    cases = [replace(found, error=found.error or chosen.errors.get(found.case)) for found in listing.cases]
+    return replace(listing, cases=tuple(cases)), masks | chosen.by_case
+
+
+def _input_case(one: SourceCase, modality: str, age: float | None) -> InputCase:
     scan = one.scans.get(modality)
     if isinstance(scan, Series):
         return InputCase(one.case, None, one.error, scan, one.skipped)
-    return InputCase(one.case, scan, one.error, skipped=one.skipped)
+    return InputCase(one.case, scan, one.error, skipped=one.skipped, age=age)
 
 
 def _announce(predictor: PredictsScans, listing: InputListing) -> None:

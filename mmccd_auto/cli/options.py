@@ -8,6 +8,7 @@ from mmccd_auto.cli.argument_types import fold, path_name
 from mmccd_auto.dicom.series.choose_series import parse_series_option
 from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
 
+ALL_RUNS = "all"
 BRAIN_EXTRACTIONS = ("auto", "hd-bet", "synthstrip", "deepbet", "template")
 """The names of :func:`mmccd_auto.preprocessing.brain_extraction.backend_names`, which takes long to load."""
 
@@ -91,7 +92,15 @@ def add_series_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=parse_series_option,
         metavar="MODALITY=PATTERN",
-        help="the DICOM series to use, by its number or a part of its description, as FLAIR=dark",
+        help="the DICOM series to use, by its number or a part of its description, as FLAIR=dark; in BIDS a part of the "
+        "file's name, as T1=acq-highres",
+    )
+
+
+def add_runs_option(parser: argparse.ArgumentParser) -> None:
+    """The option --runs."""
+    parser.add_argument(
+        "--runs", default="last", choices=("last", ALL_RUNS), help="BIDS: which runs of a scan; all: a case for each"
     )
 
 

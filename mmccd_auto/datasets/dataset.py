@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import name_problem
 from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.datasets.ages import read_ages
 from mmccd_auto.datasets.health import LABELLED, UNKNOWN, health_of, nobody_to_train_on, read_health
 from mmccd_auto.datasets.subjects import complete_subjects
 from mmccd_auto.imaging.labels import DEFAULT_LABELS, LabelValues
@@ -38,6 +39,7 @@ class Dataset:
     subjects : case -> person, for the cases where dataset.json tells it
     stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json tells nothing of it
     content : dataset.json as it is
+    ages : case -> years at the scan, where dataset.json tells them
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Dataset:
     subjects: dict[str, str]
     content: dict[str, Any]
     stated_health: dict[str, str] | None = None
+    ages: dict[str, float] = field(default_factory=dict)
 
     def images_folder(self, split: str = "Tr") -> Path:
         """Folder ``imagesTr`` (training) or ``imagesTs`` (test)."""
@@ -243,6 +246,7 @@ def load_dataset(folder: str | Path) -> Dataset:
         subjects=_subjects(content, path),
         content=content,
         stated_health=read_health(content, path),
+        ages=read_ages(content, path),
     )
 
 

@@ -21,6 +21,7 @@ from mmccd_auto.core.records import OTHERS_ALLOWED, JsonObject, read_content
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
 from mmccd_auto.dicom.records import Series
 from mmccd_auto.imaging.io import write_volume
+from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.importing.label_files import check_label, lay_label, read_label
 from mmccd_auto.preprocessing.align_modalities import PreparedCase, brain_only, prepare_case
@@ -86,7 +87,12 @@ class _KeptRecord:
 
 
 def import_case(
-    source: SourceCase, options: CaseOptions, dataset: Path, workspace: Path, label: Path | None = None
+    source: SourceCase,
+    options: CaseOptions,
+    dataset: Path,
+    workspace: Path,
+    label: Path | None = None,
+    brain_mask: Path | None = None,
 ) -> dict[str, Any]:
     """Import one case and return its record, unless that was done before from the same files by the same options.
 
@@ -97,6 +103,7 @@ def import_case(
     dataset : folder, DatasetXXX_Name
     workspace : folder for temporary files
     label : file of what is abnormal, on the grid of one of the scans
+    brain_mask : file, 1 in the brain and 0 elsewhere, on the grid of the reference; None looks for the brain
 
     Raises
     ------
@@ -105,7 +112,7 @@ def import_case(
         dataset has a case of this name from elsewhere.
     """
     record_file = dataset / RECORDS_FOLDER / f"{source.case}.json"
-    made_from = _made_from(source, options, label)
+    made_from = _made_from(source, options, label, brain_mask)
     existing = None if options.overwrite else read_case_record(record_file)
     if existing is not None:
         if existing["made_from"] == made_from and all((dataset / name).is_file() for name in existing["files"]):
@@ -121,7 +128,8 @@ def import_case(
         missing = f"{source.case} has no {options.reference}, onto which others are laid: left out."
         raise MMCCDError(unread.get(options.reference, missing))
     drawn = None if label is None else _read_drawn(source, label, options.label_values)
-    prepared = prepare_case(source.case, volumes, options.reference, options.backend)
+    brain = None if brain_mask is None else read_brain_mask(brain_mask)
+    prepared = prepare_case(source.case, volumes, options.reference, options.backend, brain)
     if len(prepared.volumes) < 2:
         reasons = " ".join([*unread.values(), *prepared.left_out.values()])
         raise MMCCDError(f"{source.case} has no second modality that could be laid on its {options.reference}: {reasons}")
@@ -171,7 +179,7 @@ def state_of(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _made_from(source: SourceCase, options: CaseOptions, label: Path | None) -> dict[str, Any]:
+def _made_from(source: SourceCase, options: CaseOptions, label: Path | None, brain_mask: Path | None) -> dict[str, Any]:
     def files(scan: Path | Series) -> list[Path]:
         return [scan] if isinstance(scan, Path) else sorted(scan.files)
 
@@ -185,6 +193,8 @@ def _made_from(source: SourceCase, options: CaseOptions, label: Path | None) -> 
         "health": options.health,
         "label": None if label is None else state_of([label]),
         "label_values": list(options.label_values) if label is not None else None,
+        # Named only where it is given, so that cases of earlier imports stay as they are.
+        **({} if brain_mask is None else {"brain_mask": state_of([brain_mask])}),
     }
 
 

@@ -20,9 +20,10 @@ from mmccd_auto.datasets.health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNK
 from mmccd_auto.datasets.integrity import MISSING_CHANNELS_KEY
 from mmccd_auto.datasets.subjects import describe_people
 from mmccd_auto.imaging.contrasts import contrast
-from mmccd_auto.imaging.file_names import volume_stem
+from mmccd_auto.importing.ages import keep_ages
+from mmccd_auto.importing.given_masks import find_given_masks, source_files
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
-from mmccd_auto.importing.label_files import LabelChoice, assign_labels
+from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
 from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
 from mmccd_auto.sources.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
@@ -53,6 +54,8 @@ class ImportOptions:
     link_file : where the table goes that leads from pseudonyms to people; None writes none
     keep_head : leave skull and face in the images; else voxels outside the brain are set to a constant
     overwrite : import cases again that are there
+    brain_masks : folder of brain masks, CASE.nii.gz or as BIDS has them, on the grid of the reference
+    bids : where the export is a BIDS dataset
     """
 
     health: str | None = None
@@ -66,6 +69,8 @@ class ImportOptions:
     link_file: str | None = None
     keep_head: bool = False
     overwrite: bool = False
+    brain_masks: str | None = None
+    bids: BidsOptions = ALL_PEOPLE
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
 
     Parameters
     ----------
-    source : folder, zip archive or DICOMDIR; DICOM files, else NIfTI files named by their modality
+    source : folder, zip archive or DICOMDIR; DICOM files, else NIfTI files named by their modality; or a BIDS dataset
     dataset : folder to make, or to add to, DatasetXXX_Name
     options : the user's wishes
     processes : workers; 0 works in this process
@@ -115,32 +120,37 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         present = _present(dataset)
         earlier = {record["case"]: record.get("health") for record in _records(dataset)}
         listing = list_source_cases(
-            source, options.modalities, temporary, options.series, key, known=_known(dataset), output=dataset
+            *(source, options.modalities, temporary, options.series, key),
+            known=_known(dataset),
+            output=dataset,
+            bids=options.bids,
         )
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:
-            write_link(options.link_file, listing.studies, listing.names, _source_files(listing, Path(source)))
+            write_link(options.link_file, listing.studies, listing.names, source_files(listing, Path(source)))
         channels = _channels(listing, options.modalities, present)
         usable = [case for case in listing.cases if case.error is None]
         subjects = _subjects(present, usable)
         logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
-        labels = _labels(options, listing, usable, Path(source))
+        masks = find_given_masks(options.labels, options.brain_masks, listing, usable, Path(source))
         case_options = _case_options(options, channels, reference)
         arguments = [
-            (case.case, (case, case_options, dataset, temporary / f"work-{index}", labels.by_case.get(case.case)))
+            (case.case, (case, case_options, dataset, temporary / f"work-{index}", *masks.of(case.case)))
             for index, case in enumerate(usable)
-            if case.case not in labels.errors
+            if case.case not in masks.errors
         ]
         outcomes = run_cases(import_case, arguments, processes, "importing")
         records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
+        aged = []
         if records or present is not None:
             _describe(dataset, channels, records, subjects, present, earlier)
-    failed = [case.error for case in listing.cases if case.error is not None] + list(labels.errors.values())
+            aged = keep_ages(dataset, listing.ages, records)
+    failed = [case.error for case in listing.cases if case.error is not None] + list(masks.errors.values())
     failed += [outcome.error for outcome in outcomes if outcome.error is not None]
-    notes = [*listing.notes, *_notes(records), *_unlike_sessions(records, subjects)]
-    if labels.unused:
-        notes.append(f"{labels.unused} volumes of {options.labels} are the label of no imported case.")
+    notes = [*listing.notes, *masks.notes, *_notes(records), *_unlike_sessions(records, subjects), *aged]
+    if masks.labels.unused:
+        notes.append(f"{masks.labels.unused} volumes of {options.labels} are the label of no imported case.")
     return ImportSummary(
         dataset, tuple(records), failed, notes, _told_health(dataset, len({subjects[case] for case in records}), options)
     )
@@ -183,17 +193,6 @@ def _subjects(present: Dataset | None, cases: Sequence[SourceCase]) -> dict[str,
     """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
     corrected = {} if present is None else present.subjects
     return {case.case: corrected.get(case.case, case.subject) for case in cases}
-
-
-def _labels(options: ImportOptions, listing: SourceListing, usable: Sequence[SourceCase], source: Path) -> LabelChoice:
-    if options.labels is None:
-        return LabelChoice({}, {}, 0)
-    scans = [scan for case in listing.cases for scan in case.scans.values() if isinstance(scan, Path)]
-    names = {case.case: [case.case] for case in usable}
-    for case, _, file in _source_files(listing, source):
-        if case in names:
-            names[case].append("_".join((*Path(file).parent.parts, volume_stem(Path(file)))))
-    return assign_labels(options.labels, names, scans)
 
 
 def _case_options(options: ImportOptions, channels: Sequence[str], reference: str) -> CaseOptions:
@@ -289,16 +288,6 @@ def _told_health(dataset: Path, people: int, options: ImportOptions) -> str:
         f"{who} may be abnormal (--patients): the scans lie in {dataset / ('images' + SPLIT_OF[UNKNOWN])}, to be predicted, "
         "and train and calibrate nothing."
     )
-
-
-def _source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:
-    """(case, subject, file below ``root``) of NIfTI files; empty for DICOM, whose files are nameless."""
-    return [
-        (case.case, case.subject, scan.relative_to(root).as_posix())
-        for case in listing.cases
-        for scan in case.scans.values()
-        if isinstance(scan, Path)
-    ]
 
 
 def _channels(listing: SourceListing, modalities: Sequence[str], present: Dataset | None) -> list[str]:

@@ -26,6 +26,9 @@ from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
+from mmccd_auto.sources.bids.cases import BidsListing, list_bids_cases
+from mmccd_auto.sources.bids.dataset import is_bids
+from mmccd_auto.sources.bids.options import BidsOptions
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
 from mmccd_auto.sources.pseudonyms import CODE_LETTERS, Known, Pseudonym, pseudonyms, study_code
 from mmccd_auto.sources.series_table import SeriesRow, dicom_rows, file_row, left_out_row
@@ -63,6 +66,7 @@ class SourceListing:
     notes : sentences on what could not be read, what was renamed, and numbers of files left out
     studies, names : of the DICOM part, for the table that leads back to people; else empty
     left_out : volume files that are no scan of any case, and why
+    ages : years by case, where a BIDS dataset tells them
     """
 
     cases: tuple[SourceCase, ...]
@@ -72,6 +76,7 @@ class SourceListing:
     studies: tuple[Study, ...] = field(default=(), repr=False)
     names: tuple[Pseudonym, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    ages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def table(self) -> tuple[SeriesRow, ...]:
@@ -90,18 +95,20 @@ def list_source_cases(
     channels: Sequence[str] = (),
     alone: bool = False,
     known: Known | None = None,
+    bids: BidsOptions | None = None,
 ) -> SourceListing:
     """Find the cases of an input and what stands for each wanted modality.
 
     Parameters
     ----------
-    source : folder, zip archive or DICOMDIR; volume files may lie beside DICOM
+    source : folder, zip archive or DICOMDIR; volume files may lie beside DICOM; of a BIDS dataset only these are read
     wanted : modalities
     workspace : folder for what has to be unpacked
-    overrides : pattern by modality (``--series``), for DICOM
+    overrides : pattern by modality (``--series``), for DICOM and BIDS
     key : of the pseudonyms, see :func:`pseudonyms`
     output : folder of the results: it is not searched, and its file system limits the length of names
     known : pseudonyms that are given already, see :func:`pseudonyms`
+    bids : the user's wishes where the source is a BIDS dataset
     channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
 
     Raises
@@ -110,11 +117,16 @@ def list_source_cases(
         If there is nothing at ``source``, or nothing in it that can be used.
     """
     source = Path(source)
-    export = read_export(source, workspace)
-    nifti = NiftiListing((), ())
-    if source.is_dir():
-        nifti = list_nifti_cases(source, wanted, channels, output, alone)
-        export = _without_volumes(export, nifti)
+    if source.is_dir() and is_bids(source):
+        files = list_bids_cases(source, wanted, bids, overrides, output, alone)
+        # The DICOM files in its sourcedata are the same scans.
+        export = Export((), {}, files.notes)
+    else:
+        export, files = read_export(source, workspace), BidsListing(NiftiListing((), ()))
+        if source.is_dir():
+            files = BidsListing(list_nifti_cases(source, wanted, channels, output, alone))
+            export = _without_volumes(export, files.files)
+    nifti = files.files
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
     dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
     keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
@@ -138,6 +150,7 @@ def list_source_cases(
         dicom.studies,
         dicom.names,
         nifti.left_out,
+        files.ages,
     )
 
 

@@ -27,6 +27,7 @@ class InputCase:
     ----------
     case : its name, a pseudonym where it comes from DICOM
     skipped : the case holds nothing that could be predicted (a study without the modality, say), which is no failure
+    age : years at the scan, where a BIDS dataset tells it
     """
 
     case: str
@@ -34,6 +35,7 @@ class InputCase:
     error: str | None = None
     series: Series | None = field(default=None, repr=False)
     skipped: bool = False
+    age: float | None = None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ _ENTITIES = frozenset(
     ]
 )
 _PLAIN = frozenset(["flair", "t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t2", "t2w", "t2f", "mprage", "t2flair"])
-_NO_AGENT_VALUES = re.compile(r"none|no|non\w*|pre|without|0|false|nativ\w*", re.IGNORECASE)
+NO_AGENT_VALUES = re.compile(r"none|no|non\w*|pre|without|0|false|nativ\w*", re.IGNORECASE)
 # dcm2niix by default: folder_protocol_time_series, where the series differs from scan to scan.
 _DCM2NIIX = re.compile(r"(?P<name>.*\d{14})_(?P<series>\d{1,5}(?:_?[a-z]\w{0,3})?)")
 
@@ -210,7 +210,7 @@ def _with_entities(told: Told, entities: Sequence[tuple[str, str]]) -> tuple[str
         return "bold", None
     acquired = [values[key] for key in ("acq", "rec") if key in values]
     if modality == "T1":
-        agent = "ce" in values and not _NO_AGENT_VALUES.fullmatch(values["ce"])
+        agent = "ce" in values and not NO_AGENT_VALUES.fullmatch(values["ce"])
         if agent or any(has_agent_words(value) for value in acquired):
             return "T1C", doubt
     for value in acquired:

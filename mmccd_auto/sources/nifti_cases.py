@@ -194,7 +194,7 @@ class _Visits:
                     made[_with_extra(key, extra)] = _Made(scans, members)
             except MMCCDError as error:
                 made[key] = _Made({}, members, str(error))
-        return _told_apart(self._finished(case_names(list(made)), made))
+        return told_apart(self._finished(case_names(list(made)), made))
 
     def _wants(self, file: NamedFile) -> bool:
         if file.modality is None:
@@ -248,9 +248,9 @@ class _Visits:
         return good
 
     def _plainest(self, files: list[NamedFile]) -> list[NamedFile]:
-        """Choose among several scans of one modality in one visit: the first run, or the only one with a plain name."""
+        """Choose among several scans of one modality in one visit: the last run, or the only one with a plain name."""
         if all(re.fullmatch(r"run-\w+", file.extra) for file in files):
-            used, why = min(files, key=lambda file: (len(file.extra), file.extra)), "a further run"
+            used, why = max(files, key=lambda file: (len(file.extra), file.extra)), "an earlier run"
         else:
             plain = [file for file in files if not file.extra]
             if len(plain) != 1:
@@ -356,7 +356,7 @@ def _person(file: NamedFile) -> str:
     return folded(person_by_name(file.stem or (file.folder[-1] if file.folder else "")))
 
 
-def _told_apart(cases: Sequence[NiftiCase]) -> list[NiftiCase]:
+def told_apart(cases: Sequence[NiftiCase]) -> list[NiftiCase]:
     """Refuse cases whose results would get one name where capitals and forms of Unicode count for nothing."""
     counts = Counter(folded(case.name) for case in cases)
     apart = []

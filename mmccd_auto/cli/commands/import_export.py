@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
-from mmccd_auto.cli.options import add_brain_extraction_option, add_link_option, add_series_option
+from mmccd_auto.cli.options import ALL_RUNS, add_brain_extraction_option, add_link_option, add_runs_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
 
 
 def _command(arguments: Sequence[str] | None) -> int:
     parser = make_parser("Turn a hospital export (DICOM or NIfTI, skull on, any grids) into a raw dataset.")
-    parser.add_argument("-i", dest="input", required=True, metavar="EXPORT", help="folder, zip archive or DICOMDIR")
+    parser.add_argument(
+        "-i", dest="input", required=True, metavar="EXPORT", help="folder (a BIDS dataset, say), zip archive or DICOMDIR"
+    )
     parser.add_argument("-d", dest="number", type=whole(0, 999), required=True, metavar="NUMBER", help="of the new dataset")
     parser.add_argument("-n", dest="name", required=True, metavar="NAME", help="of the new dataset")
     add_health_options(parser)
@@ -30,7 +32,14 @@ def _command(arguments: Sequence[str] | None) -> int:
         "--reference", default=None, metavar="MODALITY", help="modality that keeps its grid; default FLAIR, else T2, T1C, T1"
     )
     add_series_option(parser)
+    add_runs_option(parser)
     add_brain_extraction_option(parser)
+    parser.add_argument(
+        "--brain_masks",
+        default=None,
+        metavar="FOLDER",
+        help="brain masks on the reference's grid: CASE.nii.gz, or a BIDS dataset or derivative with desc-brain masks",
+    )
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="secret for pseudonyms that last")
     add_link_option(parser)
     parser.add_argument("--keep_head", action="store_true", help="leave skull and face in the images")
@@ -41,6 +50,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     health = health_from(parser, options)
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.importing.import_dataset import ImportOptions
+    from mmccd_auto.sources.bids.options import BidsOptions
     from mmccd_auto.workflows.import_export import import_export
 
     summary = import_export(
@@ -60,6 +70,8 @@ def _command(arguments: Sequence[str] | None) -> int:
             link_file=options.link,
             keep_head=options.keep_head,
             overwrite=options.overwrite,
+            brain_masks=options.brain_masks,
+            bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
         ),
         options.processes,
     )
@@ -81,7 +93,8 @@ def add_health_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         default=None,
         metavar="FOLDER",
-        help="people may be abnormal where labels (CASE.nii.gz, on the grid of one of the scans) say so; the rest trains",
+        help="people may be abnormal where labels (CASE.nii.gz, on the grid of one of the scans; or the lesion masks of a "
+        "BIDS dataset or derivative) say so; the rest trains",
     )
     who.add_argument("--patients", action="store_true", help="people may be abnormal and nothing is marked: nothing trains")
     who.add_argument(

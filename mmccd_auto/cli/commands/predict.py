@@ -16,16 +16,19 @@ from mmccd_auto.cli.common import (
     run_command,
 )
 from mmccd_auto.cli.options import (
+    ALL_RUNS,
     add_brain_extraction_option,
     add_fits_option,
     add_folds_option,
     add_link_option,
     add_model_options,
+    add_runs_option,
     add_series_option,
     models_from,
 )
 from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
 from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
+from mmccd_auto.sources.bids.options import BidsOptions
 
 
 def _command(arguments: Sequence[str] | None) -> int:
@@ -35,7 +38,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         dest="input",
         required=True,
         metavar="INPUT",
-        help="DICOM (folder, zip archive), a folder of NIfTI files, or one file",
+        help="DICOM (folder, zip archive), a BIDS dataset, a folder of NIfTI files, or one file",
     )
     parser.add_argument("-o", dest="output", required=True, metavar="FOLDER", help="where the maps go")
     parser.add_argument(
@@ -80,7 +83,9 @@ def _command(arguments: Sequence[str] | None) -> int:
         metavar="N",
         help="strips per network evaluation; the map stays the same",
     )
-    parser.add_argument("--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks")
+    parser.add_argument(
+        "--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks; of BIDS also desc-brain masks"
+    )
     parser.add_argument(
         "--score", default=None, choices=SCORES, help=f"default: {DEFAULT_SCORE}; squared is the published one"
     )
@@ -102,6 +107,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
     )
     add_series_option(parser)
+    add_runs_option(parser)
     add_brain_extraction_option(parser)
     parser.add_argument("--pseudonym_key", default=None, metavar="FILE", help="DICOM: secret for pseudonyms that last")
     add_link_option(parser)
@@ -142,6 +148,7 @@ def _command(arguments: Sequence[str] | None) -> int:
                 link_file=options.link,
                 dicom_seg=options.dicom_seg,
                 keep_identity=options.keep_identity,
+                bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
             ),
         ),
         device=choose_device(options.device),

@@ -143,8 +143,8 @@ def test_derivatives_alone_are_scans(tmp_path):
 def test_runs_of_bids(tmp_path):
     names = ["sub-01/anat/sub-01_run-1_T1w", "sub-01/anat/sub-01_run-2_T1w", "sub-01/anat/sub-01_FLAIR"]
     listing = imported(tmp_path, names)
-    assert used(listing, tmp_path) == {"sub-01": {"FLAIR": names[2], "T1": names[0]}}
-    assert [item.reason for item in listing.left_out] == ["a further run: sub-01_run-1_T1w.nii.gz is used"]
+    assert used(listing, tmp_path) == {"sub-01": {"FLAIR": names[2], "T1": names[1]}}
+    assert [item.reason for item in listing.left_out] == ["an earlier run: sub-01_run-2_T1w.nii.gz is used"]
     both = list_nifti_cases(tmp_path, ["T1"], ALL, alone=True)
     assert list(used(both, tmp_path)) == ["sub-01_run-1", "sub-01_run-2"]
 

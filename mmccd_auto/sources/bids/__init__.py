@@ -1,0 +1,1 @@
+"""Datasets in the Brain Imaging Data Structure (BIDS): names, people, and which scan stands for which modality."""
