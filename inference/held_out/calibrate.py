@@ -11,7 +11,10 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
+from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted, listed
+from mmccd_auto.datasets.ages import read_ages
+from mmccd_auto.datasets.dataset import DATASET_FILE
 from mmccd_auto.inference.held_out.validation_maps import (
     ValidationRecord,
     load_validation_maps,
@@ -39,6 +42,7 @@ from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder
 
 FEW_SUBJECTS = 3
+OLDEST_TOLD = 90.0
 NO_SAMPLES = "holds slices of an earlier version, which can't be fitted twice: run mmccd_plan_and_preprocess again"
 logger = logging.getLogger(__name__)
 
@@ -120,13 +124,27 @@ def calibration_on(
     cases : with the people's names; one that is there twice, where folds were trained on splits of other times, counts once
     score, source, weights_sha256, first_look : see :func:`mmccd_auto.inference.scores.calibration.fit_calibration`
     settings : by which the maps were made
-    home : $mmccd_preprocessed/DATASET, which holds the link from people to numbers
+    home : $mmccd_preprocessed/DATASET, which holds the link from people to numbers, and dataset.json with their ages
     """
     cases = list({case.case: case for case in cases}.values())
     calibration = fit_calibration(cases, score, settings.to_json(), source, weights_sha256, first_look)
     numbers = load_subject_numbers(home, {case.case: case.subject for case in cases})
-    subjects = [replace(one, subject=numbers.subjects[one.subject]) for one in calibration.subjects]
+    ages = _ages_of_people(cases, home)
+    subjects = [
+        replace(one, subject=numbers.subjects[one.subject], age=ages.get(one.subject)) for one in calibration.subjects
+    ]
     return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score))
+
+
+def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
+    """The age of each person in whole years, 90 for more: a model folder, which is handed on, tells no more of anybody."""
+    file = home / DATASET_FILE
+    known = read_ages(read_record(JsonObject, file), file) if file.is_file() else {}
+    of_people: dict[str, list[float]] = {}
+    for case in cases:
+        if case.case in known:
+            of_people.setdefault(case.subject, []).append(known[case.case])
+    return {person: min(OLDEST_TOLD, round(sum(ages) / len(ages))) for person, ages in of_people.items()}
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:

@@ -86,6 +86,7 @@ def describe_request(
     save_cycle: bool,
     dicom: str | None,
     save_control: bool = False,
+    age: float | None = None,
 ) -> dict[str, Any]:
     """What decides a case's files: the first part of CASE.json, known before the prediction.
 
@@ -102,6 +103,7 @@ def describe_request(
     dicom : under whom DICOM objects are filed, None where none are written
     save_control : also the control without a network; named only where it is asked for, so that cases stay finished that
         have more than is asked for
+    age : years; named only where it is known
     """
     return {
         "input_file": input_file,
@@ -113,6 +115,7 @@ def describe_request(
         "save_cycle": save_cycle,
         "dicom": dicom,
         **({"save_control": True} if save_control else {}),
+        **({} if age is None else {"age": age}),
     }
 
 
@@ -278,6 +281,7 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "candidates_max_score": _rounded(findings.candidates_max_score),
         "case_score": round(prediction.case_score, 6),
         "healthy_percentile": prediction.healthy_percentile,
+        **({"healthy_percentile_of": prediction.healthy_percentile_of} if prediction.healthy_percentile_of else {}),
         "max_score": float(scores.max(initial=0)),
         "score_percentile_99": float(np.percentile(scores, 99)) if len(scores) else 0.0,
         "network_evaluations": prediction.network_evaluations,

@@ -220,7 +220,7 @@ class _Run:
             # Whether objects can refer to the images is known before the networks have worked for hours.
             read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
-        return _Opened(request, Scan(volume, case, None if mask is None else read_brain_mask(mask)))
+        return _Opened(request, Scan(volume, case, None if mask is None else read_brain_mask(mask), found.age))
 
     def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
         """Write everything of a predicted case; a failure leaves none of its files."""
@@ -294,6 +294,7 @@ class _Run:
             save_cycle=self.save_cycle,
             dicom=self._dicom_kind(found),
             save_control=self.save_control,
+            age=found.age,
         )
 
     def _dicom_kind(self, found: InputCase) -> str | None:

@@ -65,11 +65,13 @@ class Scan:
     volume : of the input modality
     case : name, for files and errors; the map does not depend on it
     brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
+    age : years, for the percentile of healthy people; the map does not depend on it
     """
 
     volume: Volume
     case: str
     brain_mask: Volume | None = None
+    age: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Prediction:
     warnings : sentences on how the scan differs from what the model has seen, and on its brain
     brain_warning : the one of these on how the brain was found; empty where there is none
     control : float32 [z, y, x], the same score without a network, 0 outside the brain; None where it wasn't asked for
+    healthy_percentile_of : "12 healthy people of 61 to 80 years", where the percentile is among people of that age
     """
 
     case: str
@@ -130,6 +133,7 @@ class Prediction:
     warnings: tuple[str, ...]
     brain_warning: str
     control: np.ndarray | None = None
+    healthy_percentile_of: str = ""
 
     @property
     def brain_ml(self) -> float:

@@ -45,7 +45,7 @@ CPU = torch.device("cpu")
 class _Prepared:
     """A scan on the network's grid, its slices with brain, and how they were fitted.
 
-    ``look_evaluations`` are those of the networks in the first look.
+    ``look_evaluations`` are those of the networks in the first look; ``age`` is the person's in years, None where unknown.
     """
 
     preprocessed: PreprocessedCase
@@ -53,6 +53,7 @@ class _Prepared:
     parameters: dict[str, float]
     fit: FitRecord
     look_evaluations: int = 0
+    age: float | None = None
 
     @property
     def look(self) -> SliceWork:
@@ -242,7 +243,7 @@ class Predictor(ScanPredictor):
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
         fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
-        return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit)
+        return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit, age=scan.age)
 
     def _refitted(self, prepared: _Prepared, *of_folds: SliceMaps) -> _Prepared:
         """The scan after the second fit, without what the folds mark together: the mean of their scores decides."""
@@ -263,7 +264,7 @@ class Predictor(ScanPredictor):
             self.identity.model,
         )
         evaluations = sum(one.network_evaluations for one in of_folds)
-        return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations)
+        return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations, prepared.age)
 
     def _scan_maps(self, only_score: bool, control: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
         preprocessed = prepared.preprocessed
@@ -281,7 +282,7 @@ class Predictor(ScanPredictor):
             cycle=None if only_score else np.where(brain, on_scan_grid(maps.cycle), np.float32(BACKGROUND)),
             brain=brain,
             case_score=top,
-            healthy_percentile=self.scoring.healthy_percentile(top),
+            healthy_percentile=self.scoring.healthy_percentile(top, prepared.age),
             network_evaluations=maps.network_evaluations + prepared.look_evaluations,
             normalisation=prepared.parameters,
             fits=(prepared.fit,),

@@ -249,17 +249,17 @@ class ScanPredictor(ABC):
             brain, backend, warning = mask.array > 0, "given", ""
             if brain.shape != volume.array.shape:
                 # Which is told where the grids are compared.
-                return _Located(Scan(volume, scan.case, mask), backend, volume.warnings, "", started)
+                return _Located(Scan(volume, scan.case, mask, scan.age), backend, volume.warnings, "", started)
         else:
             found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
             brain, backend, warning = found.mask, found.backend, found.warning
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
-        return _Located(Scan(volume, scan.case, mask), backend, warnings, warning, started)
+        return _Located(Scan(volume, scan.case, mask, scan.age), backend, warnings, warning, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
-        scan, scoring = located.scan.volume, self.scoring
+        scan, age, scoring = located.scan.volume, located.scan.age, self.scoring
         anomaly, mask, candidates = maps.scores[scoring.score], None, None
         voxel, least = scan.geometry.voxel_volume, scoring.least_lesion_mm3
         if scoring.threshold is not None:
@@ -287,8 +287,9 @@ class ScanPredictor(ABC):
             normalisation=maps.normalisation,
             fits=maps.fits,
             control=maps.control,
+            healthy_percentile_of="" if maps.healthy_percentile is None else scoring.percentile_of(age),
             brain_extraction=located.brain_extraction,
-            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain)),
+            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain), *filter(None, [scoring.age_warning(age)])),
             brain_warning=located.brain_warning,
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Interval, Le, Len
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import FoldName
@@ -34,6 +34,8 @@ TOP_SHARE = 0.01
 ENOUGH_PEOPLE = 10
 """Fewer healthy people give no percentile, and can't raise the least lesion volume beyond the one below."""
 LARGEST_LEAST_LESION_OF_FEW = 100.0
+AGE_RANGE = 10.0
+"""Years to both sides: people of this age make a percentile by age, where they are ENOUGH_PEOPLE."""
 REMEDY = "make it again with mmccd_calibrate"
 HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
 SliceSource = Literal["healthy validation slices", "healthy training slices"]
@@ -52,6 +54,7 @@ class HealthySubject:
     largest_component_mm3 : by false-positive rate ("0.005"), of the mask of the combined score; 0 where nothing is masked
     case_score : see :func:`case_score`
     reconstruction_r2 : see :func:`mmccd_auto.inference.scores.control.reconstruction_r2`; None where it isn't known
+    age : whole years, 90 for 90 and more; None where it isn't known
     """
 
     subject: str
@@ -61,6 +64,7 @@ class HealthySubject:
     largest_component_mm3: dict[str, Annotated[float, Ge(0)]]
     case_score: Annotated[float, Ge(0)]
     reconstruction_r2: Annotated[float, Le(1)] | None = None
+    age: Annotated[float, Interval(ge=0, le=90)] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,21 @@ class Calibration:
         volumes = [np.median([one.largest_component_mm3[f"{rate:g}"] for one in self.subjects]) for rate in rates]
         return float(np.interp(math.log(rate), np.log(rates), volumes))
 
-    def healthy_percentile(self, score: float) -> float | None:
-        """The share of healthy people, in percent, whose case score is below ``score``; None for too few of them."""
+    def of_age(self, age: float | None) -> tuple[HealthySubject, ...]:
+        """Those whose age differs by AGE_RANGE at most; none where they are fewer than ENOUGH_PEOPLE."""
+        known = [] if age is None else [one for one in self.subjects if one.age is not None]
+        found = tuple(one for one in known if abs(one.age - age) <= AGE_RANGE)
+        return found if len(found) >= ENOUGH_PEOPLE else ()
+
+    def healthy_percentile(self, score: float, age: float | None = None) -> float | None:
+        """The share of healthy people, in percent, whose case score is below ``score``; None for too few of them.
+
+        Those of about the same age count alone where the age is known and they are enough.
+        """
         if self.few_people:
             return None
-        return 100 * float(np.mean([subject.case_score < score for subject in self.subjects]))
+        people = self.of_age(age) or self.subjects
+        return 100 * float(np.mean([subject.case_score < score for subject in people]))
 
     def differences(self, settings: InferenceSettings, score: ScorePlan) -> list[str]:
         """In what settings and the planned score differ from the calibrated ones (the preset's name aside): "NAME VALUE

@@ -33,6 +33,8 @@ from mmccd_auto.trained.model_folder import ModelFolder
 UNCALIBRATED_SCORE = "squared"
 LEAST_PIXELS_ABOVE = 20
 BY_USER = "given by the user"
+AGE_BEYOND = 5.0
+"""Years beyond those of the healthy people, from which on a warning is due."""
 logger = logging.getLogger(__name__)
 
 
@@ -115,11 +117,36 @@ class Scoring:
         calibration = self.calibrations[fold]
         return control_scores(case, calibration.control, calibration.score)[self.score]
 
-    def healthy_percentile(self, case_score: float) -> float | None:
-        """The share of healthy people, in percent, that score less; None where :meth:`percentile_note` says why."""
+    def healthy_percentile(self, case_score: float, age: float | None = None) -> float | None:
+        """The share of healthy people (of this age, where :meth:`percentile_of` says so), in percent, that score less; None
+        where :meth:`percentile_note` says why."""
         if self.percentile_note:
             return None
-        return float(np.mean([one.healthy_percentile(case_score) for one in self.calibrations.values()]))
+        if not self.percentile_of(age):
+            age = None
+        return float(np.mean([one.healthy_percentile(case_score, age) for one in self.calibrations.values()]))
+
+    def percentile_of(self, age: float | None) -> str:
+        """Name the people of about this age among whom the percentile is; empty where it is among all."""
+        groups = [one.of_age(age) for one in self.calibrations.values()]
+        if not groups or not all(groups):
+            return ""
+        smallest = min(groups, key=len)
+        ages = [one.age for one in smallest]
+        return f"{counted(len(smallest), 'healthy person', 'healthy people')} of {_span(min(ages), max(ages))} years"
+
+    def age_warning(self, age: float | None) -> str:
+        """Say where a person is older or younger than all healthy people; empty where an age isn't known."""
+        people = [subject for one in self.calibrations.values() for subject in one.subjects]
+        ages = [subject.age for subject in people if subject.age is not None]
+        if age is None or not people or len(ages) < len(people):
+            return ""
+        if min(ages) - AGE_BEYOND <= age <= max(ages) + AGE_BEYOND:
+            return ""
+        return (
+            f"the person is {age:.3g} years old, the healthy people by whom scores are calibrated are "
+            f"{_span(min(ages), max(ages))}: what is usual at this age may be marked"
+        )
 
     @property
     def healthy_people(self) -> int | None:
@@ -251,6 +278,10 @@ def _least_lesion(
 
 def _given(options: ScoreOptions) -> str:
     return "none" if options.least_lesion_mm3 is None else BY_USER
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _is_amount(value: float) -> bool:

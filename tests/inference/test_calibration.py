@@ -229,6 +229,35 @@ def test_case_scores_and_their_percentile():
     assert calibration.limits == ()
 
 
+def test_people_of_about_the_age_alone_make_the_percentile_where_they_are_enough():
+    calibration = fitted([simulated(f"p{seed:02d}", seed, slices=4) for seed in range(24)])
+    ages = [30.0] * 12 + [70.0] * 9 + [80.0, 81.0, None]
+    scores = np.arange(24.0)
+    people = zip(calibration.subjects, ages, scores, strict=True)
+    aged = replace(calibration, subjects=tuple(replace(one, age=age, case_score=score) for one, age, score in people))
+    assert aged.healthy_percentile(6) == aged.healthy_percentile(6, None) == 25
+    assert aged.healthy_percentile(6, 40) == aged.healthy_percentile(6, 20) == 50
+    assert aged.healthy_percentile(21.5, 71) == pytest.approx(100 * 10 / 11)
+    assert len(aged.of_age(71)) == 11
+    assert len(aged.of_age(70)) == 10
+    # Nine people of that age are too few, so all count.
+    assert aged.of_age(69) == aged.of_age(41) == aged.of_age(None) == ()
+    assert aged.healthy_percentile(6, 69) == 25
+    few = replace(aged, subjects=aged.subjects[:9])
+    assert few.healthy_percentile(6, 30) is None
+
+
+def test_the_ages_of_dataset_json_are_calibrated_on_and_nobody_is_older_than_90(model_folder, quick_plan, preprocessed):
+    model = ModelFolder(model_folder(plan=quick_plan))
+    save_json({"ages": {"a": 71.6, "b": 97, "c": 20}}, preprocessed.parent / "dataset.json")
+    calibration = calibrate_model(model.path, preprocessed, device=CPU, max_slices=4, fits=1)
+    assert [subject.age for subject in calibration.subjects] == [72, 90]
+    assert load_calibration(model.path / "fold_0" / "calibration.json") == calibration
+    save_json({"ages": {"a": "old"}}, preprocessed.parent / "dataset.json")
+    with pytest.raises(MMCCDError, match="ages must be an object of cases and years"):
+        calibrate_model(model.path, preprocessed, device=CPU, max_slices=4, fits=1)
+
+
 def test_fewer_than_ten_people_give_no_percentile():
     calibration = fitted([simulated(name, seed, slices=4) for seed, name in enumerate("abcdefghi")])
     assert calibration.healthy_percentile(1e6) is None

@@ -87,7 +87,7 @@ class CaseView {
       element('dl', {class: 'figures'},
         this.figure('Case score', number(facts.case_score, 2)),
         this.figure('Healthy percentile', number(facts.healthy_percentile, 0), facts.healthy_percentile === null
-          ? facts.healthy_percentile_note : 'of ' + facts.healthy_people + ' people'),
+          ? facts.healthy_percentile_note : 'of ' + (facts.healthy_percentile_of || facts.healthy_people + ' people')),
         this.figure('Lesions', facts.lesions === null ? NONE : String(facts.lesions), volumeText(facts.anomalous_ml)),
         this.figure('Brain', volumeText(facts.brain_ml))),
       this.lesionTable(),
