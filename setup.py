@@ -66,7 +66,9 @@ setup(
             "hypothesis>=6.100",
             "scikit-learn>=1.3",
             "playwright>=1.45",
+            "bids-validator-deno>=2",
         ],
+        "bids": ["bids-validator-deno>=2"],
         "deepbet": ["deepbet>=1.0"],
     },
     entry_points={
@@ -79,6 +81,7 @@ setup(
             "mmccd_find_best_configuration = mmccd_auto.cli.entry_points:find_best_configuration",
             "mmccd_cross_validate = mmccd_auto.cli.entry_points:cross_validate",
             "mmccd_predict = mmccd_auto.cli.entry_points:predict",
+            "mmccd_bids = mmccd_auto.cli.entry_points:bids",
             "mmccd_evaluate = mmccd_auto.cli.entry_points:evaluate",
             "mmccd_export_model = mmccd_auto.cli.entry_points:export_model",
             "mmccd_install_model = mmccd_auto.cli.entry_points:install_model",

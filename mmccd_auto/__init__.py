@@ -26,6 +26,7 @@ _MODULES = {
     "list_models": "workflows.list_models",
     "plan_and_preprocess": "workflows.plan_and_preprocess",
     "predict": "workflows.predict",
+    "predict_bids": "workflows.bids.predict",
     "run_all": "workflows.run",
     "run_demo": "workflows.demo",
     "train": "workflows.train",

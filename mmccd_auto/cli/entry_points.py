@@ -54,6 +54,11 @@ def predict() -> None:
     _run("predict")
 
 
+def bids() -> None:
+    """mmccd_bids."""
+    _run("bids")
+
+
 def evaluate() -> None:
     """mmccd_evaluate."""
     _run("evaluate")

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 import zlib
 from collections.abc import Iterator
@@ -82,6 +83,31 @@ def save_json_once(content: Any, path: str | Path) -> bool:
                 return False
             os.replace(temporary, path)
     return True
+
+
+def link_or_copy(source: str | Path, path: str | Path) -> None:
+    """Give a file a second name, atomically: a hard link, which takes no room, or a copy where the file system has none.
+
+    Raises
+    ------
+    MMCCDError
+        If the source can't be read, the disk is full, or the folder can't be made or written to.
+    """
+    source, path = Path(source), Path(path)
+    with _temporary_for(path) as temporary:
+        if path.exists() and os.path.samefile(source, path):
+            return
+        linked = temporary.with_name(temporary.name + ".link")
+        try:
+            os.link(source, linked)
+        except OSError:
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, path)
+            return
+        try:
+            os.replace(linked, path)
+        finally:
+            linked.unlink(missing_ok=True)
 
 
 def load_json(path: str | Path) -> Any:

@@ -46,6 +46,26 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
             writer.writerow([as_cell(value) for value in row])
 
 
+def write_tsv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as BIDS has them (UTF-8, tabs, a header line, ``n/a`` for what isn't known), atomically.
+
+    Cells are those of :func:`write_csv`.
+
+    Raises
+    ------
+    MMCCDError
+        If the file can't be written.
+    ValueError
+        If a row has another number of cells than the header.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        file.write("\t".join(header) + "\n")
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(header)} columns")
+            file.write("\t".join(as_cell(value) or "n/a" for value in row) + "\n")
+
+
 def as_cell(value: Any) -> str:
     """Give the text of a cell as :func:`write_csv` writes it, before quoting."""
     if value is None:

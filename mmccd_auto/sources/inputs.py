@@ -139,6 +139,9 @@ def check_output(source: Path, output: Path) -> None:
 
 def path_below(root: Path, file: Path) -> str:
     """Give a file's path below the input folder; folders above it are nobody's business."""
+    if file.is_relative_to(root):
+        # As it is called, not where it leads: files of datalad are links to names that are hashes.
+        return file.relative_to(root).as_posix()
     try:
         return file.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:

@@ -13,7 +13,13 @@ import mmccd_auto
 
 CLASSES = ("MMCCDError", "Plan", "Predictor", "Volume")
 # Where the function isn't called like its command.
-FUNCTIONS = {"import": "import_export", "models": "list_models", "run": "run_all", "demo": "run_demo"}
+FUNCTIONS = {
+    "import": "import_export",
+    "models": "list_models",
+    "run": "run_all",
+    "demo": "run_demo",
+    "bids": "predict_bids",
+}
 
 
 def test_every_command_has_a_function() -> None:

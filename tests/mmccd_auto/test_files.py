@@ -11,7 +11,7 @@ import pytest
 
 from mmccd_auto.core import files
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.files import TEMPORARY_PREFIX, atomic_path, load_json, save_json, save_json_once
+from mmccd_auto.core.files import TEMPORARY_PREFIX, atomic_path, link_or_copy, load_json, save_json, save_json_once
 
 
 def write_and_raise(target, exception):
@@ -244,3 +244,33 @@ def test_of_two_who_write_once_the_first_one_wins(tmp_path, monkeypatch, links):
     assert not save_json_once({"by": "second"}, path)
     assert load_json(path) == {"by": "first"}
     assert [file.name for file in path.parent.iterdir()] == ["choice.json"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_gets_a_second_name_or_is_copied(tmp_path, monkeypatch, links):
+    def refused(*_):
+        raise OSError(1, "Operation not permitted")
+
+    source, target = tmp_path / "map.nii.gz", tmp_path / "sub-01" / "anat" / "sub-01_probseg.nii.gz"
+    source.write_text("map")
+    if not links:
+        monkeypatch.setattr(files.os, "link", refused)
+    for _ in range(2):
+        link_or_copy(source, target)
+        assert target.read_text() == "map"
+        assert os.path.samefile(source, target) == links
+        assert names(target.parent) == [target.name]
+    source.unlink()
+    source.write_text("another map")
+    link_or_copy(source, target)
+    assert target.read_text() == "another map"
+    assert names(target.parent) == [target.name]
+
+
+def test_a_file_that_is_not_there_gets_no_second_name_and_the_earlier_one_stays(tmp_path):
+    target = tmp_path / "b.nii.gz"
+    target.write_text("earlier")
+    with pytest.raises(MMCCDError, match=r"b\.nii\.gz could not be written .*a\.nii\.gz"):
+        link_or_copy(tmp_path / "a.nii.gz", target)
+    assert target.read_text() == "earlier"
+    assert names(tmp_path) == [target.name]

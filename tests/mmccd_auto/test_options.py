@@ -25,6 +25,7 @@ COMMANDS = (
     "find_best_configuration",
     "cross_validate",
     "predict",
+    "bids",
     "evaluate",
     "run",
     "export_model",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.tables import as_cell, write_csv
+from mmccd_auto.core.tables import as_cell, write_csv, write_tsv
 
 
 def read(path: Path) -> list[list[str]]:
@@ -99,3 +99,16 @@ def test_a_table_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MMCCDError, match="could not be written"):
         write_csv(tmp_path / "file" / "a.csv", ("case",), [])
+
+
+def test_tables_of_bids_have_tabs_and_say_what_is_not_known(tmp_path: Path) -> None:
+    write_tsv(
+        tmp_path / "a.tsv",
+        ("participant_id", "place", "ml"),
+        [("sub-01", "a\tb\nc", 1.5), ("sub-02", None, 0), ("=x", "", 2)],
+    )
+    text = (tmp_path / "a.tsv").read_text()
+    assert text == "participant_id\tplace\tml\nsub-01\ta b c\t1.5\nsub-02\tn/a\t0\n'=x\tn/a\t2\n"
+    with pytest.raises(ValueError, match="2 cells in a table of 1"):
+        write_tsv(tmp_path / "a.tsv", ("one",), [("a", "b")])
+    assert (tmp_path / "a.tsv").read_text() == text

@@ -1,0 +1,138 @@
+"""The options of prediction, which mmccd_predict and mmccd_bids share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from mmccd_auto.cli.argument_types import number, whole
+from mmccd_auto.cli.common import (
+    add_device_option,
+    add_extension_option,
+    add_folder_options,
+)
+from mmccd_auto.cli.options import (
+    add_brain_extraction_option,
+    add_fits_option,
+    add_folds_option,
+    add_model_options,
+    add_runs_option,
+    add_series_option,
+    models_from,
+)
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
+from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says by which model scans are predicted, how, and what is written."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        dest="models",
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="an installed model's name (see mmccd_models), ready where such a model was built into the package, or a "
+        "model's folder; the maps of several are averaged",
+    )
+    parser.add_argument(
+        "-d",
+        dest="dataset",
+        default=None,
+        metavar="DATASET",
+        help="the model's dataset; not needed where there is one model",
+    )
+    add_model_options(parser, several=True)
+    add_folds_option(parser)
+    parser.add_argument("--preset", default="balanced", choices=PRESETS, help="steps and strips")
+    parser.add_argument(
+        "--sampling_steps", type=whole(1, MOST_TIMESTEPS), default=None, metavar="N", help="instead of the preset's"
+    )
+    parser.add_argument(
+        "--strip_stride", type=whole(1, LARGEST_EDGE), default=None, metavar="PX", help="instead of the preset's"
+    )
+    parser.add_argument(
+        "--strips_per_pass",
+        type=whole(0, LARGEST_STRIPS_PER_PASS),
+        default=None,
+        metavar="N",
+        help="hidden together, instead of the preset's; 0: none",
+    )
+    add_fits_option(parser, "as for the calibration")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="auto: what is quicker, on a GPU")
+    parser.add_argument(
+        "--batch_size",
+        type=whole(1, 65536),
+        default=None,
+        metavar="N",
+        help="strips per network evaluation; the map stays the same",
+    )
+    parser.add_argument(
+        "--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks; of BIDS also desc-brain masks"
+    )
+    parser.add_argument(
+        "--score", default=None, choices=SCORES, help=f"default: {DEFAULT_SCORE}; squared is the published one"
+    )
+    parser.add_argument(
+        "--fpr",
+        type=number(0, 1, above=True, below=True),
+        default=None,
+        metavar="SHARE",
+        help=f"of healthy tissue in the mask (default {DEFAULT_RATE})",
+    )
+    parser.add_argument(
+        "--threshold", type=number(0, 1e9), default=None, metavar="SCORE", help="of the mask, instead of one by --fpr"
+    )
+    parser.add_argument(
+        "--min_lesion", type=number(0, 1e9), default=None, metavar="MM3", help="instead of the calibrated volume"
+    )
+    parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
+    parser.add_argument(
+        "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
+    )
+    add_series_option(parser)
+    add_runs_option(parser)
+    add_brain_extraction_option(parser)
+    parser.add_argument("--no_report", action="store_true", help="write no report.html")
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "results")
+
+
+def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_finished: bool) -> dict[str, Any]:
+    """Give the arguments of :func:`mmccd_auto.workflows.predict.predict` but for folders, input and output.
+
+    Parameters
+    ----------
+    options : as parsed
+    export : what is wished of the input
+    keep_finished : cases that are finished stay
+    """
+    from mmccd_auto.core.devices import choose_device
+
+    return {
+        "options": replace(
+            models_from(options),
+            preset=options.preset,
+            sampling_steps=options.sampling_steps,
+            strip_stride=options.strip_stride,
+            strips_per_pass=options.strips_per_pass,
+            fits=options.fits,
+            precision=options.precision,
+            batch_size=options.batch_size,
+            score=options.score,
+            false_positive_rate=options.fpr,
+            threshold=options.threshold,
+            least_lesion_mm3=options.min_lesion,
+            brain_extraction=options.bet,
+            export=export,
+        ),
+        "device": choose_device(options.device),
+        "brain_masks": options.brain_masks,
+        "save_cycle": options.save_cycle,
+        "save_control": options.save_control,
+        "continue_prediction": keep_finished,
+        "report": not options.no_report,
+    }
