@@ -24,10 +24,11 @@ from mmccd_auto.phantom.label_maps.structures import (
 BENDS_MM = ((1.5, 14.0), (2.5, 35.0))
 """(size, smoothness) of the displacements: gyri differ on the small scale, whole lobes on the large one."""
 SIZE, STRETCH, TURN_DEGREES, SHEAR = (0.88, 1.02), 0.04, 8.0, 0.03
-GROWTH_MM = (-1.0, 4.0)
-GROWTH_SMOOTHNESS_MM = 6.0
+GROWTH_MM = (-1.5, 9.0)
+GROWTH_SMOOTHNESS_MM = 7.0
 """How far the walls of the lateral ventricles are moved outwards; young people's are narrow, old people's wide."""
-WIDEST_SULCI = 0.22
+SULCI = (-0.28, 0.22)
+"""Below 0 the cortex takes fluid, as in young people; above 0 fluid takes the cortex's rim."""
 SULCI_SMOOTHNESS_MM = 25.0
 MARGIN_MM = 16.0
 COARSE = 4
@@ -65,7 +66,7 @@ def draw_anatomy(label_map: LabelMap, whole_head: bool, random: np.random.Genera
         numbers = mirrored_numbers()[numbers[:, :, ::-1]]
     start, stop = _box(numbers, 0.0 if whole_head else MARGIN_MM / edge, whole_head)
     positions = _positions(numbers, start, stop, edge, random)
-    aged = _widen_sulci(_sampled(numbers, positions), edge, random)
+    aged = _change_sulci(_sampled(numbers, positions), edge, random)
     corner = tuple(float(value) * edge for value in reversed(start))
     return Anatomy(aged, edge, corner)
 
@@ -140,12 +141,17 @@ def _sampled(numbers: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
     return np.where(outside, 0, numbers[tuple(places)]).astype(np.int16)
 
 
-def _widen_sulci(numbers: np.ndarray, edge: float, random: np.random.Generator) -> np.ndarray:
-    """Let fluid take the cortex's rim, more in some places than in others."""
-    fluid = ndimage.gaussian_filter(is_one_of(numbers, numbers_of(FLUID)).astype(np.float32), 1 / edge)
-    width = random.uniform(0, WIDEST_SULCI)
+def _change_sulci(numbers: np.ndarray, edge: float, random: np.random.Generator) -> np.ndarray:
+    """Let fluid take the cortex's rim, or the cortex the fluid at it, more in some places than in others."""
+    width = random.uniform(*SULCI)
+    grower = numbers_of(FLUID) if width > 0 else CORTEX
+    share = ndimage.gaussian_filter(is_one_of(numbers, grower).astype(np.float32), 1 / edge)
     coarse = tuple(-(-size // COARSE) + 1 for size in numbers.shape)
     uneven = smooth_field(coarse, SULCI_SMOOTHNESS_MM / (COARSE * edge), random)
     weights = [linear_weights(size, COARSE, points) for size, points in zip(numbers.shape, coarse, strict=True)]
-    limit = 0.5 - width * (1 + 0.3 * sampled(np.clip(uneven, -2, 2), weights))
-    return np.where(is_one_of(numbers, CORTEX) & (fluid > limit), AROUND_THE_BRAIN, numbers).astype(np.int16)
+    taken = share > 0.5 - abs(width) * (1 + 0.3 * sampled(np.clip(uneven, -2, 2), weights))
+    if width > 0:
+        return np.where(is_one_of(numbers, CORTEX) & taken, AROUND_THE_BRAIN, numbers).astype(np.int16)
+    # The cortex that grows is that of the nearest side.
+    grown = ndimage.maximum_filter(np.where(is_one_of(numbers, CORTEX), numbers, 0).astype(np.uint8), 3)
+    return np.where((numbers == AROUND_THE_BRAIN) & taken & (grown > 0), grown, numbers).astype(np.int16)

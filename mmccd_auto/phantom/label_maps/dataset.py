@@ -94,6 +94,11 @@ def write_person(folder: Path, case: str, label_map: Path, seed: Sequence[int], 
         "seed": list(seed),
         "slice_thickness": round(head.slice_thickness, 3),
         "gap": round(head.gap, 3),
+        "faults_mm": {name: round(value, 2) for name, value in asdict(head.faults).items()},
+        "scan_faults": {
+            modality: {name: round(value, 3) for name, value in asdict(faults).items()}
+            for modality, faults in head.scan_faults.items()
+        },
         "sequences_ms": {
             modality: {key: None if time is None else round(float(time), 1) for key, time in asdict(sequence).items()}
             for modality, sequence in head.sequences.items()

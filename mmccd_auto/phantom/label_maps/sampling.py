@@ -44,3 +44,9 @@ def profile_weights(size: int, spacing: float, thickness: float, blur: float, of
     scale = np.sqrt(2) * blur
     weights = erf((from_centre + thickness / 2) / scale) - erf((from_centre - thickness / 2) / scale)
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def weights_between(size: int, coarse: int) -> np.ndarray:
+    """Weights that interpolate linearly between ``coarse`` points, the first and last of ``size`` among them."""
+    places = np.linspace(0, coarse - 1, size)
+    return np.clip(1 - np.abs(places[:, None] - np.arange(coarse)[None]), 0, None)

@@ -14,7 +14,7 @@ import numpy as np
 AIR = "air"
 FLUID = "fluid"
 WHITE, GREY = "white matter", "grey matter"
-DEEP_GREY = "deep grey matter"
+DEEP_GREY, THALAMUS, PALLIDUM = "deep grey matter", "thalamus", "pallidum"
 CHOROID, BLOOD = "choroid plexus", "blood"
 MUSCLE, FAT, SKIN, MUCOSA = "muscle", "fat", "skin", "mucosa"
 SOFT_TISSUE, BONE, MARROW = "soft tissue", "cortical bone", "marrow"
@@ -50,10 +50,10 @@ STRUCTURES: dict[int, Structure] = {
     **_pair(5, 44, "inferior lateral ventricle", FLUID),
     **_pair(7, 46, "cerebellar white matter", WHITE),
     **_pair(8, 47, "cerebellar cortex", GREY),
-    **_pair(10, 49, "thalamus", DEEP_GREY),
+    **_pair(10, 49, "thalamus", THALAMUS),
     **_pair(11, 50, "caudate", DEEP_GREY),
     **_pair(12, 51, "putamen", DEEP_GREY),
-    **_pair(13, 52, "pallidum", DEEP_GREY),
+    **_pair(13, 52, "pallidum", PALLIDUM),
     14: Structure("third ventricle", FLUID),
     15: Structure("fourth ventricle", FLUID),
     16: Structure("brain stem", WHITE),
@@ -63,7 +63,7 @@ STRUCTURES: dict[int, Structure] = {
     # Simulated people are healthy: what FreeSurfer took for a white matter lesion becomes white matter.
     **_pair(25, 57, "white matter once marked as lesion", WHITE),
     **_pair(26, 58, "accumbens", DEEP_GREY),
-    **_pair(28, 60, "ventral diencephalon", DEEP_GREY),
+    **_pair(28, 60, "ventral diencephalon", THALAMUS),
     **_pair(30, 62, "vessel", BLOOD),
     72: Structure("fifth ventricle", FLUID),
     85: Structure("optic chiasm", WHITE),
@@ -82,6 +82,7 @@ STRUCTURES: dict[int, Structure] = {
     530: Structure("optic nerve", WHITE, brain=False),
 }
 LARGEST_NUMBER = max(STRUCTURES)
+CEREBRAL_WHITE = 2
 LATERAL_VENTRICLES = (4, 5, 43, 44, 136, 137, 163, 164)
 CORTEX = (3, 8, 42, 47)
 AROUND_THE_BRAIN = 24

@@ -14,6 +14,8 @@ from mmccd_auto.phantom.signal import HEALTHY, Relaxation, Sequence, signal
 MODALITIES = ("FLAIR", "T1", "T2")
 AT_LOW_FIELD: dict[str, Relaxation] = {
     **{name: HEALTHY[name] for name in (structures.WHITE, structures.GREY, structures.DEEP_GREY, structures.FLUID)},
+    structures.THALAMUS: Relaxation(640, 72, 0.8),
+    structures.PALLIDUM: Relaxation(600, 63, 0.79),
     structures.CHOROID: Relaxation(1100, 120, 0.9),
     structures.BLOOD: Relaxation(1400, 150, 0.35),
     structures.MUSCLE: Relaxation(900, 47, 0.8),
@@ -26,15 +28,16 @@ AT_LOW_FIELD: dict[str, Relaxation] = {
     structures.AIR: Relaxation(500, 2, 0.0),
 }
 """At 1.5 T. Brain and fluid: as in :mod:`mmccd_auto.phantom.signal`; muscle, fat and marrow: about what de Bazelaire et al.
-(Radiology 230, 2004) measured; the others are our choice. Blood flows, which leaves little of its signal."""
+(Radiology 230, 2004) measured; the others are our choice: the thalamus holds much white matter, the
+pallidum iron; blood flows, which leaves little of its signal."""
 
 # Fluid's T1, which doesn't depend on the field, grows as well: BrainWeb's is that of 1.5 T with room to 3 T's 4000 ms, and
 # the inversion time, which follows it, must stay at its distance from the tissues' T1.
 LONGER_T1_AT_HIGH_FIELD, SHORTER_T2_AT_HIGH_FIELD = 1.5, 0.85
-VARIATION_OF_ALL, VARIATION_OF_TISSUE, VARIATION_OF_STRUCTURE = 0.06, 0.035, 0.02
+VARIATION_OF_ALL, VARIATION_OF_TISSUE, VARIATION_OF_STRUCTURE = 0.06, 0.035, 0.03
 BLOOD_DENSITY = (0.0, 1.0)
 SHARE_OF_INVERSION_T1 = 0.5
-INVERSION_ERROR = 0.02
+INVERSION_ERROR = 0.04
 
 
 @dataclass(frozen=True)
@@ -79,26 +82,26 @@ def draw_tissues(random: np.random.Generator) -> DrawnTissues:
 def draw_sequence(modality: str, tissues: DrawnTissues, random: np.random.Generator) -> Sequence:
     """Draw a protocol as hospitals have them: timings vary widely; the inversion of FLAIR nulls fluid, nearly."""
     if modality == "FLAIR":
-        repetition, echo = random.uniform(5500, 11000), random.uniform(85, 145)
+        repetition, echo = random.uniform(5500, 11000), random.uniform(80, 165)
         fluid = float(tissues.by_number[structures.AROUND_THE_BRAIN].t1)
         null = fluid * (np.log(2) - np.log(1 + np.exp(-repetition / fluid)))
         return Sequence(repetition, echo, null * random.normal(1, INVERSION_ERROR))
     if modality == "T2":
-        return Sequence(random.uniform(2800, 7000), random.uniform(75, 120))
+        return Sequence(random.uniform(2600, 7000), random.uniform(55, 140))
     if random.random() < SHARE_OF_INVERSION_T1:
         return Sequence(random.uniform(1800, 2600), random.uniform(2.5, 5), random.uniform(800, 1100))
-    return Sequence(random.uniform(400, 750), random.uniform(8, 18))
+    return Sequence(random.uniform(400, 950), random.uniform(8, 18))
 
 
 def signals(tissues: DrawnTissues, sequence: Sequence) -> np.ndarray:
     """A table of signals by structure number, relative to that of cerebral white matter; float32."""
-    reference = float(signal(tissues.by_number[2], sequence))
+    reference = float(signal(tissues.by_number[structures.CEREBRAL_WHITE], sequence))
     return lookup({n: float(signal(tissue, sequence)) / reference for n, tissue in tissues.by_number.items()})
 
 
-def prolonged(tissue: Relaxation, factor: float) -> Relaxation:
-    """A tissue with more free water: T1 and T2 times ``factor``."""
-    return Relaxation(tissue.t1 * factor, tissue.t2 * factor, tissue.density)
+def prolonged(tissue: Relaxation, t1_factor: float, t2_factor: float) -> Relaxation:
+    """A tissue with more free water: T1 and T2 times a factor each."""
+    return Relaxation(tissue.t1 * t1_factor, tissue.t2 * t2_factor, tissue.density)
 
 
 def _drawn(random: np.random.Generator, variation: float) -> np.ndarray:

@@ -17,8 +17,9 @@ from mmccd_auto.phantom.label_maps.anatomy import draw_anatomy
 from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
 from mmccd_auto.phantom.label_maps.read import LabelMap, find_label_maps, read_label_map
 from mmccd_auto.phantom.label_maps.sampling import linear_weights, profile_weights, sampled
+from mmccd_auto.phantom.label_maps.scanner import ScanFaults, draw_grid
 from mmccd_auto.phantom.label_maps.structures import STRUCTURES, is_one_of, mirrored_numbers, numbers_of
-from mmccd_auto.phantom.label_maps.subject import simulate_head
+from mmccd_auto.phantom.label_maps.subject import HeadFaults, simulate_head
 from mmccd_auto.phantom.label_maps.tissues import AT_LOW_FIELD, MODALITIES, draw_sequence, draw_tissues, signals
 
 EDGE = 2.0
@@ -73,7 +74,7 @@ def test_a_label_map_is_not_changed(head: LabelMap) -> None:
 @pytest.mark.parametrize("skull", [False, True])
 def test_scans_hold_what_they_promise(head: LabelMap, skull: bool) -> None:
     made = simulate_head(head, 11, skull=skull)
-    assert 0.9 < np.linalg.norm(made.geometry.spacing) < 8
+    assert 1.7 < np.linalg.norm(made.geometry.spacing) < 11
     assert set(made.scans) == set(MODALITIES)
     brain = made.brain.array
     for scan in made.scans.values():
@@ -94,7 +95,7 @@ def test_a_brain_lies_where_the_label_map_has_one(head: LabelMap) -> None:
     wanted = np.array([np.mean(places) for places in reversed(np.nonzero(there))]) * EDGE + GEOMETRY.origin
     volume = there.sum() * EDGE**3
     for seed in range(4):
-        made = simulate_head(head, seed)
+        made = simulate_head(head, seed, faults=0)
         image = made.brain.to_image()
         indices = [float(np.mean(places)) for places in reversed(np.nonzero(made.brain.array))]
         centre = np.array(image.TransformContinuousIndexToPhysicalPoint(indices))
@@ -112,7 +113,7 @@ def test_contrasts_are_those_of_the_sequences(head: LabelMap) -> None:
             white, grey, fluid = table[2], table[3], table[24]
             assert white == pytest.approx(1)
             assert (table >= 0).all()
-            assert fluid > 1.5 if modality == "T2" else fluid < 0.7
+            assert fluid > 1.2 if modality == "T2" else fluid < 0.7
             assert table[0] == 0
             if modality != "FLAIR":
                 assert (grey > 1) == (modality == "T2")
@@ -147,6 +148,65 @@ def test_ventricles_grow_and_shrink(head: LabelMap) -> None:
     before = is_one_of(head.numbers, VENTRICLE).sum()
     assert min(sizes) < 1.2 * before
     assert max(sizes) > 1.6 * before
+
+
+def test_sulci_open_and_close(head: LabelMap) -> None:
+    """Old people have more fluid around the cortex than the label map, young ones less; sides keep their numbers."""
+    shares = []
+    for seed in range(12):
+        numbers = draw_anatomy(head, True, np.random.default_rng(seed)).numbers
+        shares.append(is_one_of(numbers, CORTEX).sum() / is_one_of(numbers, WHITE).sum())
+        left, right = (np.mean(np.nonzero(numbers == number)[2]) for number in CORTEX)
+        assert left > right
+    before = is_one_of(head.numbers, CORTEX).sum() / is_one_of(head.numbers, WHITE).sum()
+    assert min(shares) < 0.95 * before < 1.05 * before < max(shares)
+
+
+def test_slices_are_thick_and_thin_with_gaps_and_without(head: LabelMap) -> None:
+    shape, corner = head.numbers.shape, (0.0, 0.0, 0.0)
+    grids = [draw_grid(shape, EDGE, corner, GEOMETRY, np.random.default_rng(seed)) for seed in range(200)]
+    thickness = [grid.thickness for grid in grids]
+    assert 1.0 <= min(thickness) < 1.3
+    assert 7.0 < max(thickness) <= 8.0
+    gaps = np.array([(grid.slice_distance - grid.thickness) / grid.thickness for grid in grids if grid.by_slice])
+    assert 0 <= gaps.min() < 0.05
+    assert 0.25 < gaps.max() <= 0.3 + 1e-9
+    for grid in grids:
+        assert grid.by_slice or grid.slice_distance == grid.thickness
+        assert grid.geometry.spacing == (grid.pixel, grid.pixel, grid.slice_distance)
+
+
+def test_without_faults_the_person_is_the_same(head: LabelMap) -> None:
+    """Scans without a fault of their own don't differ where both extractions keep them."""
+    compared = 0
+    for seed in range(8):
+        usual, clean = simulate_head(head, seed), simulate_head(head, seed, faults=0)
+        assert clean.faults == HeadFaults()
+        assert set(clean.scan_faults.values()) == {ScanFaults()}
+        assert (usual.geometry, usual.sequences) == (clean.geometry, clean.sequences)
+        both = usual.brain.array & clean.brain.array
+        for modality, faults in usual.scan_faults.items():
+            same = np.array_equal(usual.scans[modality].array[both], clean.scans[modality].array[both])
+            assert same == (faults == ScanFaults())
+            compared += same
+        if usual.faults == HeadFaults():
+            np.testing.assert_array_equal(usual.brain.array, clean.brain.array)
+    assert compared > 3
+
+
+@pytest.mark.parametrize("skull", [False, True])
+def test_a_field_of_view_that_cuts_the_brain_loses_what_lies_beyond_it(head: LabelMap, skull: bool) -> None:
+    cut = 0
+    for seed in range(40):
+        usual = simulate_head(head, seed, skull, modalities=("T2",))
+        if not usual.faults.cut or usual.faults.leftovers or usual.faults.bites:
+            continue
+        clean = simulate_head(head, seed, skull, modalities=("T2",), faults=0)
+        lost = clean.brain.array & ~usual.brain.array
+        assert not (usual.brain.array & ~clean.brain.array).any()
+        assert not usual.scans["T2"].array[lost].any()
+        cut += bool(lost.any())
+    assert cut > 1
 
 
 def test_sides_are_swapped_in_some_people(head: LabelMap) -> None:
