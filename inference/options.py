@@ -51,7 +51,16 @@ NIFTI_ONLY = ExportOptions()
 
 @dataclass(frozen=True)
 class PredictionOptions(ModelQuery):
-    """Which model or models predict, and how; see the command's help for each."""
+    """Which model or models predict, how, and what is written; see the command's help for each.
+
+    Attributes
+    ----------
+    brain_masks : folder of brain masks, CASE.nii.gz, or as BIDS has them
+    save_cycle : also write the mean reconstruction, the signed error and the two halves of the score
+    save_control : also write the score without a network, which mmccd_evaluate sets beside the map
+    continue_prediction : keep the cases that are finished
+    report : also write report.html, the page to open
+    """
 
     folds: tuple[str, ...] | None = None
     preset: str = "balanced"
@@ -68,3 +77,8 @@ class PredictionOptions(ModelQuery):
     extensions: tuple[str, ...] = ()
     brain_extraction: str = "auto"
     export: ExportOptions = NIFTI_ONLY
+    brain_masks: str | None = None
+    save_cycle: bool = False
+    save_control: bool = False
+    continue_prediction: bool = False
+    report: bool = True

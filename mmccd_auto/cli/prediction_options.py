@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import Any
 
 from mmccd_auto.cli.argument_types import number, whole
 from mmccd_auto.cli.common import (
@@ -21,7 +20,15 @@ from mmccd_auto.cli.options import (
     add_series_option,
     models_from,
 )
-from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, PRECISIONS, PRESETS, SCORES, ExportOptions
+from mmccd_auto.inference.options import (
+    DEFAULT_RATE,
+    DEFAULT_SCORE,
+    PRECISIONS,
+    PRESETS,
+    SCORES,
+    ExportOptions,
+    PredictionOptions,
+)
 from mmccd_auto.plans.plan import LARGEST_EDGE, LARGEST_STRIPS_PER_PASS, MOST_TIMESTEPS
 
 
@@ -46,6 +53,23 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser, several=True)
     add_folds_option(parser)
+    _add_map_options(parser)
+    _add_score_options(parser)
+    parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
+    parser.add_argument(
+        "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
+    )
+    add_series_option(parser)
+    add_runs_option(parser)
+    add_brain_extraction_option(parser)
+    parser.add_argument("--no_report", action="store_true", help="write no report.html")
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "results")
+
+
+def _add_map_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the networks make maps."""
     parser.add_argument("--preset", default="balanced", choices=PRESETS, help="steps and strips")
     parser.add_argument(
         "--sampling_steps", type=whole(1, MOST_TIMESTEPS), default=None, metavar="N", help="instead of the preset's"
@@ -72,6 +96,10 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks; of BIDS also desc-brain masks"
     )
+
+
+def _add_score_options(parser: argparse.ArgumentParser) -> None:
+    """Add which score is written, and how the mask is made of it."""
     parser.add_argument(
         "--score", default=None, choices=SCORES, help=f"default: {DEFAULT_SCORE}; squared is the published one"
     )
@@ -88,21 +116,10 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min_lesion", type=number(0, 1e9), default=None, metavar="MM3", help="instead of the calibrated volume"
     )
-    parser.add_argument("--save_cycle", action="store_true", help="also write brighter, darker, signed error and mean cycle")
-    parser.add_argument(
-        "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
-    )
-    add_series_option(parser)
-    add_runs_option(parser)
-    add_brain_extraction_option(parser)
-    parser.add_argument("--no_report", action="store_true", help="write no report.html")
-    add_device_option(parser)
-    add_extension_option(parser)
-    add_folder_options(parser, "results")
 
 
-def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_finished: bool) -> dict[str, Any]:
-    """Give the arguments of :func:`mmccd_auto.workflows.predict.predict` but for folders, input and output.
+def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_finished: bool) -> PredictionOptions:
+    """Give what was asked of a prediction.
 
     Parameters
     ----------
@@ -110,29 +127,24 @@ def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_fin
     export : what is wished of the input
     keep_finished : cases that are finished stay
     """
-    from mmccd_auto.core.devices import choose_device
-
-    return {
-        "options": replace(
-            models_from(options),
-            preset=options.preset,
-            sampling_steps=options.sampling_steps,
-            strip_stride=options.strip_stride,
-            strips_per_pass=options.strips_per_pass,
-            fits=options.fits,
-            precision=options.precision,
-            batch_size=options.batch_size,
-            score=options.score,
-            false_positive_rate=options.fpr,
-            threshold=options.threshold,
-            least_lesion_mm3=options.min_lesion,
-            brain_extraction=options.bet,
-            export=export,
-        ),
-        "device": choose_device(options.device),
-        "brain_masks": options.brain_masks,
-        "save_cycle": options.save_cycle,
-        "save_control": options.save_control,
-        "continue_prediction": keep_finished,
-        "report": not options.no_report,
-    }
+    return replace(
+        models_from(options),
+        preset=options.preset,
+        sampling_steps=options.sampling_steps,
+        strip_stride=options.strip_stride,
+        strips_per_pass=options.strips_per_pass,
+        fits=options.fits,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        score=options.score,
+        false_positive_rate=options.fpr,
+        threshold=options.threshold,
+        least_lesion_mm3=options.min_lesion,
+        brain_extraction=options.bet,
+        export=export,
+        brain_masks=options.brain_masks,
+        save_cycle=options.save_cycle,
+        save_control=options.save_control,
+        continue_prediction=keep_finished,
+        report=not options.no_report,
+    )

@@ -139,8 +139,8 @@ def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, 
     trainer = TRAINERS[COMPARED]
     logger.info("%s, to compare with ...", trainer)
     train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plan.plans_name), device, processes=0)
-    model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer)
-    _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device, report=False))
+    model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer, report=False)
+    _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
 
 
 def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:

@@ -10,37 +10,24 @@ from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.prediction.ensemble import Ensemble
+from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.prediction.scan_predictor import ScanPredictor
 from mmccd_auto.trained.select import choose_models
 
 
 def predict(
-    folders: Folders,
-    input_path: str | Path,
-    output: str | Path,
-    options: PredictionOptions,
-    device: torch.device,
-    brain_masks: str | Path | None = None,
-    save_cycle: bool = False,
-    continue_prediction: bool = False,
-    report: bool = True,
-    save_control: bool = False,
+    folders: Folders, source: str | Path, output: str | Path, options: PredictionOptions, device: torch.device
 ) -> list[str]:
     """Predict anomaly maps for a file or a folder of scans.
 
     Parameters
     ----------
     folders : results is used, unless ``options.models`` names model folders
-    input_path : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
+    source : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
     output : folder of the maps
-    options : which model, and how
+    options : which model, how, and what is written
     device : to compute on
-    brain_masks : folder of CASE.nii.gz
-    save_cycle : also write the mean cycle, the signed error and the two halves of the score
-    continue_prediction : keep what is finished
-    report : also write report.html, the page to open
-    save_control : also write the control, the score without a network, which mmccd_evaluate sets beside the map
 
     Returns
     -------
@@ -52,20 +39,23 @@ def predict(
         If there is no such model, several could be meant, the input holds no case, or a control is asked for that the model
         doesn't have.
     """
-    if device.type == "cpu":
-        keep_large_blocks()
-    predictor = load_predictor(folders, options, device)
-    summary = predictor.predict_folder(
-        input_path,
+    return run_predictor(load_predictor(folders, options, device), source, output, options).failed
+
+
+def run_predictor(
+    predictor: ScanPredictor, source: str | Path, output: str | Path, options: PredictionOptions
+) -> RunSummary:
+    """Predict by a model that is loaded; the parameters are those of :func:`predict`."""
+    return predictor.predict_folder(
+        source,
         output,
-        brain_masks=brain_masks,
-        save_cycle=save_cycle,
-        save_control=save_control,
-        continue_prediction=continue_prediction,
+        brain_masks=options.brain_masks,
+        save_cycle=options.save_cycle,
+        save_control=options.save_control,
+        continue_prediction=options.continue_prediction,
         export=options.export,
-        report=report,
+        report=options.report,
     )
-    return summary.failed
 
 
 def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
@@ -76,6 +66,8 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
     MMCCDError
         As :func:`mmccd_auto.trained.select.choose_models`, or if the models can't be loaded or don't fit together.
     """
+    if device.type == "cpu":
+        keep_large_blocks()
     paths = [model.path for model in choose_models(folders, options, else_ready=True)]
     loading = {
         "folds": options.folds,

@@ -198,15 +198,16 @@ class _Job:
         """Predict the patients; finished cases of an earlier run are kept."""
         folders, options = predicting
         options = replace(
-            options, brain_extraction=self.options.backend, export=ExportOptions(series=dict(self.options.series))
+            options,
+            brain_extraction=self.options.backend,
+            export=ExportOptions(series=dict(self.options.series)),
+            continue_prediction=True,
+            save_control=self.options.save_control,
         )
         maps = self.output / MAPS_FOLDER
 
         def work(settings: dict[str, Any]) -> str:
-            control = self.options.save_control
-            failed = predict(
-                folders, self.patients, maps, options, self.device, continue_prediction=True, save_control=control
-            )
+            failed = predict(folders, self.patients, maps, options, self.device)
             done = len(list(maps.glob("*_anomaly.nii.gz")))
             settings[FAILED] = failed
             without = f", {len(failed)} could not be predicted" if failed else ""

@@ -115,9 +115,10 @@ def test_the_files_name_every_model_and_finished_cases_are_kept(two_models, scan
     assert record["folds"] == [f"{name}/fold_0" for name in names]
     assert set(record["settings"]) == set(names)
     assert read_volume(output / "a_anomaly.nii.gz").geometry == read_volume(source / "a_0000.nii.gz").geometry
-    predict(data, source, output, options, CPU, continue_prediction=True)
+    options = replace(options, continue_prediction=True)
+    predict(data, source, output, options, CPU)
     assert "kept" in (output / "summary.csv").read_text()
-    predict(data, source, output, replace(options, models=options.models[::-1]), CPU, continue_prediction=True)
+    predict(data, source, output, replace(options, models=options.models[::-1]), CPU)
     assert "done" in (output / "summary.csv").read_text()
 
 

@@ -59,6 +59,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         cases, lesions = write_group_tables(options.output)
         print(f"{counted(cases, 'case')} with {counted(lesions, 'lesion')}: {options.output}")
         return 0
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.sources.bids.dataset import check_bids
     from mmccd_auto.workflows.bids.predict import predict_bids
     from mmccd_auto.workflows.bids.validate import validate
@@ -69,7 +70,8 @@ def _command(arguments: Sequence[str] | None) -> int:
     chosen = BidsOptions(tuple(options.participants), tuple(options.sessions), options.runs == ALL_RUNS)
     export = ExportOptions(series=dict(options.series), bids=chosen)
     prediction = prediction_from(options, export, not options.overwrite)
-    failed = predict_bids(folders_from(options), options.bids, options.output, **prediction)
+    device = choose_device(options.device)
+    failed = predict_bids(folders_from(options), options.bids, options.output, prediction, device)
     for message in failed:
         print(f"error: {message}", file=sys.stderr)
     return 1 if failed else 0

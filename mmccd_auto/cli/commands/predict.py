@@ -34,6 +34,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="predict every case again (the default)")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.bids.predict import predict_bids
     from mmccd_auto.workflows.predict import predict
 
@@ -50,7 +51,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         folders_from(options),
         options.input,
         options.output,
-        **prediction_from(options, export, options.continue_prediction and not options.overwrite),
+        prediction_from(options, export, options.continue_prediction and not options.overwrite),
+        choose_device(options.device),
     )
     for message in failed:
         print(f"error: {message}", file=sys.stderr)

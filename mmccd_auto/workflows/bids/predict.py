@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.folders import Folders
@@ -20,7 +19,7 @@ from mmccd_auto.inference.prediction.derivative.dataset_files import RUNS_FOLDER
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.sources.bids.dataset import check_bids
 from mmccd_auto.sources.bids.options import BidsOptions
-from mmccd_auto.workflows.predict import load_predictor
+from mmccd_auto.workflows.predict import load_predictor, run_predictor
 
 ALL = "all"
 MOST_NAMED = 3
@@ -28,16 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def predict_bids(
-    folders: Folders,
-    source: str | Path,
-    output: str | Path,
-    options: PredictionOptions,
-    device: torch.device,
-    brain_masks: str | Path | None = None,
-    save_cycle: bool = False,
-    continue_prediction: bool = False,
-    report: bool = True,
-    save_control: bool = False,
+    folders: Folders, source: str | Path, output: str | Path, options: PredictionOptions, device: torch.device
 ) -> list[str]:
     """Predict the scans of a BIDS dataset and write a derivative dataset.
 
@@ -62,21 +52,10 @@ def predict_bids(
     """
     source, output = Path(source), Path(output)
     check_bids(source)
-    if device.type == "cpu":
-        keep_large_blocks()
     predictor = load_predictor(folders, options, device)
     prepare_derivative(output, source, predictor.input_modality)
     run = output / RUNS_FOLDER / run_name(options.export.bids)
-    summary = predictor.predict_folder(
-        source,
-        run,
-        brain_masks=brain_masks,
-        save_cycle=save_cycle,
-        save_control=save_control,
-        continue_prediction=continue_prediction,
-        export=options.export,
-        report=report,
-    )
+    summary = run_predictor(predictor, source, run, options)
     return [*summary.failed, *_write_cases(summary, run, output)]
 
 
