@@ -78,7 +78,8 @@ class Calibration:
     source : "healthy validation slices" or "healthy training slices"
     weights_sha256 : of the checkpoint of each fold that it is for
     healthy_error : by place
-    units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it
+    units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it. Where the plan
+        smooths twice also those of each sign, "fine" and "coarse"
     subjects : one entry each; every subject counts the same
     limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
     control : what the same slices score without a network; None where it wasn't fitted
@@ -182,12 +183,13 @@ def load_calibration(path: Path) -> Calibration | None:
 
 def _problem(calibration: Calibration) -> str | None:
     """What a calibration lacks, or the first histogram without a pixel; None where it can be used."""
-    parts = {"": calibration, "control.": calibration.control, "first_look.": calibration.first_look}
-    first_look = calibration.first_look
-    needed = {where: needed_units(calibration.score) for where in parts}
-    needed["first_look."] = [] if first_look is None else needed_units(first_look.score)
-    for where, part in parts.items():
-        lacking = [] if part is None else [name for name in needed[where] if name not in part.units]
+    parts = [("", calibration, calibration.score)]
+    if calibration.control is not None:
+        parts.append(("control.", calibration.control, calibration.score))
+    if calibration.first_look is not None:
+        parts.append(("first_look.", calibration.first_look, calibration.first_look.score))
+    for where, part, score in parts:
+        lacking = [name for name in needed_units(score) if name not in part.units]
         if lacking:
             return f"the entry {where}units.{lacking[0]} is missing"
     for number, subject in enumerate(calibration.subjects):

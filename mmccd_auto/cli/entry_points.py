@@ -66,17 +66,17 @@ def evaluate() -> None:
 
 def export_model() -> None:
     """mmccd_export_model."""
-    _run("export_model")
+    _run("sharing.export_model")
 
 
 def install_model() -> None:
     """mmccd_install_model."""
-    _run("install_model")
+    _run("sharing.install_model")
 
 
 def models() -> None:
     """mmccd_models."""
-    _run("models")
+    _run("sharing.models")
 
 
 def demo() -> None:

@@ -9,20 +9,21 @@ from pathlib import Path
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted
 from mmccd_auto.imaging.file_names import volume_stem
-from mmccd_auto.importing.label_files import LabelChoice, assign_labels
+from mmccd_auto.importing.label_files import assign_labels
 from mmccd_auto.sources.bids.dataset import is_bids
 from mmccd_auto.sources.bids.masks import BRAIN, LESION, choose_masks, find_masks, holds_bids_masks
 from mmccd_auto.sources.cases import SourceCase, SourceListing
+from mmccd_auto.sources.mask_choice import MaskChoice
 
-NONE = LabelChoice({}, {}, 0)
+NONE = MaskChoice({}, {}, 0)
 
 
 @dataclass(frozen=True)
 class GivenMasks:
     """The labels and the brain masks of the cases of an import, and sentences on what isn't used."""
 
-    labels: LabelChoice
-    brains: LabelChoice
+    labels: MaskChoice
+    brains: MaskChoice
     notes: tuple[str, ...] = ()
 
     def of(self, case: str) -> tuple[Path | None, Path | None]:
@@ -71,7 +72,7 @@ def source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str
     ]
 
 
-def _labels(folder: str, listing: SourceListing, usable: Sequence[SourceCase], source: Path, by_bids: bool) -> LabelChoice:
+def _labels(folder: str, listing: SourceListing, usable: Sequence[SourceCase], source: Path, by_bids: bool) -> MaskChoice:
     if by_bids and holds_bids_masks(folder):
         return _of_bids(folder, LESION, usable)
     scans = [scan for case in listing.cases for scan in case.scans.values() if isinstance(scan, Path)]
@@ -82,7 +83,7 @@ def _labels(folder: str, listing: SourceListing, usable: Sequence[SourceCase], s
     return assign_labels(folder, names, scans)
 
 
-def _brains(folder: str, usable: Sequence[SourceCase], by_bids: bool) -> LabelChoice:
+def _brains(folder: str, usable: Sequence[SourceCase], by_bids: bool) -> MaskChoice:
     if not Path(folder).is_dir():
         raise MMCCDError(f"--brain_masks {folder} is no folder: give the one that holds the brain masks, CASE.nii.gz.")
     if by_bids and holds_bids_masks(folder):
@@ -92,7 +93,7 @@ def _brains(folder: str, usable: Sequence[SourceCase], by_bids: bool) -> LabelCh
     errors = {
         case: f"{case} has no brain mask {path}: add it, or leave out --brain_masks." for case, path in missing.items()
     }
-    return LabelChoice({case: path for case, path in paths.items() if case not in missing}, errors, 0)
+    return MaskChoice({case: path for case, path in paths.items() if case not in missing}, errors, 0)
 
 
 def _lesions_passed_by(source: Path, usable: Sequence[SourceCase]) -> tuple[str, ...]:
@@ -104,9 +105,8 @@ def _lesions_passed_by(source: Path, usable: Sequence[SourceCase]) -> tuple[str,
     return (f"{people} lesion masks in the derivatives, which are not used: --labels {source} takes them.",)
 
 
-def _of_bids(folder: str, kind: str, usable: Sequence[SourceCase]) -> LabelChoice:
+def _of_bids(folder: str, kind: str, usable: Sequence[SourceCase]) -> MaskChoice:
     scans: Mapping[str, list[Path]] = {
         case.case: [scan for scan in case.scans.values() if isinstance(scan, Path)] for case in usable
     }
-    found = choose_masks(folder, kind, scans)
-    return LabelChoice(found.by_case, found.errors, found.unused)
+    return choose_masks(folder, kind, scans)

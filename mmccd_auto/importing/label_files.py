@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +17,13 @@ from mmccd_auto.imaging.file_names import volume_ending, volume_stem, walk
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import LabelValues, label_fault
 from mmccd_auto.imaging.volume import Geometry, Volume
+from mmccd_auto.sources.mask_choice import MaskChoice
 
 LABEL_WORDS = frozenset({"label", "labels", "lesion", "lesions", "mask", "seg", "segmentation", "roi", "dseg"})
 LEAST_INSIDE_BRAIN = 0.5
 
 
-@dataclass(frozen=True)
-class LabelChoice:
-    """Which label is whose.
-
-    Attributes
-    ----------
-    by_case : the file of each case that has one
-    errors : why a case has none, in a sentence, by case
-    unused : number of volumes that belong to no case
-    """
-
-    by_case: dict[str, Path]
-    errors: dict[str, str]
-    unused: int
-
-
-def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans: Collection[Path]) -> LabelChoice:
+def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans: Collection[Path]) -> MaskChoice:
     """Find the label of each case in a folder, by the names of files and of the folders that they lie in.
 
     Capitals, separators and words such as "lesion" or "seg" at the end of a name count for nothing.
@@ -71,7 +55,7 @@ def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans:
     owners = Counter(path for meant in found.values() for path in meant)
     by_case = {case: min(meant) for case, meant in found.items() if len(meant) == 1 and owners[min(meant)] == 1}
     errors = {case: _why_no_label(case, len(meant), folder) for case, meant in sorted(found.items()) if case not in by_case}
-    return LabelChoice(by_case, errors, len(set(paths) - set(by_case.values())))
+    return MaskChoice(by_case, errors, len(set(paths) - set(by_case.values())))
 
 
 def _names_of(path: Path, folder: Path) -> set[str]:

@@ -26,7 +26,7 @@ from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.sources.bids.cases import BidsListing, list_bids_cases
+from mmccd_auto.sources.bids.cases import list_bids_cases
 from mmccd_auto.sources.bids.dataset import is_bids
 from mmccd_auto.sources.bids.options import BidsOptions
 from mmccd_auto.sources.nifti_cases import LeftOut, NiftiListing, list_nifti_cases, summarise_left_out
@@ -117,16 +117,17 @@ def list_source_cases(
         If there is nothing at ``source``, or nothing in it that can be used.
     """
     source = Path(source)
+    ages: Mapping[str, float] = {}
     if source.is_dir() and is_bids(source):
-        files = list_bids_cases(source, wanted, bids, overrides, output, alone)
+        people = list_bids_cases(source, wanted, bids, overrides, output, alone)
+        nifti, ages = people.files, people.ages
         # The DICOM files in its sourcedata are the same scans.
-        export = Export((), {}, files.notes)
+        export = Export((), {}, people.notes)
     else:
-        export, files = read_export(source, workspace), BidsListing(NiftiListing((), ()))
+        export, nifti = read_export(source, workspace), NiftiListing((), ())
         if source.is_dir():
-            files = BidsListing(list_nifti_cases(source, wanted, channels, output, alone))
-            export = _without_volumes(export, files.files)
-    nifti = files.files
+            nifti = list_nifti_cases(source, wanted, channels, output, alone)
+            export = _without_volumes(export, nifti)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
     dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
     keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
@@ -150,7 +151,7 @@ def list_source_cases(
         dicom.studies,
         dicom.names,
         nifti.left_out,
-        files.ages,
+        ages,
     )
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmccd_auto.cli.commands import export_model as export_command
-from mmccd_auto.cli.commands import install_model as install_command
-from mmccd_auto.cli.commands import models as models_command
 from mmccd_auto.cli.commands import predict as predict_command
+from mmccd_auto.cli.commands.sharing import export_model as export_command
+from mmccd_auto.cli.commands.sharing import install_model as install_command
+from mmccd_auto.cli.commands.sharing import models as models_command
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders

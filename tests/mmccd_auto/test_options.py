@@ -28,9 +28,9 @@ COMMANDS = (
     "bids",
     "evaluate",
     "run",
-    "export_model",
-    "install_model",
-    "models",
+    "sharing.export_model",
+    "sharing.install_model",
+    "sharing.models",
     "demo",
 )
 

@@ -15,6 +15,7 @@ from mmccd_auto.core.readable_names import shown
 from mmccd_auto.imaging.file_names import BROKEN_LINK, volume_ending, walk
 from mmccd_auto.sources.bids.dataset import NOT_FETCHED, is_bids, read_description
 from mmccd_auto.sources.bids.names import BidsName, parse_name
+from mmccd_auto.sources.mask_choice import MaskChoice
 
 LESION, BRAIN = "lesion", "brain"
 DERIVATIVES = "derivatives"
@@ -25,22 +26,6 @@ logger = logging.getLogger(__name__)
 _SUFFIXES = frozenset(("mask", "roi", "dseg", "msk"))
 # These say what a mask is of, and nothing of the scan that it was drawn on.
 _OF_MASK = frozenset(("label", "desc", "space", "res", "den", "seg", "atlas"))
-
-
-@dataclass(frozen=True)
-class MaskChoice:
-    """Which mask is whose.
-
-    Attributes
-    ----------
-    by_case : the file of each case that has one
-    errors : why a case has none, in a sentence, by case
-    unused : number of masks that belong to no case
-    """
-
-    by_case: dict[str, Path]
-    errors: dict[str, str]
-    unused: int
 
 
 @dataclass(frozen=True)

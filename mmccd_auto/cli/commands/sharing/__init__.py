@@ -1,0 +1,1 @@
+"""Commands for models that travel: exporting, installing and listing them."""
