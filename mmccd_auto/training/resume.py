@@ -33,6 +33,7 @@ from mmccd_auto.trained.model_folder import (
     plan_differences,
 )
 from mmccd_auto.training.progress import LOG_FILE, PICTURE_FILE
+from mmccd_auto.training.start import STARTED_FROM
 
 PREVIOUS_FOLDER = "previous"
 KEPT_FILES = (CHECKPOINT_FINAL, CHECKPOINT_BEST, LOG_FILE, PICTURE_FILE, CALIBRATION_FILE, GAIN_FILE)
@@ -334,5 +335,8 @@ def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path, tra
     }
     told = {TRAINING_CASES: "other training cases", NUMBERED_BY: f"another {NUMBERS_FILE}", "healthy_slices": "other slices"}
     differences += [told[name] for name, value in wanted.items() if found.record.get(name) != value]
+    started = [one.record.get(STARTED_FROM) or "nothing" for one in (found, expected)]
+    if started[0] != started[1]:
+        differences.append(f"started from {started[0]} against {started[1]}")
     if differences:
         raise MMCCDError(f"{path} comes from another training ({'; '.join(differences)}): {START_OVER}.")

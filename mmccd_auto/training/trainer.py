@@ -44,6 +44,7 @@ from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_
 from mmccd_auto.training.progress import EXAMPLE_FILE, LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
 from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.resume import check_still_there, find_earlier_training, prepare_fold, warn_of_other_circumstances
+from mmccd_auto.training.start import STARTED_FROM, Start
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Trainer:
     """Seconds that pass at least between two drawings of progress.png, besides that of the last epoch; infinite: none."""
     judgements: int | None = None
     """How often the judge is asked in the course of a training; 0: never; None: as often as the plan says."""
+    start: Start | None = None
+    """The finished model whose weights a new training starts from; None: from nothing. Set before :meth:`train`."""
 
     def __init__(
         self,
@@ -217,7 +220,10 @@ class Trainer:
     def _begin(self, overwrite: bool) -> TrainingState | None:
         """The state to train from; None where the training is finished."""
         torch.manual_seed(seed_of(self.seed, "weights"))
-        cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
+        cycle = self.build_cycle()
+        if self.start is not None:
+            self.start.give_to(cycle)
+        cycle = cycle.to(self.device, memory_format=training_memory_format(self.device))
         state = TrainingState(
             cycle,
             ExponentialMovingAverage(cycle, self.settings.ema_decay),
@@ -370,6 +376,7 @@ class Trainer:
             gradient_scaler={} if final else state.scaler.state_dict(),
             record={
                 **self._described,
+                STARTED_FROM: None if self.start is None else self.start.describe(),
                 "device": str(self.device),
                 "precision": str(self.dtype).removeprefix("torch."),
                 "processes": self.ranks.count,

@@ -103,6 +103,8 @@ class MMCCDTrainerLesionRemover(Trainer):
     most_iterations_per_epoch: ClassVar[int] = 50
     least_epochs: ClassVar[int] = 10
     peak_learning_rate: ClassVar[float] = 2e-3
+    # What a finished model knows would be lost at the peak of a new one.
+    fine_tuning_share: ClassVar[float] = 0.25
     weight_decay: ClassVar[float] = 1e-4
     # What it takes off wrongly is rare and large in the sign of lesions, frequent and small in the other one, which would
     # decide the score in units of what is rare: small lesions were lost below it.
@@ -144,7 +146,8 @@ class MMCCDTrainerLesionRemover(Trainer):
 
     def learning_rate(self, epoch: int) -> float:
         """One cycle: up to the peak in the first tenth of the epochs, and down to (nearly) 0 at the last one."""
-        return one_cycle(self.peak_learning_rate, epoch, self.settings.num_epochs)
+        peak = self.peak_learning_rate * (1.0 if self.start is None else self.fine_tuning_share)
+        return one_cycle(peak, epoch, self.settings.num_epochs)
 
     def augmentation(self) -> None:
         """None: slices are augmented in batches where the lesions are drawn."""

@@ -28,25 +28,37 @@ from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.trained.query import ModelQuery
+from mmccd_auto.trained.ready_models import READY, ready_name, ready_names
+from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
 from mmccd_auto.training.progress import tell_whether_longer
 from mmccd_auto.training.ranks import ALONE, Ranks
+from mmccd_auto.training.start import load_start
 from mmccd_auto.training.trainer import Trainer
-from mmccd_auto.training.trainers import find_trainer
+from mmccd_auto.training.trainers import DEFAULT_TRAINER, find_trainer
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a user may ask of a training; see the command's help for each."""
+    """What a user may ask of a training; see the command's help for each.
+
+    Attributes
+    ----------
+    trainer : class name; None: that of the model to start from, or else MMCCDTrainer
+    start_from : an installed or ready model, or a model folder, whose weights the training starts from; "ready" is the ready
+        model of the input modality
+    """
 
     configuration: str | None = None
-    trainer: str = "MMCCDTrainer"
+    trainer: str | None = None
     plans_name: str | None = None
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     choose_steps: bool = True
+    start_from: str | None = None
     extensions: tuple[str, ...] = ()
 
 
@@ -100,9 +112,12 @@ def train(
         raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
     plan = Plan.load(preprocessed / PLANS_FILE)
     configuration = options.configuration or plan.default_configuration
-    model = folders.results / home.name / model_folder_name(options.trainer, preprocessed.name, configuration)
+    modality = plan.configuration(configuration).input_modality
+    start = None if options.start_from is None else _find_start(options.start_from, folders, modality)
+    trainer_name = options.trainer or (DEFAULT_TRAINER if start is None else start.trainer)
+    model = folders.results / home.name / model_folder_name(trainer_name, preprocessed.name, configuration)
     output = fold_folder(model, fold)
-    trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
+    trainer_class = find_trainer(trainer_name, [Path(folder) for folder in options.extensions])
     trainer = trainer_class(
         plan,
         configuration,
@@ -117,6 +132,9 @@ def train(
         dataset_content=read_record(JsonObject, home / DATASET_FILE),
         ranks=ranks,
     )
+    if start is not None:
+        trainer.start = load_start(start, plan, modality)
+        logger.info("starts from %s", trainer.start.describe())
     if not ranks.leads:
         trainer.train(overwrite)
         return output
@@ -140,6 +158,15 @@ def train(
         fingerprint.save(model / FINGERPRINT_FILE)
         _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
     return output
+
+
+def _find_start(value: str, folders: Folders, modality: str) -> ModelFolder:
+    """The model to start from; "ready" is the ready model of the input modality."""
+    name = ready_name(modality) if value == READY and ready_name(modality) in ready_names() else value
+    models = choose_models(folders, ModelQuery(models=(name,)))
+    if len(models) > 1:
+        raise MMCCDError(f"--from {value} is several models: name the folder of one of them.")
+    return models[0]
 
 
 def _tell_time(trainer: Trainer, plan: Plan) -> None:

@@ -43,7 +43,12 @@ def _command(arguments: Sequence[str] | None) -> None:
         help="modality cycle, as FLAIR-T1; default: the plan's",
     )
     parser.add_argument(
-        "-tr", dest="trainer", type=path_name("trainer"), default="MMCCDTrainer", metavar="CLASS", help="trainer class"
+        "-tr",
+        dest="trainer",
+        type=path_name("trainer"),
+        default=None,
+        metavar="CLASS",
+        help="trainer class; default: MMCCDTrainer",
     )
     parser.add_argument(
         "-p",
@@ -56,6 +61,14 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--num_epochs", type=whole(1, MOST_EPOCHS), default=None, metavar="N", help="instead of the plan's")
     parser.add_argument(
         "--iterations_per_epoch", type=whole(1, MOST_ITERATIONS), default=None, metavar="N", help="instead of the plan's"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        default=None,
+        metavar="MODEL",
+        help="start from the weights of an installed or ready model, or of a model folder, with its trainer (ready: of the "
+        "input modality)",
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
@@ -110,6 +123,7 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> P
             num_epochs=options.num_epochs,
             iterations_per_epoch=options.iterations_per_epoch,
             choose_steps=not options.planned_steps,
+            start_from=options.start_from,
             extensions=tuple(options.extensions),
         ),
         device=device,

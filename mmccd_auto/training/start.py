@@ -1,0 +1,91 @@
+"""The weights that a training starts from, where it doesn't start from nothing: those of a model that is finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.model.reconstructor import Reconstructor
+from mmccd_auto.plans.plan import Plan
+from mmccd_auto.trained.model_folder import ModelFolder
+
+STARTED_FROM = "started_from"
+"""Entry of a checkpoint's record."""
+SIMILAR_SPACING = 1.25
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A finished fold to start from.
+
+    Attributes
+    ----------
+    model : name of its model folder
+    method : of its cycle
+    weights : of its cycle
+    weights_sha256 : by which the fold is known
+    """
+
+    model: str
+    method: str
+    weights: Mapping[str, Tensor]
+    weights_sha256: str
+
+    def describe(self) -> str:
+        """Name the model and its weights, as the record of a training does."""
+        return f"{self.model} ({self.weights_sha256[:16]})"
+
+    def give_to(self, cycle: Reconstructor) -> None:
+        """Put the weights into a cycle.
+
+        Raises
+        ------
+        MMCCDError
+            If the cycle is of another method, or its networks are of another size.
+        """
+        there, own = (
+            {name: tuple(one.shape) for name, one in weights.items()} for weights in (self.weights, cycle.state_dict())
+        )
+        if cycle.name != self.method or there != own:
+            raise MMCCDError(
+                f"--from {self.model}: it is a {self.method} whose networks don't fit the {cycle.name} that is planned "
+                "here: name its trainer with -tr, and plan networks of its size."
+            )
+        cycle.load_state_dict(dict(self.weights))
+
+
+def load_start(model: ModelFolder, plan: Plan, modality: str) -> Start:
+    """Read the first finished fold of a model, from which a training is to start.
+
+    Parameters
+    ----------
+    model : the finished one
+    plan, modality : of the training: pixels should be about as large, and the input modality is the same
+
+    Raises
+    ------
+    MMCCDError
+        If the model examines another modality, or a file is damaged.
+    """
+    if model.input_modality != modality:
+        raise MMCCDError(
+            f"--from {model.path.name}: it examines {model.input_modality}, and the configuration {modality}: give a "
+            f"model of {modality}, or -c of {model.input_modality}."
+        )
+    larger, smaller = sorted((model.plan.target_spacing, plan.target_spacing), reverse=True)
+    if larger > SIMILAR_SPACING * smaller:
+        logger.warning(
+            "%s saw pixels of %.2g mm, and the plan has %.2g mm: what it learnt helps less; --target_spacing of "
+            "mmccd_plan_and_preprocess plans pixels of its size.",
+            model.path.name,
+            model.plan.target_spacing,
+            plan.target_spacing,
+        )
+    fold = model.folds()[0]
+    checkpoint = model.checkpoint(fold)
+    return Start(model.path.resolve().name, checkpoint.method, checkpoint.weights, model.weights_sha256(fold))
