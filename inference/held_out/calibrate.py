@@ -129,22 +129,39 @@ def calibration_on(
     cases = list({case.case: case for case in cases}.values())
     calibration = fit_calibration(cases, score, settings.to_json(), source, weights_sha256, first_look)
     numbers = load_subject_numbers(home, {case.case: case.subject for case in cases})
-    ages = _ages_of_people(cases, home)
-    subjects = [
-        replace(one, subject=numbers.subjects[one.subject], age=ages.get(one.subject)) for one in calibration.subjects
-    ]
-    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score))
+    return with_people(calibration, cases, numbers.subjects, _ages_of_people(cases, home))
+
+
+def with_people(
+    calibration: Calibration, cases: Sequence[CaseMaps], numbers: Mapping[str, str], ages: Mapping[str, float]
+) -> Calibration:
+    """Give the people of a calibration numbers and ages, and fit the control without a network on the same slices.
+
+    Parameters
+    ----------
+    calibration : fitted on ``cases``
+    cases : its slices
+    numbers : by person, what a model folder calls them
+    ages : by person, where known, see :func:`told_age`
+    """
+    subjects = [replace(one, subject=numbers[one.subject], age=ages.get(one.subject)) for one in calibration.subjects]
+    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, calibration.score))
+
+
+def told_age(years: Sequence[float]) -> float:
+    """Round a person's mean age to whole years, 90 for more: a model folder is handed on, and tells no more of anybody."""
+    return min(OLDEST_TOLD, float(round(sum(years) / len(years))))
 
 
 def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
-    """The age of each person in whole years, 90 for more: a model folder, which is handed on, tells no more of anybody."""
+    """The age of each person where dataset.json tells it, see :func:`told_age`."""
     file = home / DATASET_FILE
     known = read_ages(read_record(JsonObject, file), file) if file.is_file() else {}
     of_people: dict[str, list[float]] = {}
     for case in cases:
         if case.case in known:
             of_people.setdefault(case.subject, []).append(known[case.case])
-    return {person: min(OLDEST_TOLD, round(sum(ages) / len(ages))) for person, ages in of_people.items()}
+    return {person: told_age(ages) for person, ages in of_people.items()}
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:

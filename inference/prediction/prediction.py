@@ -66,12 +66,15 @@ class Scan:
     case : name, for files and errors; the map does not depend on it
     brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
     age : years, for the percentile of healthy people; the map does not depend on it
+    abnormal : nonzero where something abnormal is known, on the scan's grid: a calibration leaves it out; the map does not
+        depend on it
     """
 
     volume: Volume
     case: str
     brain_mask: Volume | None = None
     age: float | None = None
+    abnormal: Volume | None = None
 
 
 @dataclass(frozen=True)

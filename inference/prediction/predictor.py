@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.core.wording import counted, listed
@@ -39,6 +40,8 @@ from mmccd_auto.trained.model_folder import ModelFolder
 from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_card
 
 CPU = torch.device("cpu")
+NEAR_ABNORMAL_MM = 6.0
+"""Tissue nearer than this to what is marked isn't taken for healthy: marks are rarely drawn to the last voxel."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,20 @@ class _Prepared:
     def look(self) -> SliceWork:
         """The slices of the first look."""
         return first_look(self.work, self.preprocessed.geometry.slice_spacing[0])
+
+    def case_maps(self, of_folds: Sequence[SliceMaps], brain: np.ndarray) -> tuple[CaseMaps, ...]:
+        """The maps that the folds made of the work; of the pixels of ``brain``, bool [S, H, W], alone."""
+        case, spacing = self.work.case, self.preprocessed.geometry.slice_spacing
+        return tuple(CaseMaps(case, case, self.work.indices, spacing, one, brain) for one in of_folds)
+
+
+def _healthy_maps(prepared: _Prepared, *of_folds: SliceMaps) -> tuple[CaseMaps, ...]:
+    brain, anomaly = prepared.work.brain, prepared.preprocessed.anomaly
+    if anomaly is not None and anomaly.any():
+        spacing = prepared.preprocessed.geometry.slice_spacing
+        away = ndimage.distance_transform_edt(anomaly == 0, sampling=spacing) > NEAR_ABNORMAL_MM
+        brain = brain & away[list(prepared.work.indices)]
+    return prepared.case_maps(of_folds, brain)
 
 
 class Predictor(ScanPredictor):
@@ -209,12 +226,30 @@ class Predictor(ScanPredictor):
         self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
     ) -> Iterator[ScanMaps | Settled]:
         """See :class:`ScanPredictor`; each fold has a queue of its own."""
+        yield from each(partial(self._scan_maps, only_score, control), *self._fitted_maps(scans))
+
+    def healthy_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[tuple[CaseMaps, ...] | Settled]:
+        """Make the maps that a calibration on scans of healthy people is fitted on, as a prediction would see them.
+
+        Parameters
+        ----------
+        scans : of the input modality; what is settled already is handed on
+
+        Yields
+        ------
+        the maps of each fold, all slices with brain on the network's grid; what is known to be abnormal, and tissue near
+        it, counts as outside the brain. Or Settled with an MMCCDError, if the scan can't be used
+        """
+        located = part_of_each("scan", each(self._located, scans))
+        yield from each(_healthy_maps, *self._fitted_maps(located))
+
+    def _fitted_maps(self, scans: Iterable[Scan | Settled]) -> list[Iterator[Any]]:
+        """The scans as they were fitted last, and the maps that each fold makes of them."""
         fitted: Iterator[_Prepared | Settled] = prefetched(each(self._prepared, scans))
         if not self.one_fit:
             first, *looks = self._through_folds(fitted, "look")
             fitted = each(self._refitted, first, *looks)
-        prepared, *of_folds = self._through_folds(fitted, "work")
-        yield from each(partial(self._scan_maps, only_score, control), prepared, *of_folds)
+        return self._through_folds(fitted, "work")
 
     def _through_folds(self, scans: Iterator[_Prepared | Settled], part: str) -> list[Iterator[Any]]:
         """The scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
@@ -239,7 +274,8 @@ class Predictor(ScanPredictor):
 
     def _prepared(self, scan: Scan) -> _Prepared:
         """The scan on the network's grid; slices without brain get no work."""
-        preprocessed = preprocess_case(scan.case, {self.input_modality: scan.volume}, self.plan, brain_mask=scan.brain_mask)
+        volumes = {self.input_modality: scan.volume}
+        preprocessed = preprocess_case(scan.case, volumes, self.plan, scan.abnormal, scan.brain_mask)
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
         fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
@@ -304,8 +340,7 @@ class Predictor(ScanPredictor):
     ) -> tuple[SliceMaps, dict[str, np.ndarray]]:
         """Maps and scores on the network's grid, averaged over the folds; the control among the scores, if asked for."""
         preprocessed, work = prepared.preprocessed, prepared.work
-        spacing = preprocessed.geometry.slice_spacing
-        cases = [CaseMaps(work.case, work.case, work.indices, spacing, one, work.brain) for one in of_folds]
+        cases = prepared.case_maps(of_folds, work.brain)
         scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
         if control:
             for fold, case, one in zip(self.folds, cases, scores, strict=True):

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -249,14 +249,14 @@ class ScanPredictor(ABC):
             brain, backend, warning = mask.array > 0, "given", ""
             if brain.shape != volume.array.shape:
                 # Which is told where the grids are compared.
-                return _Located(Scan(volume, scan.case, mask, scan.age), backend, volume.warnings, "", started)
+                return _Located(replace(scan, volume=volume, brain_mask=mask), backend, volume.warnings, "", started)
         else:
             found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
             brain, backend, warning = found.mask, found.backend, found.warning
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
-        return _Located(Scan(volume, scan.case, mask, scan.age), backend, warnings, warning, started)
+        return _Located(replace(scan, volume=volume, brain_mask=mask), backend, warnings, warning, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, age, scoring = located.scan.volume, located.scan.age, self.scoring

@@ -38,7 +38,8 @@ AGE_RANGE = 10.0
 """Years to both sides: people of this age make a percentile by age, where they are ENOUGH_PEOPLE."""
 REMEDY = "make it again with mmccd_calibrate"
 HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
-SliceSource = Literal["healthy validation slices", "healthy training slices"]
+OWN_SCANS = "slices of the user's own healthy scans"
+SliceSource = Literal["healthy validation slices", "healthy training slices", "slices of the user's own healthy scans"]
 logger = logging.getLogger(__name__)
 
 
@@ -75,7 +76,7 @@ class Calibration:
     ----------
     settings : by which the maps were made
     score : how errors became scores
-    source : "healthy validation slices" or "healthy training slices"
+    source : HELD_OUT, TRAINED_ON or OWN_SCANS
     weights_sha256 : of the checkpoint of each fold that it is for
     healthy_error : by place
     units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it. Where the plan

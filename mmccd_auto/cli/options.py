@@ -84,7 +84,7 @@ def models_from(options: argparse.Namespace) -> PredictionOptions:
     )
 
 
-def add_series_option(parser: argparse.ArgumentParser) -> None:
+def add_series_option(parser: argparse._ActionsContainer) -> None:
     """The option --series: what stands for a modality in a DICOM export."""
     parser.add_argument(
         "--series",
@@ -97,14 +97,14 @@ def add_series_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_runs_option(parser: argparse.ArgumentParser) -> None:
+def add_runs_option(parser: argparse._ActionsContainer) -> None:
     """The option --runs."""
     parser.add_argument(
         "--runs", default="last", choices=("last", ALL_RUNS), help="BIDS: which runs of a scan; all: a case for each"
     )
 
 
-def add_brain_extraction_option(parser: argparse.ArgumentParser) -> None:
+def add_brain_extraction_option(parser: argparse._ActionsContainer) -> None:
     """The option --bet."""
     parser.add_argument(
         "--bet",

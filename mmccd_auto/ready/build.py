@@ -34,9 +34,9 @@ from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 from mmccd_auto.plans.splits import SPLITS_FILE, make_splits
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.ready_models import ready_name
-from mmccd_auto.workflows.export_model import export_model
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
+from mmccd_auto.workflows.sharing.export_model import export_model
 from mmccd_auto.workflows.train import TrainingOptions, train
 
 DATASET_NUMBER, DATASET_NAME = 990, "SimulatedHeads"

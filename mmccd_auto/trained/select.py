@@ -9,7 +9,7 @@ from pathlib import Path
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.dataset import find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.trained.installed_models import find_unpacked, installed_names
+from mmccd_auto.trained.installed_models import UnpackedModel, find_unpacked, installed_names
 from mmccd_auto.trained.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 from mmccd_auto.trained.query import ModelQuery
 from mmccd_auto.trained.ready_models import READY, describe_ready, find_ready, ready_names
@@ -75,6 +75,18 @@ def fitting(models: Sequence[ModelFolder], options: ModelQuery) -> list[ModelFol
         and options.trainer in (None, model.trainer)
         and options.plans_name in (None, model.plans_name)
     ]
+
+
+def find_packed(value: str, results: str | Path) -> UnpackedModel | None:
+    """Find the installed or ready model of a name, or the unpacked model file in a folder; None where it is none of these.
+
+    Raises
+    ------
+    MMCCDError
+        If its files are damaged.
+    """
+    unpacked = find_unpacked(value, results)
+    return find_ready(value) if unpacked is None and value in ready_names() else unpacked
 
 
 def _named(value: str, folders: Folders) -> list[ModelFolder]:

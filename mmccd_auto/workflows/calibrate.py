@@ -12,9 +12,8 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.held_out.calibrate import calibrate_model, describe_reconstruction
 from mmccd_auto.inference.options import MAX_SLICES, PredictionOptions
 from mmccd_auto.inference.scores.calibration import Calibration
-from mmccd_auto.trained.model_folder import (
-    preprocessed_folder,
-)
+from mmccd_auto.inference.scores.found_rates import RATES, describe_found_rates, found_rates
+from mmccd_auto.trained.model_folder import preprocessed_folder
 from mmccd_auto.trained.select import choose_model
 
 
@@ -52,8 +51,9 @@ def calibrate(
         )
 
 
-def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:
-    """Thresholds by false-positive rate, and how well the reconstruction explains healthy tissue, for the terminal."""
+def describe_calibration(calibration: Calibration, rates: Sequence[float] = RATES) -> str:
+    """Describe thresholds by false-positive rate, promised against found rates, and how well the reconstruction explains
+    healthy tissue, for the terminal."""
     lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
     lines.append(f"  {describe_reconstruction(calibration)}")
     lines += [
@@ -61,4 +61,4 @@ def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.0
         f"{calibration.least_lesion_mm3(rate):.0f} mm3"
         for rate in rates
     ]
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, describe_found_rates(found_rates(calibration.subjects, rates))]))

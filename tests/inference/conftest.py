@@ -24,8 +24,8 @@ from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.preprocessing.slices import write_case
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, load_checkpoint, save_checkpoint
-from mmccd_auto.workflows.export_model import export_model
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
+from mmccd_auto.workflows.sharing.export_model import export_model
 
 PERSON, CASE = "Geheimrat Mustermann", "mustermann_2019_flair"
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -38,8 +38,8 @@ from mmccd_auto.plans.plan import Plan, ScorePlan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.slices import load_case_records, read_slices
 from mmccd_auto.trained.model_folder import ModelFolder
-from mmccd_auto.workflows.export_model import export_model
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
+from mmccd_auto.workflows.sharing.export_model import export_model
 
 CPU = torch.device("cpu")
 SPACING = (3.0, 2.0, 2.0)

@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.workflows.install_model import install_model
+from mmccd_auto.workflows.sharing.install_model import install_model
 
 Contents = dict[str, bytes]
 MEMBER = "MMCCDTrainer__mmccdPlans__FLAIR-T1"

@@ -30,10 +30,10 @@ from mmccd_auto.trained.installed_models import INCOMING, OUTGOING, installed_fo
 from mmccd_auto.trained.model_folder import ModelFolder
 from mmccd_auto.trained.portable.safetensors_weights import load_weights, save_weights
 from mmccd_auto.trained.select import choose_models
-from mmccd_auto.workflows.export_model import export_model
-from mmccd_auto.workflows.install_model import install_model
-from mmccd_auto.workflows.list_models import describe_models, list_models
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
+from mmccd_auto.workflows.sharing.export_model import export_model
+from mmccd_auto.workflows.sharing.install_model import install_model
+from mmccd_auto.workflows.sharing.list_models import describe_models, list_models
 
 PERSON, CASE = "Geheimrat Mustermann", "mustermann_2019_flair"
 MEMBER = "MMCCDTrainer__mmccdPlans__FLAIR-T1"

@@ -20,8 +20,8 @@ from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.ready.build import place_ready_models
 from mmccd_auto.trained import ready_models as ready
 from mmccd_auto.trained.select import choose_model, choose_models
-from mmccd_auto.workflows.install_model import install_model
-from mmccd_auto.workflows.list_models import list_models
+from mmccd_auto.workflows.sharing.install_model import install_model
+from mmccd_auto.workflows.sharing.list_models import list_models
 
 WEIGHTS = "MMCCDTrainer__mmccdPlans__FLAIR-T1/fold_0/weights.safetensors"
 

@@ -1,12 +1,13 @@
-"""mmccd_calibrate DATASET: calibrate the scores of a trained model again."""
+"""mmccd_calibrate DATASET, or --model MODEL -i HEALTHY_SCANS: calibrate the scores of a model again."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mmccd_auto.cli.argument_types import MOST_SLICES, whole
+from mmccd_auto.cli.argument_types import MOST_SLICES, path_name, whole
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
@@ -15,34 +16,98 @@ from mmccd_auto.cli.common import (
     make_parser,
     run_command,
 )
-from mmccd_auto.cli.options import add_fits_option, add_folds_option, add_model_options, models_from
-from mmccd_auto.inference.options import MAX_SLICES
+from mmccd_auto.cli.options import (
+    ALL_RUNS,
+    add_brain_extraction_option,
+    add_fits_option,
+    add_folds_option,
+    add_model_options,
+    add_runs_option,
+    add_series_option,
+    models_from,
+)
+from mmccd_auto.inference.options import MAX_SLICES, PredictionOptions
+from mmccd_auto.sources.bids.options import BidsOptions
 
 
-def _command(arguments: Sequence[str] | None) -> None:
-    parser = make_parser("Calibrate a trained model's scores again on healthy held-out slices (mmccd_train does it, too).")
-    parser.add_argument("dataset", metavar="DATASET", help="number or name")
+def _command(arguments: Sequence[str] | None) -> int:
+    parser = make_parser(
+        "Calibrate a model's scores again: on healthy held-out slices of its dataset (mmccd_train does it, too), or with "
+        "-i on your own scans of healthy people, which makes a new model."
+    )
+    parser.add_argument("dataset", nargs="?", default=None, metavar="DATASET", help="number or name")
     add_model_options(parser)
     add_folds_option(parser)
     parser.add_argument(
         "--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices of each fold"
     )
     add_fits_option(parser, "2")
+    _add_scan_options(parser)
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
+    if options.healthy is None and (options.dataset is None or options.models):
+        parser.error("give DATASET, or --model MODEL -i HEALTHY_SCANS")
+    if options.healthy is not None and options.name is None:
+        parser.error("--name: give the new model a name, under which mmccd_predict --model finds it")
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.calibrate import calibrate, describe_calibration
 
+    asked = replace(models_from(options), fits=options.fits)
+    if options.healthy is not None:
+        return _calibrate_on_scans(options, replace(asked, brain_extraction=options.bet))
     calibration = calibrate(
-        folders_from(options),
-        replace(models_from(options), fits=options.fits),
-        device=choose_device(options.device),
-        max_slices=options.max_slices,
+        folders_from(options), asked, device=choose_device(options.device), max_slices=options.max_slices
     )
     print(describe_calibration(calibration))
+    return 0
+
+
+def _add_scan_options(parser: argparse.ArgumentParser) -> None:
+    """Add the user's own healthy scans, and what is known of them."""
+    group = parser.add_argument_group("your own healthy scans")
+    group.add_argument(
+        "-m", "--model", dest="models", nargs=1, default=[], metavar="MODEL", help="an installed or ready model, or a folder"
+    )
+    group.add_argument(
+        "-i", dest="healthy", default=None, metavar="SCANS", help="of healthy people, five or more: DICOM, BIDS or NIfTI"
+    )
+    group.add_argument(
+        "--name", type=path_name("portable model"), default=None, metavar="NAME", help="of the new model that is installed"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace an installed model of this name")
+    group.add_argument(
+        "--labels",
+        default=None,
+        metavar="FOLDER",
+        help="CASE.nii.gz, 1 where something abnormal is known, which is left out",
+    )
+    group.add_argument("--ages", default=None, metavar="TABLE", help="CSV or TSV with names and a column age; not for BIDS")
+    add_series_option(group)
+    add_runs_option(group)
+    add_brain_extraction_option(group)
+
+
+def _calibrate_on_scans(options: argparse.Namespace, asked: PredictionOptions) -> int:
+    from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.workflows.sharing.calibrate_on_scans import HealthyScans, calibrate_on_scans
+
+    healthy = HealthyScans(
+        options.healthy,
+        options.labels,
+        options.ages,
+        dict(options.series),
+        BidsOptions(all_runs=options.runs == ALL_RUNS),
+    )
+    made = calibrate_on_scans(
+        folders_from(options), asked, healthy, options.name, choose_device(options.device), options.overwrite
+    )
+    print(made.describe())
+    for message in made.failed:
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if made.failed else 0
 
 
 def main() -> None:

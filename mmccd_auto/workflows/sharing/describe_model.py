@@ -111,7 +111,7 @@ def describe_model(model: ModelFolder, parts: TrainedParts, name: str, words: Ma
         weights_sha256={fold: model.weights_sha256(fold) for fold in parts.checkpoints},
         gain_over_control={fold: _gain(model, fold, make_settings(plan, model.configuration)) for fold in parts.checkpoints},
         **_scan_figures(parts.fingerprint),
-        **_calibration_figures(list(parts.calibrations.values()), len(parts.checkpoints)),
+        **calibration_figures(list(parts.calibrations.values()), len(parts.checkpoints)),
     )
 
 
@@ -152,8 +152,8 @@ def _scan_figures(fingerprint: DatasetFingerprint | None) -> dict[str, Any]:
     }
 
 
-def _calibration_figures(calibrations: Sequence[Calibration], folds: int) -> dict[str, Any]:
-    """The entries of a card on the calibration; as prediction sees it, scores are calibrated where every fold is."""
+def calibration_figures(calibrations: Sequence[Calibration], folds: int) -> dict[str, Any]:
+    """Give the entries of a card on the calibration; as prediction sees it, scores are calibrated where every fold is."""
     if len(calibrations) < folds or not calibrations:
         rates = dict.fromkeys(("promised_false_alarm_rate", "found_false_alarm_rate", "least_lesion_mm3"))
         return {"calibrated_on": 0, "calibration_source": "", "limits": (UNCALIBRATED,), **rates}

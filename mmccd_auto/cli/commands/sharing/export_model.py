@@ -29,8 +29,8 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.workflows.export_model import export_model
     from mmccd_auto.workflows.sharing.describe_model import MakersWords
+    from mmccd_auto.workflows.sharing.export_model import export_model
 
     exported = export_model(
         folders_from(options),

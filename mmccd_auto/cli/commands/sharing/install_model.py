@@ -19,7 +19,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.workflows.install_model import install_model
+    from mmccd_auto.workflows.sharing.install_model import install_model
 
     print(install_model(folders_from(options), options.archive, options.name, options.overwrite).describe())
 

@@ -13,7 +13,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.workflows.list_models import describe_models, list_models
+    from mmccd_auto.workflows.sharing.list_models import describe_models, list_models
 
     folders = folders_from(options)
     print(describe_models(list_models(folders), folders))
