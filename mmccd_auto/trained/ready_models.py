@@ -16,18 +16,20 @@ from mmccd_auto.trained.manifest import is_unpacked
 from mmccd_auto.trained.portable.model_card import load_card
 
 READY = "ready"
-"""By which ``--model`` names the ready model of FLAIR, or of the first modality that there is one of."""
-FIRST = "FLAIR"
+"""By which ``--model`` names the ready model of the scans' modality; of FLAIR where that isn't asked."""
+BEST_FIRST = ("FLAIR", "T2", "T1")
+"""The order of what they find, see documentation/ready_model.md."""
 MODELS_FOLDER = Path(__file__).parents[1] / "ready" / "models"
 REMEDY = "install mmccd_auto again"
 
 
 def ready_modalities() -> list[str]:
-    """The modalities that there are ready models of, FLAIR first where it is one of them."""
+    """The modalities that there are ready models of, the one that finds most first."""
     if not MODELS_FOLDER.is_dir():
         return []
-    found = (path.name for path in MODELS_FOLDER.iterdir() if is_unpacked(path))
-    return sorted(found, key=lambda name: (name != FIRST, name))
+    found = sorted(path.name for path in MODELS_FOLDER.iterdir() if is_unpacked(path))
+    known = [name for name in BEST_FIRST if name in found]
+    return [*known, *(name for name in found if name not in known)]
 
 
 def ready_name(modality: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
@@ -12,17 +12,26 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.trained.installed_models import UnpackedModel, find_unpacked, installed_names
 from mmccd_auto.trained.model_folder import BEST_FILE, ModelFolder, best_models, find_models
 from mmccd_auto.trained.query import ModelQuery
-from mmccd_auto.trained.ready_models import READY, describe_ready, find_ready, ready_names
+from mmccd_auto.trained.ready_models import READY, describe_ready, find_ready, ready_modalities, ready_name, ready_names
 
 logger = logging.getLogger(__name__)
 
 
-def choose_models(folders: Folders, options: ModelQuery, else_ready: bool = False) -> list[ModelFolder]:
+def choose_models(
+    folders: Folders, options: ModelQuery, ready_for: Callable[[Sequence[str]], str] | None = None
+) -> list[ModelFolder]:
     """The trained model that the options mean, or the models of an ensemble.
 
     An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
     where mmccd_find_best_configuration chose one, also where it was exported and installed as one. Where nothing is trained,
-    the only installed model is meant, and where none is installed either, with ``else_ready`` the ready one.
+    the only installed model is meant, and where none is installed either, with ``ready_for`` the ready one.
+
+    Parameters
+    ----------
+    folders : results is used
+    options : which model
+    ready_for : says for which of the modalities of the ready models there are scans; None: a ready model stands in for
+        nothing, and "ready" names that of the best modality
 
     Raises
     ------
@@ -30,13 +39,14 @@ def choose_models(folders: Folders, options: ModelQuery, else_ready: bool = Fals
         If there is none, or several could be meant; the message lists them.
     """
     if options.models:
-        return [model for value in options.models for model in _named(value, folders)]
+        return [model for value in options.models for model in _named(value, folders, ready_for)]
     if options.dataset is None and not find_models(folders.results):
         installed = _only_installed(folders)
         if installed is not None:
             return installed
-        if else_ready and ready_names() and not _asks_for_trained(options):
-            return _ready(READY, f"no model is trained or installed in {folders.results}, so this is ")
+        if ready_for is not None and ready_names() and not _asks_for_trained(options):
+            beginning = f"no model is trained or installed in {folders.results}, so this is "
+            return _ready(ready_name(ready_for(ready_modalities())), beginning)
     meant = _meant(folders, options)
     if len(meant) == 1:
         return meant
@@ -89,14 +99,15 @@ def find_packed(value: str, results: str | Path) -> UnpackedModel | None:
     return find_ready(value) if unpacked is None and value in ready_names() else unpacked
 
 
-def _named(value: str, folders: Folders) -> list[ModelFolder]:
+def _named(value: str, folders: Folders, ready_for: Callable[[Sequence[str]], str] | None = None) -> list[ModelFolder]:
     """The models of an installed model's name, or of the path of a model folder or an unpacked model file."""
     unpacked = find_unpacked(value, folders.results)
     if unpacked is not None:
         logger.info("model %s: %s", unpacked.path.resolve(), " + ".join(unpacked.manifest.models))
         return unpacked.models()
     if value in ready_names():
-        return _ready(value)
+        meant = value == READY and ready_for is not None
+        return _ready(ready_name(ready_for(ready_modalities())) if meant else value)
     if not Path(value).is_dir():
         names = ", ".join([*installed_names(folders.results), *ready_names()]) or "none"
         raise MMCCDError(f"{value} is neither an installed model (there are: {names}) nor a model folder: see mmccd_models.")

@@ -14,6 +14,7 @@ from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.prediction.scan_predictor import ScanPredictor
 from mmccd_auto.trained.select import choose_models
+from mmccd_auto.workflows.running.ready_modality import ready_modality_of
 
 
 def predict(
@@ -39,7 +40,7 @@ def predict(
         If there is no such model, several could be meant, the input holds no case, or a control is asked for that the model
         doesn't have.
     """
-    return run_predictor(load_predictor(folders, options, device), source, output, options).failed
+    return run_predictor(load_predictor(folders, options, device, source, output), source, output, options).failed
 
 
 def run_predictor(
@@ -58,8 +59,18 @@ def run_predictor(
     )
 
 
-def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
-    """The model that is meant, or the ensemble of several; the ready one where nothing is trained or installed.
+def load_predictor(
+    folders: Folders,
+    options: PredictionOptions,
+    device: torch.device,
+    source: str | Path,
+    output: str | Path,
+) -> ScanPredictor:
+    """The model that is meant, or the ensemble of several; a ready one where nothing is trained or installed.
+
+    Parameters
+    ----------
+    folders, options, device, source, output : see :func:`predict`; by what the source holds a ready model is chosen
 
     Raises
     ------
@@ -68,7 +79,8 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
     """
     if device.type == "cpu":
         keep_large_blocks()
-    paths = [model.path for model in choose_models(folders, options, else_ready=True)]
+    models = choose_models(folders, options, lambda ready: ready_modality_of(source, output, ready, options.export))
+    paths = [model.path for model in models]
     loading = {
         "folds": options.folds,
         "preset": options.preset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_what_was_built_predicts_by_default(built, tmp_path: Path, monkeypatch) 
     place_ready_models(made, tmp_path / "models")
     monkeypatch.setattr(ready, "MODELS_FOLDER", tmp_path / "models")
     nothing = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
-    (model,) = choose_models(nothing, PredictionOptions(), else_ready=True)
+    (model,) = choose_models(nothing, PredictionOptions(), ready_for=operator.itemgetter(0))
     scan = next((home / "out" / "raw").glob("*/imagesTr/simulated_000_0000.nii.gz"))
     command = [str(Path(sys.executable).parent / "mmccd_predict"), "-m", str(model.path), "-i", str(scan)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("mmccd_")}

@@ -174,7 +174,7 @@ def test_an_ensemble_is_named_by_its_configurations_or_by_the_best(two_models, d
     names = {"FLAIR": [first.name, second.name], "T1": [first.name]}
     save_json({"models": names, "default_modality": "FLAIR"}, first.parent / "best_configuration.json")
     assert [one.path.name for one in choose_models(data, PredictionOptions())] == [first.name, second.name]
-    assert isinstance(load_predictor(data, PredictionOptions(), CPU), Ensemble)
+    assert isinstance(load_predictor(data, PredictionOptions(), CPU, "scans", "maps"), Ensemble)
     with pytest.raises(MMCCDError, match="needs one model at a time"):
         choose_model(data, PredictionOptions())
 

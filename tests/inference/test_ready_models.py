@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +17,15 @@ from mmccd_auto.core.disk.hashing import file_sha256
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_geometry, read_volume
-from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.options import NIFTI_ONLY, PredictionOptions
 from mmccd_auto.ready.build import place_ready_models
 from mmccd_auto.trained import ready_models as ready
 from mmccd_auto.trained.select import choose_model, choose_models
+from mmccd_auto.workflows.running.ready_modality import ready_modality_of
 from mmccd_auto.workflows.sharing.install_model import install_model
 from mmccd_auto.workflows.sharing.list_models import list_models
 
+BEST = operator.itemgetter(0)
 WEIGHTS = "MMCCDTrainer__mmccdPlans__FLAIR-T1/fold_0/weights.safetensors"
 
 
@@ -65,7 +68,7 @@ def test_it_predicts_voxel_on_voxel_where_nothing_is_trained(
 
 def test_two_runs_read_the_same_files(shipped: Path, other_home: Folders) -> None:
     """Nothing is unpacked for a run, so that none can take another's away."""
-    first, second = (choose_models(other_home, PredictionOptions(), else_ready=True) for _ in range(2))
+    first, second = (choose_models(other_home, PredictionOptions(), ready_for=BEST) for _ in range(2))
     assert [one.path for one in first] == [one.path for one in second]
     assert all(one.path.is_relative_to(shipped / "FLAIR") for one in first)
 
@@ -73,10 +76,10 @@ def test_two_runs_read_the_same_files(shipped: Path, other_home: Folders) -> Non
 def test_trained_and_installed_models_come_first(
     shipped: Path, portable_home: Folders, other_home: Folders, model_file: Path
 ) -> None:
-    trained = choose_models(portable_home, PredictionOptions(), else_ready=True)
+    trained = choose_models(portable_home, PredictionOptions(), ready_for=BEST)
     assert all(one.path.is_relative_to(portable_home.results) for one in trained)
     install_model(other_home, model_file)
-    installed = choose_models(other_home, PredictionOptions(), else_ready=True)
+    installed = choose_models(other_home, PredictionOptions(), ready_for=BEST)
     assert all(one.path.is_relative_to(other_home.results) for one in installed)
 
 
@@ -90,7 +93,7 @@ def test_trained_and_installed_models_come_first(
 )
 def test_it_stands_in_for_nothing_that_was_asked_for(shipped: Path, other_home: Folders, options: PredictionOptions) -> None:
     with pytest.raises(MMCCDError):
-        choose_models(other_home, options, else_ready=True)
+        choose_models(other_home, options, ready_for=BEST)
 
 
 def test_what_writes_into_a_model_never_gets_it(shipped: Path, other_home: Folders) -> None:
@@ -120,7 +123,7 @@ def test_a_damaged_one_is_a_sentence(shipped: Path, other_home: Folders, scans, 
     else:
         (shipped / "FLAIR" / "manifest.json").write_text("{}")
     with pytest.raises(MMCCDError, match="install mmccd_auto again"):
-        choose_models(other_home, PredictionOptions(), else_ready=True)
+        choose_models(other_home, PredictionOptions(), ready_for=BEST)
     assert "install mmccd_auto again" in next(one.problem for one in list_models(other_home) if one.name == "ready_FLAIR")
     out = ("-o", tmp_path / "maps", "-device", "cpu", "--results_folder", other_home.results)
     with caplog.at_level(logging.ERROR):
@@ -131,7 +134,7 @@ def test_a_damaged_one_is_a_sentence(shipped: Path, other_home: Folders, scans, 
 def test_without_any_the_user_is_told_what_to_do(other_home: Folders, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(ready, "MODELS_FOLDER", tmp_path / "none")
     with pytest.raises(MMCCDError, match="run mmccd_train first"):
-        choose_models(other_home, PredictionOptions(), else_ready=True)
+        choose_models(other_home, PredictionOptions(), ready_for=BEST)
 
 
 def test_a_later_build_takes_the_place_of_an_earlier_one(shipped: Path, model_file: Path) -> None:
@@ -141,3 +144,38 @@ def test_a_later_build_takes_the_place_of_an_earlier_one(shipped: Path, model_fi
     assert sorted(path.name for path in shipped.iterdir()) == ["FLAIR", "T2"]
     shutil.rmtree(shipped / "T2")
     assert ready.ready_names() == ["ready", "ready_FLAIR"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("a_FLAIR.nii.gz", "a_T2.nii.gz"), "FLAIR"),
+        (("a_T1.nii.gz", "a_T2.nii.gz"), "T2"),
+        (("a_T2.nii.gz", "b_FLAIR.nii.gz"), "FLAIR"),
+        (("scan.nii.gz",), "FLAIR"),
+        (("a_0001.nii.gz",), "T2"),
+        (("a_T1.nii.gz",), "FLAIR"),
+    ],
+)
+def test_the_model_of_what_the_input_holds_is_taken(
+    shipped: Path, other_home: Folders, scans, tmp_path: Path, names: tuple[str, ...], expected: str
+) -> None:
+    folder = scans(*names)
+    for options in (PredictionOptions(), PredictionOptions(models=("ready",))):
+        (model, *_) = choose_models(
+            other_home, options, lambda there: ready_modality_of(folder, tmp_path / "maps", there, NIFTI_ONLY)
+        )
+        assert model.path.is_relative_to(shipped / expected)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("brain_t2.nii.gz", "T2"), ("brain.nii.gz", "FLAIR")])
+def test_a_single_file_is_told_by_its_name(shipped: Path, scans, tmp_path: Path, name: str, expected: str) -> None:
+    file = scans(name) / name
+    assert ready_modality_of(file, tmp_path / "maps", ready.ready_modalities(), NIFTI_ONLY) == expected
+
+
+def test_a_named_modality_is_obeyed(shipped: Path, other_home: Folders) -> None:
+    (model, *_) = choose_models(other_home, PredictionOptions(models=("ready_T2",)), ready_for=lambda there: "FLAIR")
+    assert model.path.is_relative_to(shipped / "T2")
+    (model, *_) = choose_models(other_home, PredictionOptions(models=("ready",)), ready_for=lambda there: there[1])
+    assert model.path.is_relative_to(shipped / "T2")

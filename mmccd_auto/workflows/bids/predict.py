@@ -52,7 +52,7 @@ def predict_bids(
     """
     source, output = Path(source), Path(output)
     check_bids(source)
-    predictor = load_predictor(folders, options, device)
+    predictor = load_predictor(folders, options, device, source, output)
     prepare_derivative(output, source, predictor.input_modality)
     run = output / RUNS_FOLDER / run_name(options.export.bids)
     summary = run_predictor(predictor, source, run, options)
