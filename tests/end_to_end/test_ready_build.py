@@ -24,7 +24,7 @@ from mmccd_auto.trained.select import choose_models
 
 EDGE, SIZE = 2.0, (60, 70, 56)
 NESTED = ((1.0, 511), (0.93, 515), (0.87, 24), (0.8, 3), (0.62, 2), (0.2, 4))
-OPTIONS = BuildOptions(people=6, seed=3, spacing=6, modalities=("FLAIR",), num_epochs=2, iterations_per_epoch=5)
+OPTIONS = BuildOptions(people=6, seed=3, spacing=6, modalities=("FLAIR",), folds=2, num_epochs=2, iterations_per_epoch=5)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def test_the_log_tells_seeds_times_and_hashes(built) -> None:
     home, made = built
     log = load_json(home / "out" / "build.json")
     assert log["options"]["seed"] == OPTIONS.seed
-    assert list(log["cpu_minutes"]) == ["simulate", "plan and preprocess", "train and calibrate FLAIR"]
+    folds = [f"train and calibrate FLAIR, fold {fold}" for fold in range(OPTIONS.folds)]
+    assert list(log["cpu_minutes"]) == ["simulate", "plan and preprocess", *folds]
     assert log["models"]["FLAIR"]["bytes"] == made["FLAIR"].stat().st_size < 2 * 2**20
 
 
