@@ -63,6 +63,14 @@ class Reconstructor(nn.Module, ABC):
         super().__init__()
         self.strip_width = strip_width
 
+    def begin_epoch(self, done: float) -> None:
+        """Prepare for an epoch of the training; nothing, unless a method's losses change in its course.
+
+        Parameters
+        ----------
+        done : share of the epochs that lie behind, from 0 to below 1
+        """
+
     @abstractmethod
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Scalar losses by name, whose sum is minimised, with torch's default random numbers.

@@ -287,6 +287,7 @@ class Trainer:
         started, waited = time.monotonic(), 0.0
         torch.manual_seed(seed_of(self._draws_seed, "epoch", state.epoch))
         rate = self.learning_rate(state.epoch)
+        state.cycle.begin_epoch(state.epoch / self.settings.num_epochs)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         sums: dict[str, Tensor] = {}

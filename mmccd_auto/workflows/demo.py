@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
+from mmccd_auto.core.wording import in_words
 from mmccd_auto.datasets.dataset import Dataset, load_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY
@@ -22,6 +24,7 @@ from mmccd_auto.phantom.dataset import write_phantom_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.trained.model_folder import model_folder_name
+from mmccd_auto.trained.ready_models import ready_modalities, ready_name
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
 from mmccd_auto.workflows.predict import predict
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
@@ -32,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 DATASET_NUMBER = 900
 CONFIGURATION = "FLAIR-T1"
-METHOD, COMPARED = "mmccd", "cyclic_unet"
+METHOD, COMPARED, UNTRAINED = "mmccd", "cyclic_unet", "ready"
 TRAINERS = {METHOD: "MMCCDTrainerShort", COMPARED: "CyclicUNetTrainerShort"}
 REPORTED = ("auprc", "auroc", "best_dice")
 OVERVIEW_FILE = "overview.png"
@@ -74,7 +77,7 @@ def run_demo(
     Parameters
     ----------
     output : new or empty folder; it gets raw/, preprocessed/, results/, maps/, maps_cyclic_unet/, report.html, run.json,
-        run.log, overview.png and results.json
+        run.log, overview.png and results.json; maps_ready/ where the package holds a ready model
     seed : of the simulation and the training
     device : None takes the CPU
     processes : workers; 0 works in this process
@@ -103,6 +106,7 @@ def run_demo(
             processes=processes,
         )
     )
+    ready = _predict_by_ready_model(folders, dataset, output / f"{MAPS_FOLDER}_{UNTRAINED}", device)
     job = RunOptions(
         planning=PLANNING,
         training=TrainingOptions(CONFIGURATION, TRAINERS[METHOD]),
@@ -114,7 +118,7 @@ def run_demo(
     _stop_at(done.failed)
     (plan_file,) = (folders.preprocessed / dataset.name).glob(f"*/{PLANS_FILE}")
     plan = Plan.load(plan_file)
-    maps = {METHOD: output / MAPS_FOLDER, COMPARED: output / f"{MAPS_FOLDER}_{COMPARED}"}
+    maps = {METHOD: output / MAPS_FOLDER, COMPARED: output / f"{MAPS_FOLDER}_{COMPARED}", **ready}
     _train_and_predict_compared(folders, dataset, plan, maps[COMPARED], device)
     # The modality cycle, which the demo is about, predicts where nobody asks for a model.
     model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
@@ -132,6 +136,19 @@ def run_demo(
     ]
     draw_overview(rows, output / OVERVIEW_FILE, input_modality)
     return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
+
+
+def _predict_by_ready_model(folders: Folders, dataset: Dataset, maps: Path, device: torch.device) -> dict[str, Path]:
+    """Predict the test subjects before anything is trained, where the package holds a ready model of their modality."""
+    modality = CONFIGURATION.split("-")[0]
+    if modality not in ready_modalities():
+        return {}
+    started = time.monotonic()
+    model = PredictionOptions(models=(ready_name(modality),), report=False)
+    _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
+    seconds = in_words(time.monotonic() - started)
+    logger.info("%s, before anything is trained: the maps of the ready model, in %s", maps, seconds)
+    return {UNTRAINED: maps}
 
 
 def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, maps: Path, device: torch.device) -> None:
