@@ -149,31 +149,17 @@ def fingerprint_case(
     if not files:
         raise MMCCDError(f"case {case} has no image file: add its channels or remove it.")
     given = _given_mask(brain_mask_file, next(iter(files.values())))
-    measured, brains, geometries, canonical, original = {}, {}, {}, None, None
-    for modality, file in files.items():
-        volume = read_volume(file)
-        turned = to_canonical(volume)
-        turned = without_offset(turned, find_true_zero(with_zeros(turned)))
-        if given is not None and given.shape != turned.array.shape:
-            raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
-        report = examine_brain(with_zeros(turned).array, turned.geometry.spacing)
-        if given is None and not report.usable:
-            raise MMCCDError(f"{file} {report.reason}")
-        brains[modality] = report.mask if given is None else given
-        turned = settle_non_finite(turned, brains[modality], str(file))
-        for warning in turned.warnings:
-            logger.warning("%s: %s", file, warning)
-        measured[modality] = _measure_modality(turned, brains[modality], report.skull, file)
-        geometries[modality] = turned.geometry
-        canonical, original = canonical or turned.geometry, original or volume.geometry
-    one_grid = all(not canonical.differences(geometry) for geometry in geometries.values())
+    scans = {modality: _measure_scan(file, given, brain_mask_file) for modality, file in files.items()}
+    first = next(iter(scans.values()))
+    canonical, brains = first.canonical, {modality: scan.brain for modality, scan in scans.items()}
+    one_grid = all(not canonical.differences(scan.canonical) for scan in scans.values())
     overlaps = [measures.dice(*pair) for pair in itertools.combinations(brains.values(), 2)] if one_grid else []
-    brain = _common(brains) if one_grid else next(iter(brains.values()))
+    brain = _common(brains) if one_grid else first.brain
     label = _given_label(label_file, next(iter(files.values())), label_values or LabelValues())
     anomaly = np.zeros_like(brain) if label is None else label
     return CaseFingerprint(
         subject=subject,
-        orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(original.direction),
+        orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(first.original.direction),
         size=canonical.size,
         spacing=canonical.spacing,
         slice_axis=measures.coarsest_axis(canonical.spacing),
@@ -183,8 +169,43 @@ def fingerprint_case(
         one_grid=one_grid,
         brain_overlap=min(overlaps) if overlaps else None,
         slices={axis: _measure_slices(brain, anomaly, canonical.spacing, axis) for axis in SLICE_AXES},
-        modalities=measured,
+        modalities={modality: scan.measured for modality, scan in scans.items()},
     )
+
+
+@dataclass(frozen=True)
+class _MeasuredScan:
+    """One modality of a case.
+
+    Attributes
+    ----------
+    measured : its intensities
+    brain : canonical bool [z, y, x]
+    canonical, original : where it lies, turned to LPS and as it is stored
+    """
+
+    measured: ModalityFingerprint
+    brain: np.ndarray
+    canonical: Geometry
+    original: Geometry
+
+
+def _measure_scan(file: Path, given: np.ndarray | None, brain_mask_file: Path | None) -> _MeasuredScan:
+    """Measure one modality inside its brain: the given one (canonical bool [z, y, x]), or the one that is found."""
+    volume = read_volume(file)
+    turned = to_canonical(volume)
+    turned = without_offset(turned, find_true_zero(with_zeros(turned)))
+    if given is not None and given.shape != turned.array.shape:
+        raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
+    report = examine_brain(with_zeros(turned).array, turned.geometry.spacing)
+    if given is None and not report.usable:
+        raise MMCCDError(f"{file} {report.reason}")
+    brain = report.mask if given is None else given
+    turned = settle_non_finite(turned, brain, str(file))
+    for warning in turned.warnings:
+        logger.warning("%s: %s", file, warning)
+    measured = _measure_modality(turned, brain, report.skull, file)
+    return _MeasuredScan(measured, brain, turned.geometry, volume.geometry)
 
 
 def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -149,19 +149,7 @@ def write_prediction(
     """
     case = prediction.case
     scan = Volume(prediction.scan, prediction.geometry)
-    volumes = {"_anomaly.nii.gz": prediction.anomaly}
-    if save_scan:
-        volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
-    if prediction.mask is not None:
-        volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
-    if prediction.brain_extraction != STRIPPED:
-        volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
-    if request["save_cycle"]:
-        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
-        volumes |= {ending: array for ending, array in halves.items() if array is not None}
-        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
-    if prediction.control is not None:
-        volumes["_control.nii.gz"] = prediction.control
+    volumes = _volumes(prediction, save_scan, request["save_cycle"])
     for ending, array in volumes.items():
         # ITK would write NaN as 0 without a word.
         if not np.isfinite(array).all():
@@ -181,6 +169,25 @@ def write_prediction(
     )
     save_json(record, output / f"{case}.json")
     return record
+
+
+def _volumes(prediction: Prediction, save_scan: bool, save_cycle: bool) -> dict[str, np.ndarray]:
+    """Choose the arrays that are written, [z, y, x], by the ending of their file."""
+    volumes = {"_anomaly.nii.gz": prediction.anomaly}
+    if save_scan:
+        scan = Volume(prediction.scan, prediction.geometry)
+        volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
+    if prediction.mask is not None:
+        volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
+    if prediction.brain_extraction != STRIPPED:
+        volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
+    if save_cycle:
+        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
+        volumes |= {ending: array for ending, array in halves.items() if array is not None}
+        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
+    if prediction.control is not None:
+        volumes["_control.nii.gz"] = prediction.control
+    return volumes
 
 
 def remove_case_files(output: Path, case: str) -> None:

@@ -105,14 +105,19 @@ def case_picture(
         _draw_row(axes, slices, index, box, window, limit, slice_axis)
         axes[0].set_ylabel(f"slice {index}", color=INK, fontsize=9)
         if line == 0:
-            for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
-                one.set_title(title, color=INK, fontsize=10)
+            _write_titles(axes, modality)
     bottom = _colour_bar(figure, limit, threshold, top, calibrated)
     if slices.mask is not None:
         _legend(figure, bottom)
     _write_header(figure, _title(case, slices, threshold), lines)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=PAPER)
+
+
+def _write_titles(axes: Sequence[Axes], modality: str) -> None:
+    """Write above the columns what they show."""
+    for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
+        one.set_title(title, color=INK, fontsize=10)
 
 
 def colour_limit(threshold: float | None) -> float:

@@ -93,16 +93,7 @@ def run_demo(
     if output.is_dir() and any(output.iterdir()):
         raise MMCCDError(f"{output} is not empty: give the demo a new folder.")
     folders = Folders(output / "raw", output / "preprocessed", output / "results")
-    dataset = load_dataset(
-        write_phantom_dataset(
-            folders.raw,
-            number=DATASET_NUMBER,
-            training_subjects=settings.training_subjects,
-            test_subjects=settings.test_subjects,
-            seed=seed,
-            processes=processes,
-        )
-    )
+    dataset = _simulate(folders, settings, seed, processes)
     job = RunOptions(
         planning=PLANNING,
         training=TrainingOptions(CONFIGURATION, TRAINERS[METHOD]),
@@ -120,18 +111,35 @@ def run_demo(
     model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
     name_default_models(folders.results / dataset.name, plan, CONFIGURATION, [model])
     evaluations = {method: evaluate_folder(dataset.labels_folder("Ts"), folder) for method, folder in maps.items()}
-    input_modality = plan.configuration(CONFIGURATION).input_modality
+    _draw_overview(dataset, maps, plan.configuration(CONFIGURATION).input_modality, output / OVERVIEW_FILE)
+    return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
+
+
+def _simulate(folders: Folders, settings: DemoSettings, seed: int, processes: int) -> Dataset:
+    """Simulate the people to train on and to test with."""
+    folder = write_phantom_dataset(
+        folders.raw,
+        number=DATASET_NUMBER,
+        training_subjects=settings.training_subjects,
+        test_subjects=settings.test_subjects,
+        seed=seed,
+        processes=processes,
+    )
+    return load_dataset(folder)
+
+
+def _draw_overview(dataset: Dataset, maps: Mapping[str, Path], modality: str, path: Path) -> None:
+    """Draw all test cases with the maps of each method (method -> folder) side by side."""
     rows = [
         OverviewCase(
             case,
-            dataset.channel_file(case, input_modality, "Ts"),
+            dataset.channel_file(case, modality, "Ts"),
             dataset.label_file(case, "Ts"),
             {method: folder / f"{case}_anomaly.nii.gz" for method, folder in maps.items()},
         )
         for case in dataset.cases("Ts")
     ]
-    draw_overview(rows, output / OVERVIEW_FILE, input_modality)
-    return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
+    draw_overview(rows, path, modality)
 
 
 def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, maps: Path, device: torch.device) -> None:

@@ -86,14 +86,7 @@ def train(
     """
     if device.type == "cpu":
         keep_large_blocks()
-    for kind, value, option in (
-        ("plans", options.plans_name, "-p"),
-        ("trainer", options.trainer, "-tr"),
-        ("configuration", options.configuration, "-c"),
-    ):
-        if value is not None:
-            check_path_name(kind, value, option)
-    check_fold(fold, "FOLD")
+    _check_names(options, fold)
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
     preprocessed = home / (options.plans_name or find_default_plans(home))
     if not (preprocessed / PLANS_FILE).is_file():
@@ -122,24 +115,46 @@ def train(
         return output
     if trainer.judgements and str(fold) != "all":
         trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
-    logger.info(
-        "training on %d cases, %s; validation on %d cases; output %s",
-        len(trainer.training_cases),
-        device,
-        len(trainer.validation_cases),
-        output,
-    )
-    _tell_time(trainer, plan)
-    # Prediction tells by it whether a scan is what the model knows. Read before the work, which may take days.
-    fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
-    people = {case: measured.subject for case, measured in fingerprint.cases.items()}
-    fingerprint = without_names(fingerprint, load_subject_numbers(home, people))
+    _describe_start(trainer, plan)
+    # By it prediction knows whether a scan is what the model has seen. Read before the work, which may take days.
+    fingerprint = _fingerprint_without_names(home)
     with folder_lock(output, f"the training of fold {fold}"):
         trainer.train(overwrite)
         logger.info("%s", tell_whether_longer(trainer.log.read()))
         fingerprint.save(model / FINGERPRINT_FILE)
         _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
     return output
+
+
+def _check_names(options: TrainingOptions, fold: int | str) -> None:
+    """Raise :class:`MMCCDError` where a name or the fold can't be part of a path."""
+    for kind, value, option in (
+        ("plans", options.plans_name, "-p"),
+        ("trainer", options.trainer, "-tr"),
+        ("configuration", options.configuration, "-c"),
+    ):
+        if value is not None:
+            check_path_name(kind, value, option)
+    check_fold(fold, "FOLD")
+
+
+def _fingerprint_without_names(home: Path) -> DatasetFingerprint:
+    """Read the dataset's fingerprint for the model folder, where people have numbers instead of names."""
+    fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
+    people = {case: measured.subject for case, measured in fingerprint.cases.items()}
+    return without_names(fingerprint, load_subject_numbers(home, people))
+
+
+def _describe_start(trainer: Trainer, plan: Plan) -> None:
+    """Log what is trained on, where, and how long it takes."""
+    logger.info(
+        "training on %d cases, %s; validation on %d cases; output %s",
+        len(trainer.training_cases),
+        trainer.device,
+        len(trainer.validation_cases),
+        trainer.output,
+    )
+    _tell_time(trainer, plan)
 
 
 def _tell_time(trainer: Trainer, plan: Plan) -> None:
