@@ -47,7 +47,7 @@ from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
-from mmccd_auto.sources.cases import SourceCase, list_source_cases
+from mmccd_auto.sources.cases import SourceCase, SourceOptions, list_source_cases
 from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
@@ -334,13 +334,8 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
         return discover_cases(source, modality, modalities, exclude=output)
     key = None if options.key_file is None else read_key(options.key_file)
-    listing = list_source_cases(
-        *(source, [modality], workspace, options.series, key),
-        output=output,
-        channels=modalities,
-        alone=True,
-        bids=options.bids,
-    )
+    looked_for = SourceOptions(options.series, key, output, modalities, alone=True, bids=options.bids)
+    listing = list_source_cases(source, [modality], workspace, looked_for)
     for note in listing.notes:
         logger.warning("%s", note)
     unneeded = sum(item.unneeded for item in listing.left_out)

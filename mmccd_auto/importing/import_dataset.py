@@ -24,7 +24,7 @@ from mmccd_auto.importing.ages import keep_ages
 from mmccd_auto.importing.given_masks import find_given_masks, source_files
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
-from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
+from mmccd_auto.sources.cases import SourceCase, SourceListing, SourceOptions, list_source_cases
 from mmccd_auto.sources.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
 
@@ -119,12 +119,8 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
         present = _present(dataset)
         earlier = {record["case"]: record.get("health") for record in _records(dataset)}
-        listing = list_source_cases(
-            *(source, options.modalities, temporary, options.series, key),
-            known=_known(dataset),
-            output=dataset,
-            bids=options.bids,
-        )
+        looked_for = SourceOptions(options.series, key, dataset, known=_known(dataset), bids=options.bids)
+        listing = list_source_cases(source, options.modalities, temporary, looked_for)
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:

@@ -84,18 +84,34 @@ class SourceListing:
         return (*self.series, *self.files)
 
 
+@dataclass(frozen=True)
+class SourceOptions:
+    """How the cases of an input are looked for.
+
+    Attributes
+    ----------
+    overrides : pattern by modality (``--series``), for DICOM and BIDS
+    key : of the pseudonyms, see :func:`pseudonyms`
+    output : folder of the results: it is not searched, and its file system limits the length of names
+    channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+    known : pseudonyms that are given already, see :func:`pseudonyms`
+    bids : the user's wishes where the source is a BIDS dataset
+    """
+
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    key: bytes | None = field(default=None, repr=False)
+    output: str | Path | None = None
+    channels: Sequence[str] = ()
+    alone: bool = False
+    known: Known | None = field(default=None, repr=False)
+    bids: BidsOptions | None = None
+
+
+ANY_SOURCE = SourceOptions()
+
+
 def list_source_cases(
-    source: str | Path,
-    wanted: Sequence[str],
-    workspace: str | Path,
-    overrides: Mapping[str, str] | None = None,
-    key: bytes | None = None,
-    *,
-    output: str | Path | None = None,
-    channels: Sequence[str] = (),
-    alone: bool = False,
-    known: Known | None = None,
-    bids: BidsOptions | None = None,
+    source: str | Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions = ANY_SOURCE
 ) -> SourceListing:
     """Find the cases of an input and what stands for each wanted modality.
 
@@ -104,32 +120,17 @@ def list_source_cases(
     source : folder, zip archive or DICOMDIR; volume files may lie beside DICOM; of a BIDS dataset only these are read
     wanted : modalities
     workspace : folder for what has to be unpacked
-    overrides : pattern by modality (``--series``), for DICOM and BIDS
-    key : of the pseudonyms, see :func:`pseudonyms`
-    output : folder of the results: it is not searched, and its file system limits the length of names
-    known : pseudonyms that are given already, see :func:`pseudonyms`
-    bids : the user's wishes where the source is a BIDS dataset
-    channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+    options : how they are looked for
 
     Raises
     ------
     MMCCDError
         If there is nothing at ``source``, or nothing in it that can be used.
     """
-    source = Path(source)
-    ages: Mapping[str, float] = {}
-    if source.is_dir() and is_bids(source):
-        people = list_bids_cases(source, wanted, bids, overrides, output, alone)
-        nifti, ages = people.files, people.ages
-        # The DICOM files in its sourcedata are the same scans.
-        export = Export((), {}, people.notes)
-    else:
-        export, nifti = read_export(source, workspace), NiftiListing((), ())
-        if source.is_dir():
-            nifti = list_nifti_cases(source, wanted, channels, output, alone)
-            export = _without_volumes(export, nifti)
+    source, output, alone = Path(source), options.output, options.alone
+    export, nifti, ages = _read_source(source, wanted, workspace, options)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
-    dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
+    dicom = dicom_cases(export, wanted, options.overrides, options.key, taken, options.known)
     keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
@@ -153,6 +154,22 @@ def list_source_cases(
         nifti.left_out,
         ages,
     )
+
+
+def _read_source(
+    source: Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions
+) -> tuple[Export, NiftiListing, Mapping[str, float]]:
+    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset tells them."""
+    output, alone = options.output, options.alone
+    if source.is_dir() and is_bids(source):
+        people = list_bids_cases(source, wanted, options.bids, options.overrides, output, alone)
+        # The DICOM files in its sourcedata are the same scans.
+        return Export((), {}, people.notes), people.files, people.ages
+    export = read_export(source, workspace)
+    if not source.is_dir():
+        return export, NiftiListing((), ()), {}
+    nifti = list_nifti_cases(source, wanted, options.channels, output, alone)
+    return _without_volumes(export, nifti), nifti, {}
 
 
 def dicom_cases(
