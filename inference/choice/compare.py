@@ -14,6 +14,7 @@ from mmccd_auto.inference.choice.synthetic_check import auprc_of_each, mean_by_k
 from mmccd_auto.inference.choice.trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.plans.budget.rungs import trial_rungs
@@ -119,7 +120,11 @@ def candidate_settings(
     width, stride = planned.strip_width, planned.strip_stride
     rungs = chosen | trial_rungs(width, stride, planned.sampling.steps, planned.strips_per_pass)
     return [
-        make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
+        make_settings(
+            model.plan,
+            model.configuration,
+            options=MapOptions(sampling_steps=steps, strip_stride=stride, strips_per_pass=together),
+        )
         for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / max(rung[2], 1), rung))
     ]
 

@@ -29,10 +29,11 @@ from mmccd_auto.inference.choice.synthetic_check import (
 )
 from mmccd_auto.inference.held_out.calibrate import folds_with_maps
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps
+from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.fold_model import load_fold
-from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import DEFAULT_SCORE
+from mmccd_auto.inference.options import DEFAULT_SCORE, MapOptions
 from mmccd_auto.inference.scores.calibration import Calibration, SliceSource, load_calibration
 from mmccd_auto.inference.scores.control import control_scores, mean_r2, r2_by_subject, scan_of
 from mmccd_auto.inference.scores.score_units import scores_in_units
@@ -124,7 +125,9 @@ def fold_gain(
     """
     model, preprocessed = ModelFolder(Path(model_folder)), Path(preprocessed)
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    settings = make_settings(chosen_plan(model), model.configuration, fits=calibration and calibration.fits)
+    settings = make_settings(
+        chosen_plan(model), model.configuration, options=MapOptions(fits=calibration and calibration.fits)
+    )
     path, weights = model.fold(fold) / GAIN_FILE, model.weights_sha256(fold)
     known = load_gain(path)
     # Earlier versions knew one fit only, and didn't say so.
@@ -134,7 +137,9 @@ def fold_gain(
     if calibration is None or calibration.control is None or record is None:
         raise MMCCDError(f"{model.fold(fold)} has no control, or no maps of healthy slices: run mmccd_calibrate.")
     healthy = load_validation_maps(model, fold, record, preprocessed)
-    altered = _altered_maps(model, fold, healthy, preprocessed, settings, device, drawings, extensions)
+    cycle = load_fold(model, fold, device, extensions).cycle
+    maker = MapMaker(cycle, settings, device, model.plan.patch_size)
+    altered = _altered_maps(maker, model.input_modality, healthy, preprocessed, drawings)
     each = _auprc_of_each(altered, calibration, model.input_modality)
     by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
     gain = paired_difference(each[MAP], each[CONTROL])
@@ -172,23 +177,16 @@ def describe_gain(found: FoldGain) -> str:
 
 
 def _altered_maps(
-    model: ModelFolder,
-    fold: str,
-    healthy: Sequence[CaseMaps],
-    preprocessed: Path,
-    settings: InferenceSettings,
-    device: torch.device,
-    drawings: int,
-    extensions: Sequence[str | Path],
+    maker: MapMaker, modality: str, healthy: Sequence[CaseMaps], preprocessed: Path, drawings: int
 ) -> list[AlteredMaps]:
     """The maps of the slices with anomalies in them, of all drawings."""
-    records, loaded = load_case_records(preprocessed), load_fold(model, fold, device, extensions)
+    records, two_fits = load_case_records(preprocessed), maker.settings.fits > 1
     altered = [
         one
         for draw in range(drawings)
-        for one in alter_cases(healthy, model.input_modality, preprocessed, records, 1, SEED + draw, settings.fits > 1)
+        for one in alter_cases(healthy, modality, preprocessed, records, 1, SEED + draw, two_fits)
     ]
-    return maps_of_altered(altered, loaded, model.plan, settings, device, "gain over the control")
+    return maps_of_altered(altered, maker, "gain over the control")
 
 
 def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, modality: str) -> Mapping[str, list[float]]:

@@ -24,7 +24,7 @@ from mmccd_auto.inference.held_out.validation_maps import (
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import MAX_SLICES
+from mmccd_auto.inference.options import MAX_SLICES, MapOptions
 from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
     TRAINED_ON,
@@ -163,7 +163,9 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
         return False
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
-    return not calibration.differences(make_settings(plan, model.configuration, fits=calibration.fits), score)
+    return not calibration.differences(
+        make_settings(plan, model.configuration, options=MapOptions(fits=calibration.fits)), score
+    )
 
 
 def folds_with_maps(
@@ -190,7 +192,7 @@ def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str 
 
 def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> InferenceSettings:
     """The model's own, with one fit where the preprocessed scans can't be fitted twice."""
-    settings = make_settings(chosen_plan(model), model.configuration, fits=fits)
+    settings = make_settings(chosen_plan(model), model.configuration, options=MapOptions(fits=fits))
     if settings.fits == 1 or all(has_samples(preprocessed / case) for case in load_case_records(preprocessed)):
         return settings
     if fits is not None:

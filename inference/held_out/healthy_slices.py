@@ -6,15 +6,10 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference.maps.engine import anomaly_maps
-from mmccd_auto.inference.maps.fold_model import FoldModel
-from mmccd_auto.inference.maps.settings import InferenceSettings
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
-from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 
@@ -22,30 +17,17 @@ logger = logging.getLogger(__name__)
 
 
 def healthy_maps(
-    loaded: FoldModel,
-    plan: Plan,
+    maker: MapMaker,
     modality: str,
     preprocessed: Path,
     record: CaseRecord,
     indices: Sequence[int],
-    settings: InferenceSettings,
-    device: torch.device,
     description: str | None = None,
 ) -> CaseMaps:
     """The maps of some slices of a preprocessed case."""
     image, brain, _ = read_slices(preprocessed, record, indices)
     channel = record.modalities.index(modality)
-    maps = anomaly_maps(
-        loaded.cycle,
-        image[channel],
-        brain,
-        settings,
-        record.case,
-        device,
-        plan.patch_size,
-        slice_indices=indices,
-        description=description,
-    )
+    maps = anomaly_maps(maker, image[channel], brain, record.case, slice_indices=indices, description=description)
     return CaseMaps(record.case, record.subject, tuple(indices), record.geometry.slice_spacing, maps, brain)
 
 

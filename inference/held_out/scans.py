@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.progress import Progress
-from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, SliceWork, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
@@ -107,14 +107,5 @@ class HeldOutScans:
         return CaseMaps(work.case, record.subject, work.indices, self._spacing(work.case), self._maps(work), work.brain)
 
     def _maps(self, work: SliceWork) -> SliceMaps:
-        return anomaly_maps(
-            self.loaded.cycle,
-            work.image,
-            work.brain,
-            self.settings,
-            work.case,
-            self.device,
-            self.plan.patch_size,
-            slice_indices=work.indices,
-            description="",
-        )
+        maker = MapMaker(self.loaded.cycle, self.settings, self.device, self.plan.patch_size)
+        return anomaly_maps(maker, work.image, work.brain, work.case, slice_indices=work.indices, description="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -20,7 +21,7 @@ from mmccd_auto.inference.maps.precision import choose_precision
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
 from mmccd_auto.inference.maps.tiles import tile_corners
-from mmccd_auto.inference.options import BFLOAT16
+from mmccd_auto.inference.options import BFLOAT16, FLOAT32
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
@@ -31,16 +32,32 @@ WITHOUT_WORK = 2
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class MapMaker:
+    """A trained cycle and how it makes maps.
+
+    Attributes
+    ----------
+    cycle : in eval mode, on ``device``
+    settings : steps, strips, batch size, seed
+    device : where the cycle lies
+    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
+    precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
+    """
+
+    cycle: Reconstructor
+    settings: InferenceSettings
+    device: torch.device
+    patch_size: tuple[int, int]
+    precision: str = FLOAT32
+
+
 def anomaly_maps(
-    cycle: Reconstructor,
+    maker: MapMaker,
     image: np.ndarray,
     brain: np.ndarray,
-    settings: InferenceSettings,
     case: str,
-    device: torch.device,
-    patch_size: tuple[int, int],
     *,
-    precision: str = "float32",
     slice_indices: Sequence[int] | None = None,
     description: str | None = None,
 ) -> SliceMaps:
@@ -48,8 +65,8 @@ def anomaly_maps(
 
     Parameters
     ----------
+    maker : cycle and settings
     image, brain, case, slice_indices : see :class:`SliceWork`; None numbers the slices from 0
-    cycle, settings, device, patch_size, precision : see :func:`stream_maps`
     description : shown beside the progress bar; None shows the case, an empty one no bar
 
     Raises
@@ -60,20 +77,16 @@ def anomaly_maps(
     indices = range(len(image)) if slice_indices is None else slice_indices
     work = SliceWork(case, image, brain, tuple(indices))
     told = case if description is None else description
-    (maps,) = stream_maps(cycle, [work], settings, device, patch_size, precision=precision, description=told)
+    (maps,) = stream_maps(maker, [work], description=told)
     if isinstance(maps, Settled):
         raise maps.outcome
     return maps
 
 
 def stream_maps(
-    cycle: Reconstructor,
+    maker: MapMaker,
     works: Iterable[SliceWork | Settled],
-    settings: InferenceSettings,
-    device: torch.device,
-    patch_size: tuple[int, int],
     *,
-    precision: str = "float32",
     description: str = "",
     across_scans: bool | None = None,
 ) -> Iterator[SliceMaps | Settled]:
@@ -88,12 +101,8 @@ def stream_maps(
 
     Parameters
     ----------
-    cycle : in eval mode, on ``device``
+    maker : cycle and settings
     works : the scans' slices; what is settled already is handed on
-    settings : steps, strips, batch size, seed
-    device : where the cycle lies
-    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
-    precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
     description : shown beside the progress bar; an empty one shows no bar
     across_scans : whether a batch may hold slices of several scans; None: on CUDA. A CPU is no faster with fuller batches,
         and a scan's map is the same to the last bit whatever other scans are predicted with it.
@@ -103,8 +112,8 @@ def stream_maps(
     the maps of each scan; or Settled with an MMCCDError, if the scan or one of its slices alone does not fit into the GPU's
     memory, or the network gives values that are not finite; or with another error of that scan
     """
-    across_scans = device.type == "cuda" if across_scans is None else across_scans
-    engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
+    across_scans = maker.device.type == "cuda" if across_scans is None else across_scans
+    engine = _Engine(maker, across_scans)
     waiting = iter(works)
     with (
         closed_at_the_end(waiting),
@@ -133,20 +142,13 @@ def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> i
 class _Engine:
     """The queue of items, and how a batch of them is worked on."""
 
-    def __init__(
-        self,
-        cycle: Reconstructor,
-        settings: InferenceSettings,
-        device: torch.device,
-        patch_size: tuple[int, int],
-        precision: str,
-        across_scans: bool,
-    ) -> None:
+    def __init__(self, maker: MapMaker, across_scans: bool) -> None:
+        cycle, settings, device, patch_size = maker.cycle, maker.settings, maker.device, tuple(maker.patch_size)
         if device.type == "cuda":
             cycle.to(memory_format=torch.channels_last)
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
-        self.precision = choose_precision(precision, cycle, device, patch_size, settings.batch_size)
+        self.precision = choose_precision(maker.precision, cycle, device, patch_size, settings.batch_size)
         self.hides = cycle.masked and settings.strips_per_pass > 0
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size

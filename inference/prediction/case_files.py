@@ -75,14 +75,29 @@ class SummaryRow:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class GivenFiles:
+    """What a case is predicted from.
+
+    Attributes
+    ----------
+    input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
+    input_sha256 : of the content
+    brain_mask_file, brain_mask_sha256 : name and content, None where none is given
+    brain_extraction : backend that is asked for, None where a mask is given
+    """
+
+    input_file: str | None
+    input_sha256: str
+    brain_mask_file: str | None
+    brain_mask_sha256: str | None
+    brain_extraction: str | None
+
+
 def describe_request(
     made_by: Mapping[str, Any],
+    given: GivenFiles,
     *,
-    input_file: str | None,
-    input_sha256: str,
-    brain_mask_file: str | None,
-    brain_mask_sha256: str | None,
-    brain_extraction: str | None,
     save_cycle: bool,
     dicom: str | None,
     save_control: bool = False,
@@ -95,10 +110,7 @@ def describe_request(
     Parameters
     ----------
     made_by : the model, see :meth:`mmccd_auto.inference.prediction.scan_predictor.ScanPredictor.request`
-    input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
-    input_sha256 : of the content
-    brain_mask_file, brain_mask_sha256 : name and content, None where none is given
-    brain_extraction : backend that is asked for, None where a mask is given
+    given : the scan and its brain mask
     save_cycle : also the two halves of the score, the signed error and the cycle
     dicom : under whom DICOM objects are filed, None where none are written
     save_control : also the control without a network; named only where it is asked for, so that cases stay finished that
@@ -106,11 +118,7 @@ def describe_request(
     age : years; named only where it is known
     """
     return {
-        "input_file": input_file,
-        "input_sha256": input_sha256,
-        "brain_mask_file": brain_mask_file,
-        "brain_mask_sha256": brain_mask_sha256,
-        "brain_extraction": brain_extraction,
+        **asdict(given),
         **made_by,
         "save_cycle": save_cycle,
         "dicom": dicom,

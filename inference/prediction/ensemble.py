@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, split
 from mmccd_auto.imaging.volume import Volume
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.prediction import Scan
-from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import ALL_FOLDS, CPU, Predictor
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import case_score
 from mmccd_auto.inference.scores.scoring import Scoring
@@ -46,15 +48,17 @@ class Ensemble(ScanPredictor):
         super().__init__(joint_identity(self.members), joint_scoring(self.members), first.device, first.brain_extraction)
 
     @classmethod
-    def from_model_folders(cls, paths: Sequence[str | Path], **options: Any) -> Ensemble:
-        """Load models; ``options`` as for :meth:`Predictor.from_model_folder`, the same for each.
+    def from_model_folders(
+        cls, paths: Sequence[str | Path], options: LoadOptions = ALL_FOLDS, device: torch.device = CPU
+    ) -> Ensemble:
+        """Load models; ``options`` and ``device`` as for :meth:`Predictor.from_model_folder`, the same for each.
 
         Raises
         ------
         MMCCDError
             If one can't be loaded, or they don't fit together.
         """
-        return cls([Predictor.from_model_folder(path, **options) for path in paths])
+        return cls([Predictor.from_model_folder(path, options, device) for path in paths])
 
     @property
     def modalities(self) -> tuple[str, ...]:

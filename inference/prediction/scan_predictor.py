@@ -19,8 +19,8 @@ from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
-from mmccd_auto.inference.prediction.folder_prediction import predict_file, predict_folder
+from mmccd_auto.inference.options import OutputOptions
+from mmccd_auto.inference.prediction.folder_prediction import MAPS_AND_REPORT, predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.prediction import Prediction, Scan
 from mmccd_auto.inference.scores.findings import find_findings
@@ -306,21 +306,7 @@ class ScanPredictor(ABC):
         :func:`mmccd_auto.inference.prediction.folder_prediction.predict_file`."""
         return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
 
-    def predict_folder(
-        self,
-        source: str | Path,
-        output: str | Path,
-        *,
-        brain_masks: str | Path | None = None,
-        save_cycle: bool = False,
-        save_control: bool = False,
-        continue_prediction: bool = False,
-        export: ExportOptions = NIFTI_ONLY,
-        report: bool = True,
-    ) -> RunSummary:
+    def predict_folder(self, source: str | Path, output: str | Path, options: OutputOptions = MAPS_AND_REPORT) -> RunSummary:
         """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
         report.html; see :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`."""
-        masks = None if brain_masks is None else Path(brain_masks)
-        return predict_folder(
-            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control
-        )
+        return predict_folder(self, Path(source), Path(output), options)

@@ -18,7 +18,7 @@ from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.options import SCORES, check_rate
 from mmccd_auto.inference.scores.control import Control, mean_r2, reconstruction_r2
 from mmccd_auto.inference.scores.false_alarm_rate import EDGES, exceeded_shares, histogram, threshold_for
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError
@@ -255,12 +255,6 @@ def case_score(values: np.ndarray) -> float:
     """How anomalous a whole case is: the mean of the highest 1 % of ``values``, the scores of all its brain pixels."""
     count = max(1, round(TOP_SHARE * len(values)))
     return float(np.partition(values, len(values) - count)[-count:].mean())
-
-
-def check_rate(rate: float) -> None:
-    """Raise :class:`MMCCDError` where ``rate`` can't be a false-positive rate."""
-    if not 0 < rate < 1:
-        raise MMCCDError(f"a false-positive rate of {rate} is impossible: give a share above 0 and below 1, such as 0.005.")
 
 
 def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndarray]]) -> tuple[HealthySubject, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +14,11 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, ScoreOptions
 from mmccd_auto.inference.scores.calibration import (
     LARGEST_LEAST_LESION_OF_FEW,
     Calibration,
     calibration_of,
-    check_rate,
     too_few,
 )
 from mmccd_auto.inference.scores.control import control_scores
@@ -36,41 +34,6 @@ BY_USER = "given by the user"
 AGE_BEYOND = 5.0
 """Years beyond those of the healthy people, from which on a warning is due."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What a user asks for; None takes what is calibrated.
-
-    Attributes
-    ----------
-    score : one of SCORES
-    false_positive_rate : share of healthy tissue in the mask, which chooses its threshold
-    threshold : instead of one by a rate, in the unit of the score
-    least_lesion_mm3 : smaller components are candidates instead of lesions
-
-    Raises
-    ------
-    MMCCDError
-        If a value is out of range.
-    """
-
-    score: str | None = None
-    false_positive_rate: float | None = None
-    threshold: float | None = None
-    least_lesion_mm3: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.score is not None and self.score not in SCORES:
-            raise MMCCDError(f"there is no score {self.score}: choose one of {', '.join(SCORES)}.")
-        if self.false_positive_rate is not None:
-            check_rate(self.false_positive_rate)
-            if self.threshold is not None:
-                raise MMCCDError("give either a false-positive rate or a threshold, not both.")
-        if self.threshold is not None and not _is_amount(self.threshold):
-            raise MMCCDError(f"the threshold {self.threshold} is no score: give a number that is 0 or larger.")
-        if self.least_lesion_mm3 is not None and not _is_amount(self.least_lesion_mm3):
-            raise MMCCDError(f"the least lesion volume {self.least_lesion_mm3} is impossible: give mm3, 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -282,10 +245,6 @@ def _given(options: ScoreOptions) -> str:
 
 def _span(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _is_amount(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
 
 
 def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOptions) -> Scoring:

@@ -28,12 +28,12 @@ from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.held_out.held_out_calibration import held_out_calibration, held_out_r2
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.maps.fold_model import choose_folds
-from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
+from mmccd_auto.inference.options import MOST_FITS, LoadOptions, OutputOptions, PredictionOptions, ScoreOptions
 from mmccd_auto.inference.prediction.case_files import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import Calibration
-from mmccd_auto.inference.scores.scoring import ScoreOptions, choose_fits, choose_scoring
+from mmccd_auto.inference.scores.scoring import choose_fits, choose_scoring
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.reporting.page.assemble import REPORT_FILE
@@ -250,7 +250,7 @@ def _predict_fold(
     overwrite: bool,
 ) -> tuple[FoldPrediction, list[str]]:
     """Predict a fold's held-out cases; also one sentence for each that could not be predicted."""
-    predictor = Predictor.from_model_folder(model.path, folds=[fold], device=device, extensions=extensions)
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=[fold], extensions=extensions), device)
     (loaded,) = predictor.folds
     people = {dataset.subject(case) for case in cases}
     found = held_out_calibration(model, loaded, cases, people, predictor.settings, preprocessed)
@@ -317,9 +317,8 @@ def _predict_cases(
 def _predict_one(predictor: Predictor, scan: Path, output: Path, masks: Path | None) -> RunSummary:
     """Without a report, which would show one case only; with the control, where the calibration has one."""
     control = predictor.scoring.has_control
-    return predictor.predict_folder(
-        scan, output, brain_masks=masks, save_control=control, continue_prediction=True, report=False
-    )
+    options = OutputOptions(brain_masks=masks, save_control=control, continue_prediction=True, report=False)
+    return predictor.predict_folder(scan, output, options)
 
 
 def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:

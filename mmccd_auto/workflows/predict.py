@@ -46,16 +46,7 @@ def run_predictor(
     predictor: ScanPredictor, source: str | Path, output: str | Path, options: PredictionOptions
 ) -> RunSummary:
     """Predict by a model that is loaded; the parameters are those of :func:`predict`."""
-    return predictor.predict_folder(
-        source,
-        output,
-        brain_masks=options.brain_masks,
-        save_cycle=options.save_cycle,
-        save_control=options.save_control,
-        continue_prediction=options.continue_prediction,
-        export=options.export,
-        report=options.report,
-    )
+    return predictor.predict_folder(source, output, options)
 
 
 def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
@@ -69,23 +60,6 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
     if device.type == "cpu":
         keep_large_blocks()
     paths = [model.path for model in choose_models(folders, options, else_ready=True)]
-    loading = {
-        "folds": options.folds,
-        "preset": options.preset,
-        "sampling_steps": options.sampling_steps,
-        "strip_stride": options.strip_stride,
-        "strips_per_pass": options.strips_per_pass,
-        "fits": options.fits,
-        "precision": options.precision,
-        "batch_size": options.batch_size,
-        "score": options.score,
-        "false_positive_rate": options.false_positive_rate,
-        "threshold": options.threshold,
-        "least_lesion_mm3": options.least_lesion_mm3,
-        "device": device,
-        "extensions": options.extensions,
-        "brain_extraction": options.brain_extraction,
-    }
     if len(paths) == 1:
-        return Predictor.from_model_folder(paths[0], **loading)
-    return Ensemble.from_model_folders(paths, **loading)
+        return Predictor.from_model_folder(paths[0], options, device)
+    return Ensemble.from_model_folders(paths, options, device)

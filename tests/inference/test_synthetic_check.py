@@ -18,7 +18,7 @@ from mmccd_auto.inference.choice.synthetic_check import AlteredMaps, alter_cases
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.held_out.healthy_slices import find_records, healthy_maps
-from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
@@ -41,14 +41,11 @@ def healthy(model_folder, quick_plan, preprocessed: Path):
     records, _ = find_records(preprocessed, "0", "FLAIR")
     maps = [
         healthy_maps(
-            loaded,
-            quick_plan,
+            MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size),
             "FLAIR",
             preprocessed,
             record,
             [item.index for item in record.slices if item.healthy],
-            settings,
-            CPU,
         )
         for record in records.values()
     ]
@@ -59,17 +56,14 @@ def test_slices_that_an_anomaly_does_not_touch_keep_their_maps(healthy, quick_pl
     _, loaded, settings, records, maps = healthy
     altered = alter_cases(maps, "FLAIR", preprocessed, records, per_kind=1)
     assert len({one.anomaly.kind for one in altered}) == len(altered) >= 6
-    found = maps_of_altered(altered, loaded, quick_plan, settings, CPU)
+    found = maps_of_altered(altered, MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size))
     for one, result in zip(altered, found, strict=True):
         indices = one.run.indices
         whole = anomaly_maps(
-            loaded.cycle,
+            MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size),
             one.anomaly.image,
             one.run.brain,
-            settings,
             one.run.case,
-            CPU,
-            quick_plan.patch_size,
             slice_indices=indices,
         )
         for name in ("signed", "squared", "cycle"):

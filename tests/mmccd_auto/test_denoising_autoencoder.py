@@ -11,10 +11,10 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor
 
-from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
-from mmccd_auto.inference.options import PRESETS
+from mmccd_auto.inference.options import PRESETS, MapOptions
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder, coarse_noise
 from mmccd_auto.plans.plan import Plan
@@ -183,9 +183,9 @@ def test_maps_are_the_error_without_noise_at_one_evaluation_a_slice(
     inside[1] = False
     calls = []
     autoencoder.network.register_forward_hook(lambda module, given, made: calls.append(len(made)))
-    settings = make_settings(tiny_plan, preset=preset, batch_size=2)
+    settings = make_settings(tiny_plan, options=MapOptions(preset=preset, batch_size=2))
     image, brain = x[:, 0].numpy(), inside[:, 0].numpy()
-    maps = anomaly_maps(autoencoder, image, brain, settings, "case", CPU, (32, 32))
+    maps = anomaly_maps(MapMaker(autoencoder, settings, CPU, (32, 32)), image, brain, "case")
     assert maps.network_evaluations == sum(calls) == 2
     with torch.inference_mode():
         made = autoencoder.network(x)[:, 0].numpy()
@@ -242,7 +242,9 @@ def test_a_checkpoint_comes_back_and_makes_maps(tmp_path: Path, tiny_plan: Plan,
     assert all(name.startswith("network.") for name in checkpoint.weights)
     loaded = load_fold(model, "0", CPU).cycle
     x, inside = make_slices()
-    maps = anomaly_maps(loaded, x[:, 0].numpy(), inside[:, 0].numpy(), make_settings(tiny_plan), "case", CPU, (32, 32))
+    maps = anomaly_maps(
+        MapMaker(loaded, make_settings(tiny_plan), CPU, (32, 32)), x[:, 0].numpy(), inside[:, 0].numpy(), "case"
+    )
     expected = build_cycle("dae", tiny_plan).eval()
     expected.load_state_dict(checkpoint.weights)
     with torch.inference_mode():

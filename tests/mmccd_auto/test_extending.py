@@ -11,6 +11,7 @@ import pytest
 from mmccd_auto.core.files import save_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
@@ -57,7 +58,9 @@ def test_the_trainers_train(
     assert rates == pytest.approx([2e-5, 4e-5] if name == "WarmupTrainer" else [1e-4, 1e-4])
     checkpoint = ModelFolder(model).checkpoint(0)
     assert cycle_class_of(checkpoint, [folder]).name == ("mmccd" if name == "WarmupTrainer" else "absolute_error")
-    prediction = Predictor.from_model_folder(model, extensions=[folder]).predict_arrays(make_scan(), (1.0, 1.0, 5.0))
+    prediction = Predictor.from_model_folder(model, LoadOptions(extensions=[folder])).predict_arrays(
+        make_scan(), (1.0, 1.0, 5.0)
+    )
     assert np.isfinite(prediction.anomaly).all()
     assert prediction.anomaly.max() > 0
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.model.block_unet import BlockUNet
@@ -206,7 +206,9 @@ def test_a_checkpoint_comes_back_and_makes_signed_maps(tmp_path: Path, tiny_plan
     assert {one.score.other_weight for one in model.plan.configurations.values()} == {0.0}
     x, inside = make_slices()
     loaded = load_fold(model, "0", CPU).cycle
-    maps = anomaly_maps(loaded, x[:, 0].numpy(), inside[:, 0].numpy(), make_settings(tiny_plan), "case", CPU, (32, 32))
+    maps = anomaly_maps(
+        MapMaker(loaded, make_settings(tiny_plan), CPU, (32, 32)), x[:, 0].numpy(), inside[:, 0].numpy(), "case"
+    )
     with torch.inference_mode():
         error = torch.where(inside, x - loaded.restore(x), 0)[:, 0].numpy()
     np.testing.assert_allclose(maps.signed, error, rtol=1e-4, atol=1e-5)
