@@ -107,9 +107,10 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
     arguments = []
     for case in names:
         files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
-        parts = (files, dataset.label_file(case), dataset.brain_mask_file(case))
+        masks = (dataset.label_file(case), dataset.brain_mask_file(case))
+        inputs = _CaseInputs(case, dataset.subject(case), files, *masks, dataset.label_values)
         record = output.parent / CASES_FOLDER / f"{case}.json"
-        arguments.append((case, (case, dataset.subject(case), *parts, dataset.label_values, record, overwrite)))
+        arguments.append((case, (inputs, record, overwrite)))
     outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
     cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
     failed = {outcome.case: outcome.error for outcome in outcomes if outcome.result is None}
@@ -272,23 +273,26 @@ def _measure_slices(brain: np.ndarray, anomaly: np.ndarray, spacing: Triple, axi
     )
 
 
-def _measure_or_load(
-    case: str,
-    subject: str,
-    files: dict[str, Path],
-    label_file: Path | None,
-    brain_mask_file: Path | None,
-    label_values: LabelValues,
-    record: Path,
-    overwrite: bool,
-) -> CaseFingerprint:
-    """The case's fingerprint from its record if that was made from the same files, else measured and recorded."""
-    inputs = [file for file in (*files.values(), label_file, brain_mask_file) if file is not None]
+@dataclass(frozen=True)
+class _CaseInputs:
+    """What a case is measured by, see :func:`fingerprint_case`."""
+
+    case: str
+    subject: str
+    files: dict[str, Path]
+    label_file: Path | None
+    brain_mask_file: Path | None
+    label_values: LabelValues
+
+
+def _measure_or_load(inputs: _CaseInputs, record: Path, overwrite: bool) -> CaseFingerprint:
+    """Give the case's fingerprint from its record if that was made from the same files, else measured and recorded."""
+    files = (*inputs.files.values(), inputs.label_file, inputs.brain_mask_file)
     key = {
         "version": VERSION,
-        "subject": subject,
-        "modalities": list(files),
-        "files": [_file_state(file) for file in inputs],
+        "subject": inputs.subject,
+        "modalities": list(inputs.files),
+        "files": [_file_state(file) for file in files if file is not None],
     }
     if record.exists() and not overwrite:
         try:
@@ -297,7 +301,9 @@ def _measure_or_load(
                 return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
         except MMCCDError as error:
             logger.warning("%s The case is measured again.", error)
-    fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file, label_values)
+    fingerprint = fingerprint_case(
+        inputs.case, inputs.subject, inputs.files, inputs.label_file, inputs.brain_mask_file, inputs.label_values
+    )
     save_json({"made_from": key, "fingerprint": dataclasses.asdict(fingerprint)}, record)
     return fingerprint
 

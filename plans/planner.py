@@ -14,6 +14,7 @@ from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
+from mmccd_auto.plans.options import PLAIN, PlannerOptions
 from mmccd_auto.plans.plan import (
     AfterTrainingPlan,
     ConfigurationPlan,
@@ -49,18 +50,15 @@ class MMCCDPlanner:
     fingerprint : of the dataset
     dataset_name : DatasetXXX_Name
     modalities : channel names in channel order
-    memory_budget_gb : GiB for training; None: 8
     device_speed : of the planned network on the kind of device that will predict, or a function that gives it (see
         :func:`cost.usual_device_speed`); None: unknown, then time limits nothing. It should not be timed: a plan must not
         depend on what else a machine does
-    resolution : "standard", "lowres" or "fullres"
-    target_spacing : mm; None: planned
-    time_budget_minutes : that a typical case may take at prediction
+    options : memory, resolution, spacing and time
 
     Raises
     ------
     MMCCDError
-        If an option can't be obeyed.
+        If the fingerprint holds no case.
     """
 
     margin = 1.05
@@ -80,33 +78,21 @@ class MMCCDPlanner:
         fingerprint: DatasetFingerprint,
         dataset_name: str,
         modalities: tuple[str, ...],
-        memory_budget_gb: float | None = None,
         device_speed: DeviceSpeed | Callable[[NetworkPlan, Patch], DeviceSpeed] | None = None,
-        resolution: str = "standard",
-        target_spacing: float | None = None,
-        time_budget_minutes: float = 10.0,
+        options: PlannerOptions = PLAIN,
     ) -> None:
-        if resolution not in RESOLUTIONS:
-            raise MMCCDError(f"there is no resolution {resolution}: choose one of {', '.join(RESOLUTIONS)}.")
-        for option, value in (
-            ("memory target", memory_budget_gb),
-            ("target spacing", target_spacing),
-            ("time budget", time_budget_minutes),
-        ):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise MMCCDError(f"the {option} {value} must be a number above 0.")
         if not fingerprint.cases:
             raise MMCCDError(f"the fingerprint of {dataset_name} holds no case: nothing can be planned.")
         self.fingerprint = fingerprint
         self.evidence = Evidence(fingerprint)
         self.dataset_name = dataset_name
         self.modalities = tuple(modalities)
-        self.memory_gb = memory_budget_gb or self.default_memory_gb
-        self.memory_known = memory_budget_gb is not None
+        self.memory_gb = options.memory_budget_gb or self.default_memory_gb
+        self.memory_known = options.memory_budget_gb is not None
         self.device_speed = device_speed
-        self.resolution = resolution
-        self.given_spacing = target_spacing
-        self.time_budget_minutes = time_budget_minutes
+        self.resolution = options.resolution
+        self.given_spacing = options.target_spacing
+        self.time_budget_minutes = options.time_budget_minutes
 
     def plan(self) -> Plan:
         """Take every decision and gather the plan.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from mmccd_auto.inference.choice.compare import SEEDS, best_of, choice_of, try_choices
 from mmccd_auto.inference.choice.trial import SyntheticTrial
@@ -16,21 +13,11 @@ from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInferenc
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder
 
 PER_KIND = 1
-MAX_SLICES = 24
+"""Synthetic anomalies of each kind after a training."""
 logger = logging.getLogger(__name__)
 
 
-def choose_steps(
-    model_folder: str | Path,
-    fold: str,
-    preprocessed: str | Path,
-    device: torch.device,
-    *,
-    per_kind: int = PER_KIND,
-    max_slices: int = MAX_SLICES,
-    seeds: int = SEEDS,
-    extensions: Sequence[str | Path] = (),
-) -> InferenceChoice:
+def choose_steps(model_folder: str | Path, trial: SyntheticTrial, seeds: int = SEEDS) -> InferenceChoice:
     """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
     tried (mean over some seeds, see :func:`mmccd_auto.inference.choice.compare.best_of`), and write them with the table
     into MODEL/inference.json.
@@ -42,13 +29,8 @@ def choose_steps(
     Parameters
     ----------
     model_folder : TRAINER__PLANS__CONFIGURATION
-    fold : that was trained just now
-    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
-    device : to compute on
-    per_kind : synthetic anomalies of each kind
-    max_slices : healthy slices that they are put into
+    trial : the fold that was trained just now, and the slices that anomalies are put into
     seeds : of the noise and of the anomalies
-    extensions : folders with the user's own trainers
 
     Returns
     -------
@@ -61,7 +43,6 @@ def choose_steps(
     """
     model = ModelFolder(Path(model_folder))
     known = load_choice(model)
-    trial = SyntheticTrial(fold, Path(preprocessed), device, per_kind, max_slices, tuple(extensions))
     loaded = trial.load(model)
     if known is not None and not _is_outdated(known, loaded, trial.source(model, loaded)):
         return known

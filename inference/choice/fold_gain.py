@@ -19,7 +19,7 @@ from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM
 from mmccd_auto.imaging.contrasts import lesions_expected_dark
-from mmccd_auto.inference.choice.paired_difference import paired_difference
+from mmccd_auto.inference.choice.paired_difference import PairedDifference, paired_difference
 from mmccd_auto.inference.choice.synthetic_check import (
     AlteredMaps,
     alter_cases,
@@ -128,8 +128,7 @@ def fold_gain(
     settings = make_settings(
         chosen_plan(model), model.configuration, options=MapOptions(fits=calibration and calibration.fits)
     )
-    path, weights = model.fold(fold) / GAIN_FILE, model.weights_sha256(fold)
-    known = load_gain(path)
+    weights, known = model.weights_sha256(fold), load_gain(model.fold(fold) / GAIN_FILE)
     # Earlier versions knew one fit only, and didn't say so.
     if known is not None and (known.weights_sha256, {"fits": 1} | known.settings) == (weights, settings.to_json()):
         return known
@@ -137,12 +136,9 @@ def fold_gain(
     if calibration is None or calibration.control is None or record is None:
         raise MMCCDError(f"{model.fold(fold)} has no control, or no maps of healthy slices: run mmccd_calibrate.")
     healthy = load_validation_maps(model, fold, record, preprocessed)
-    cycle = load_fold(model, fold, device, extensions).cycle
-    maker = MapMaker(cycle, settings, device, model.plan.patch_size)
+    maker = MapMaker(load_fold(model, fold, device, extensions).cycle, settings, device, model.plan.patch_size)
     altered = _altered_maps(maker, model.input_modality, healthy, preprocessed, drawings)
-    each = _auprc_of_each(altered, calibration, model.input_modality)
-    by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
-    gain = paired_difference(each[MAP], each[CONTROL])
+    by_kind, gain = _gain(altered, calibration, model.input_modality)
     found = FoldGain(
         settings=settings.to_json(),
         source=record.source,
@@ -156,8 +152,17 @@ def fold_gain(
         gain=gain.mean,
         interval=(gain.low, gain.high) if math.isfinite(gain.low) else None,
     )
-    save_json(asdict(found), path)
+    save_json(asdict(found), model.fold(fold) / GAIN_FILE)
     return found
+
+
+def _gain(
+    altered: Sequence[AlteredMaps], calibration: Calibration, modality: str
+) -> tuple[dict[str, dict[str, float]], PairedDifference]:
+    """Compute the AUPRC of each score for each kind of anomaly, and the gain of the map over the control."""
+    each = _auprc_of_each(altered, calibration, modality)
+    by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
+    return by_kind, paired_difference(each[MAP], each[CONTROL])
 
 
 def describe_gain(found: FoldGain) -> str:

@@ -16,6 +16,7 @@ from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units
 from mmccd_auto.inference.scores.second_fit import first_look, look_maps, look_places, look_scores, refit_scan
 from mmccd_auto.plans.plan import Plan, ScorePlan
+from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
 from mmccd_auto.preprocessing.stored_samples import read_samples
 
@@ -86,7 +87,8 @@ class HeldOutScans:
         scheme = self.plan.normalisation[self.modality]
         parameters = record.normalisation[self.modality]
         samples = read_samples(Path(self.preprocessed) / case, self.modality)
-        work = refit_scan(whole, look, scores, parameters, scheme, record.geometry, samples, "").work
+        first = FirstFit(parameters, scheme, record.geometry, samples)
+        work = refit_scan(whole, look, scores, first, "").work
         places = [work.indices.index(index) for index in indices]
         return self._case_maps(SliceWork(case, work.image[places], work.brain[places], tuple(indices)))
 

@@ -26,7 +26,7 @@ from mmccd_auto.preprocessing.align_modalities import brain_only
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.page.part import CasePart, write_part
-from mmccd_auto.reporting.pictures import case_picture
+from mmccd_auto.reporting.pictures import DrawnCase, case_picture
 
 SUMMARY_FILE = "summary.csv"
 DONE, KEPT, FAILED, SKIPPED, LEFT_OUT = "done", "kept", "failed", "skipped", "left out"
@@ -254,8 +254,7 @@ def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
 def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> list[str]:
     """Draw the case, and the brain that was found in a scan with skull, by which a wrong cut is seen; give the endings."""
     case, scan = prediction.case, Volume(prediction.scan, prediction.geometry)
-    case_picture(
-        output / f"{case}{CASE_PICTURE}",
+    drawn = DrawnCase(
         case,
         brain_only(scan, prediction.brain).array,
         prediction.anomaly,
@@ -270,6 +269,7 @@ def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> l
         slice_axis=request["slice_axis"],
         modality=request["input_modality"],
     )
+    case_picture(output / f"{case}{CASE_PICTURE}", drawn)
     if prediction.brain_extraction == STRIPPED or not prediction.brain.any():
         return [CASE_PICTURE]
     warning = prediction.brain_warning

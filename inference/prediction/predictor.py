@@ -33,6 +33,7 @@ from mmccd_auto.inference.scores.second_fit import ONE_FIT, FitRecord, first_loo
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
+from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.identity import ModelIdentity
 from mmccd_auto.trained.inference_choice import chosen_plan
@@ -233,16 +234,10 @@ class Predictor(ScanPredictor):
             for fold, maps in zip(self.folds, of_folds, strict=True)
         ]
         scheme = self.plan.normalisation[self.input_modality]
-        found = refit_scan(
-            prepared.work,
-            look,
-            np.mean(scores, axis=0, dtype=np.float32),
-            prepared.parameters,
-            scheme,
-            geometry,
-            prepared.preprocessed.field_samples.get(self.input_modality),
-            self.identity.model,
-        )
+        samples = prepared.preprocessed.field_samples.get(self.input_modality)
+        first = FirstFit(prepared.parameters, scheme, geometry, samples)
+        mean = np.mean(scores, axis=0, dtype=np.float32)
+        found = refit_scan(prepared.work, look, mean, first, self.identity.model)
         evaluations = sum(one.network_evaluations for one in of_folds)
         return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations, prepared.age)
 

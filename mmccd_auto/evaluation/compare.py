@@ -12,7 +12,9 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files, find_label_values
 from mmccd_auto.evaluation.judging import (
+    WHOLE_BRAIN,
     CaseEvaluation,
+    EvaluationOptions,
     Grid,
     JudgedMethod,
     JudgedVoxels,
@@ -86,12 +88,9 @@ def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None 
 def compare_folders(
     reference: Path,
     predictions: Mapping[str, Path],
-    images: Path | None = None,
-    brain_masks: Path | None = None,
+    options: EvaluationOptions = WHOLE_BRAIN,
     output: Path | None = None,
     processes: int = 0,
-    erosion_mm: float = 0.0,
-    label_values: LabelValues | None = None,
     with_controls: bool = True,
 ) -> ComparisonResult:
     """Judge several folders of predictions on the same voxels of the same cases.
@@ -105,8 +104,7 @@ def compare_folders(
     ----------
     reference : folder of CASE.nii.gz labels
     predictions : method -> folder that ``mmccd_predict`` wrote; see :func:`name_predictions`
-    images, brain_masks, output, processes, erosion_mm, label_values : as in
-        :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+    options, output, processes : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
     with_controls : judge the controls that are there
 
     Raises
@@ -116,15 +114,15 @@ def compare_folders(
         or the folders hold different modalities, and not the same ones in every case.
     """
     reference, predictions = Path(reference), {name: Path(folder) for name, folder in predictions.items()}
-    images, brain_masks = (None if folder is None else Path(folder) for folder in (images, brain_masks))
-    check_erosion(erosion_mm)
+    images, brain_masks = options.folders()
+    check_erosion(options.erosion_mm)
     if not predictions:
         raise MMCCDError("No folder of predictions was given: name one or more with -pred.")
     cases, unmatched = find_compared_files(reference, predictions, images, brain_masks)
     by_modality = _modalities_differ(cases)
-    values = label_values or find_label_values(reference)
+    values = options.label_values or find_label_values(reference)
     controls = _controls(cases, predictions) if with_controls else {}
-    work = [(case, (files, by_modality, erosion_mm, values, controls)) for case, files in cases.items()]
+    work = [(case, (files, by_modality, options.erosion_mm, values, controls)) for case, files in cases.items()]
     evaluations = judge_cases(compare_case, work, processes)
     methods = method_results(list(evaluations[0].methods), evaluations, controls)
     compared = {
@@ -136,7 +134,7 @@ def compare_folders(
         methods=methods,
         prevalence=judged_prevalence(evaluations),
         cases={evaluation.case: evaluation.facts for evaluation in evaluations},
-        settings=settings_of(reference, compared, images, brain_masks, erosion_mm),
+        settings=settings_of(reference, compared, images, brain_masks, options.erosion_mm),
         warnings=(
             *(_control_warnings(cases, predictions) if with_controls else ()),
             *_warnings(evaluations, unmatched, predictions),

@@ -41,6 +41,32 @@ FIGURES = (*RANKING_FIGURES, GAIN, *MASK_FIGURES)
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """Where scans and brain masks are, and which voxels count.
+
+    Attributes
+    ----------
+    images : folder of the predicted scans, where they aren't any more where CASE.json says
+    brain_masks : folder of CASE.nii.gz brain masks; else the prediction's own mask file, else found from the scan
+    erosion_mm : voxels nearer than this to the outside of the brain are left out (3D, in mm, whatever the spacing)
+    label_values : what the labels' values mean; None asks the dataset.json in or beside the labels, and knows 0 and 1 alone
+        where there is none
+    """
+
+    images: str | Path | None = None
+    brain_masks: str | Path | None = None
+    erosion_mm: float = 0.0
+    label_values: LabelValues | None = None
+
+    def folders(self) -> tuple[Path | None, Path | None]:
+        """Give the folders of the scans and of the brain masks."""
+        return tuple(None if folder is None else Path(folder) for folder in (self.images, self.brain_masks))
+
+
+WHOLE_BRAIN = EvaluationOptions()
+
+
+@dataclass(frozen=True)
 class Grid:
     """The grid that all files of a case must lie on.
 

@@ -84,9 +84,10 @@ def simulate_subject(
     thick = max(1, round(acquisition.slice_thickness / spacing))
     brain = _slices(shares.sum(axis=0), thick) > 0.5
     geometry = _geometry(maps.geometry, thick, brain.shape, acquisition.tilt)
+    anatomy = _Anatomy(shares, tissues, texture)
     scans = {
         modality: _stored(
-            _scan(shares, tissues, texture, _varied_sequence(sequence, random), thick, brain, geometry, random),
+            _scan(anatomy, _varied_sequence(sequence, random), thick, brain, geometry.spacing[0], random),
             geometry,
             acquisition,
         )
@@ -140,23 +141,25 @@ def _varied_sequence(sequence: Sequence, random: np.random.Generator) -> Sequenc
     return replace(sequence, repetition_time=sequence.repetition_time * repetition, echo_time=sequence.echo_time * echo)
 
 
+@dataclass(frozen=True)
+class _Anatomy:
+    """What a scanner sees: the share of each tissue [T, z, y, x], their relaxation, and the texture of T1 and of T2."""
+
+    shares: np.ndarray
+    tissues: list[Relaxation]
+    texture: list[np.ndarray]
+
+
 def _scan(
-    shares: np.ndarray,
-    tissues: list[Relaxation],
-    texture: list[np.ndarray],
-    sequence: Sequence,
-    thick: int,
-    brain: np.ndarray,
-    geometry: Geometry,
-    random: np.random.Generator,
+    anatomy: _Anatomy, sequence: Sequence, thick: int, brain: np.ndarray, in_plane: float, random: np.random.Generator
 ) -> np.ndarray:
     """One brain-extracted scan, int16 [z, y, x]: signals mixed by share, shaded, with Rician noise, 0 outside the brain."""
+    shares, tissues, texture = anatomy.shares, anatomy.tissues, anatomy.texture
     total = np.zeros(shares.shape[1:], dtype=np.float32)
     for share, tissue in zip(shares, tissues, strict=True):
         textured = Relaxation(tissue.t1 * (1 + TEXTURE * texture[0]), tissue.t2 * (1 + TEXTURE * texture[1]), tissue.density)
         total += share * signal(textured, sequence)
     measured = _slices(total, thick)
-    in_plane = geometry.spacing[0]
     measured = measured * np.exp(BIAS * smooth_field(measured.shape, BIAS_SMOOTHNESS_MM / in_plane, random))
     sigma = float(signal(tissues[0], sequence)) / random.uniform(*SIGNAL_TO_NOISE)
     noise = sigma * random.standard_normal((2, *measured.shape)).astype(np.float32)

@@ -29,11 +29,12 @@ from mmccd_auto.core.versions import software_versions
 from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
+from mmccd_auto.phantom.label_maps.dataset import SimulatedPeople, write_simulated_people
 from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 from mmccd_auto.plans.splits import SPLITS_FILE, make_splits
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.ready_models import ready_name
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.export_model import export_model
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
@@ -102,9 +103,8 @@ def build_ready_models(
     raw = folders.raw / f"Dataset{DATASET_NUMBER:03d}_{DATASET_NAME}"
     if not (raw / "dataset.json").is_file():
         with log.timed("simulate"):
-            write_simulated_people(
-                label_maps, folders.raw, DATASET_NUMBER, DATASET_NAME, options.people, options.seed, False, processes
-            )
+            people = SimulatedPeople(options.people, options.seed)
+            write_simulated_people(label_maps, folders.raw, DATASET_NUMBER, DATASET_NAME, people, processes)
     dataset = load_dataset(raw)
     anatomies = {case: str(facts["label_map"]) for case, facts in dataset.content["cases"].items()}
     splits = folders.preprocessed / dataset.name / SPLITS_FILE
@@ -123,7 +123,7 @@ def build_ready_models(
             configuration, TRAINER, num_epochs=options.num_epochs, iterations_per_epoch=options.iterations_per_epoch
         )
         with log.timed(f"train and calibrate {modality}"):
-            train(folders, DATASET_NUMBER, FOLD, training, device, processes)
+            train(folders, DATASET_NUMBER, FOLD, training, TrainingMachine(device, processes))
         exported = export_model(
             folders,
             PredictionOptions(dataset=str(DATASET_NUMBER), configurations=(configuration,), trainer=TRAINER),

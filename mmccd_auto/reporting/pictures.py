@@ -47,31 +47,12 @@ class _Slices:
     spacing: tuple[float, float, float]
 
 
-def case_picture(
-    path: str | Path,
-    case: str,
-    scan: np.ndarray,
-    anomaly: np.ndarray,
-    brain: np.ndarray,
-    geometry: Geometry,
-    mask: np.ndarray | None = None,
-    threshold: float | None = None,
-    slice_axis: str = "axial",
-    modality: str = "scan",
-    calibrated: bool = False,
-    candidates: np.ndarray | None = None,
-    finding: str = "",
-    warnings: Sequence[str] = (),
-) -> None:
-    """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
+@dataclass(frozen=True)
+class DrawnCase:
+    """What a case's picture shows.
 
-    The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
-    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score. Lesions have a solid outline,
-    candidates a dashed one of another colour.
-
-    Parameters
+    Attributes
     ----------
-    path : of the PNG, written atomically
     case : name for the title
     scan, anomaly : [z, y, x] on the scan's own grid
     brain : bool [z, y, x]
@@ -85,7 +66,36 @@ def case_picture(
     finding : what was found, as one clause, below the title; empty shows the volume of the mask
     warnings : sentences, each on lines of its own below that
     """
-    slices = _for_display(scan, anomaly, brain, mask, candidates, geometry, slice_axis)
+
+    case: str
+    scan: np.ndarray
+    anomaly: np.ndarray
+    brain: np.ndarray
+    geometry: Geometry
+    mask: np.ndarray | None = None
+    threshold: float | None = None
+    slice_axis: str = "axial"
+    modality: str = "scan"
+    calibrated: bool = False
+    candidates: np.ndarray | None = None
+    finding: str = ""
+    warnings: Sequence[str] = ()
+
+
+def case_picture(path: str | Path, drawn: DrawnCase) -> None:
+    """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
+
+    The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
+    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score. Lesions have a solid outline,
+    candidates a dashed one of another colour.
+
+    Parameters
+    ----------
+    path : of the PNG, written atomically
+    drawn : the case
+    """
+    threshold, slice_axis = drawn.threshold, drawn.slice_axis
+    slices = _for_display(drawn)
     chosen = choose_slices(slices.score, slices.brain, slices.spacing[0], threshold)
     limit = colour_limit(threshold)
     window = _window(slices)
@@ -93,7 +103,7 @@ def case_picture(
     height = (box[0].stop - box[0].start) * slices.spacing[1]
     width = (box[1].stop - box[1].start) * slices.spacing[2]
     row = 2.33 * height / width
-    lines = _header_lines(finding or _volume(slices, threshold), warnings)
+    lines = _header_lines(drawn.finding or _volume(slices, threshold), drawn.warnings)
     head = 0.67 + LINE_INCHES * len(lines)
     figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + head + 0.45)), dpi=100, facecolor=PAPER)
     top = 1 - head / figure.get_figheight()
@@ -105,11 +115,11 @@ def case_picture(
         _draw_row(axes, slices, index, box, window, limit, slice_axis)
         axes[0].set_ylabel(f"slice {index}", color=INK, fontsize=9)
         if line == 0:
-            _write_titles(axes, modality)
-    bottom = _colour_bar(figure, limit, threshold, top, calibrated)
+            _write_titles(axes, drawn.modality)
+    bottom = _colour_bar(figure, limit, threshold, top, drawn.calibrated)
     if slices.mask is not None:
         _legend(figure, bottom)
-    _write_header(figure, _title(case, slices, threshold), lines)
+    _write_header(figure, _title(drawn.case, slices, threshold), lines)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=PAPER)
 
@@ -161,16 +171,10 @@ def choose_slices(
     return sorted({*chosen, middle})
 
 
-def _for_display(
-    scan: np.ndarray,
-    anomaly: np.ndarray,
-    brain: np.ndarray,
-    mask: np.ndarray | None,
-    candidates: np.ndarray | None,
-    geometry: Geometry,
-    slice_axis: str,
-) -> _Slices:
+def _for_display(drawn: DrawnCase) -> _Slices:
     """Turn to LPS, cut along the slice axis; rows that begin inferior are flipped, so that superior is at the top."""
+
+    slice_axis, geometry = drawn.slice_axis, drawn.geometry
 
     def turn(array: np.ndarray) -> np.ndarray:
         slices = slice_axis_first(to_canonical(Volume(array, geometry)).array, slice_axis)
@@ -178,11 +182,11 @@ def _for_display(
 
     spacing = canonical_geometry(geometry).spacing[::-1]
     return _Slices(
-        scan=turn(scan),
-        score=turn(anomaly),
-        mask=None if mask is None else turn(np.asarray(mask, dtype=np.uint8)) > 0,
-        candidates=None if candidates is None else turn(np.asarray(candidates, dtype=np.uint8)) > 0,
-        brain=turn(np.asarray(brain, dtype=np.uint8)) > 0,
+        scan=turn(drawn.scan),
+        score=turn(drawn.anomaly),
+        mask=None if drawn.mask is None else turn(np.asarray(drawn.mask, dtype=np.uint8)) > 0,
+        candidates=None if drawn.candidates is None else turn(np.asarray(drawn.candidates, dtype=np.uint8)) > 0,
+        brain=turn(np.asarray(drawn.brain, dtype=np.uint8)) > 0,
         spacing=tuple(spacing[axis] for axis in POSITIONS[slice_axis]),
     )
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from mmccd_auto.plans.splits import Split
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint, save_checkpoint
 from mmccd_auto.trained.model_folder import people_folder
-from mmccd_auto.training.best_state import Judge, ask, best_judgement, is_judged, save_final
+from mmccd_auto.training.best_state import ask, best_judgement, is_judged, save_final
 from mmccd_auto.training.budget.learning_rate import planned_learning_rate
 from mmccd_auto.training.data.augmentation import default_augmentation
 from mmccd_auto.training.data.data_loading import (
@@ -41,8 +41,8 @@ from mmccd_auto.training.data.fold_data import find_fold_data, validation_images
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_same_start
+from mmccd_auto.training.options import AS_THE_PLAN_SAYS, TrainerOptions
 from mmccd_auto.training.progress import EXAMPLE_FILE, LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
-from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.resume import check_still_there, find_earlier_training, prepare_fold, warn_of_other_circumstances
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
 
@@ -64,13 +64,7 @@ class Trainer:
     preprocessed : the plan's folder with CASE.json and CASE/slice_*.npz
     output : the fold's folder, TRAINER__PLANS__CONFIGURATION/fold_K
     splits : content of splits_final.json; None only for the fold "all"
-    device : "cpu", "cuda", ...
-    processes : workers that load and augment; 0 does it in this process
-    num_epochs, iterations_per_epoch, seed : override the plan's
-    dataset_content : of dataset.json, written beside plans.json so that the model folder can be used alone
-    judge : the best state that it was shown becomes checkpoint_best.pth, and checkpoint_final.pth too where it is more than
-        1 % better than the last one; None: there is no checkpoint_best.pth
-    ranks : the processes that train together, each on its part of every batch; their number changes what is drawn
+    options : device, workers, and what overrides the plan
 
     Raises
     ------
@@ -92,31 +86,22 @@ class Trainer:
         preprocessed: Path,
         output: Path,
         splits: Sequence[Split] | None,
-        device: str | torch.device = "cpu",
-        processes: int = 0,
-        num_epochs: int | None = None,
-        iterations_per_epoch: int | None = None,
-        seed: int | None = None,
-        dataset_content: dict[str, Any] | None = None,
-        judge: Judge | None = None,
-        ranks: Ranks = ALONE,
+        options: TrainerOptions = AS_THE_PLAN_SAYS,
     ) -> None:
-        chosen = plan.configuration(configuration)
-        overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
-        overrides = {name: value for name, value in overrides.items() if value is not None}
+        chosen, ranks = plan.configuration(configuration), options.ranks
         self.dataset_plan = plan
-        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **overrides))
+        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **options.changes()))
         self.settings = self.plan.training
         self.configuration = configuration or plan.default_configuration
         self.modalities = (chosen.input_modality, chosen.translation_modality)
         self.fold = str(fold)
         self.preprocessed, self.output = Path(preprocessed), Path(output)
-        self.device, self.processes = torch.device(device), processes
+        self.device, self.processes = torch.device(options.device), options.processes
         self.dtype = self.number_format()
-        self.dataset_content = dataset_content
+        self.dataset_content = options.dataset_content
         if self.judgements is None:
             self.judgements = self.settings.judgements
-        self.judge = judge if self.judgements else None
+        self.judge = options.judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
             if getattr(self.settings, name) < 1:
                 raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")

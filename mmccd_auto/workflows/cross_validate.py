@@ -22,6 +22,7 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.evaluation.cross_validation import CrossValidation, FoldPrediction
+from mmccd_auto.evaluation.judging import EvaluationOptions
 from mmccd_auto.evaluation.page import write_cross_validation_page
 from mmccd_auto.imaging.io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
@@ -61,6 +62,19 @@ class _HeldOut:
     left_out: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all folds: the model and dataset, splits_final.json, and the user's wishes."""
+
+    model: ModelFolder
+    dataset: Dataset
+    splits_file: Path
+    device: torch.device
+    processes: int
+    extensions: Sequence[str]
+    overwrite: bool
+
+
 def cross_validate(
     folders: Folders,
     options: PredictionOptions,
@@ -95,39 +109,30 @@ def cross_validate(
     for fold, cases in held_out.cases.items():
         _check_unseen(model, fold, cases, dataset, splits_file)
     with folder_lock(results_of(model), "a cross-validation"):
-        return _predict_and_judge(model, dataset, held_out, splits_file, device, processes, options.extensions, overwrite)
+        job = _Job(model, dataset, splits_file, device, processes, options.extensions, overwrite)
+        return _predict_and_judge(job, held_out)
 
 
-def _predict_and_judge(
-    model: ModelFolder,
-    dataset: Dataset,
-    held_out: _HeldOut,
-    splits_file: Path,
-    device: torch.device,
-    processes: int,
-    extensions: Sequence[str],
-    overwrite: bool,
-) -> CrossValidation:
+def _predict_and_judge(job: _Job, held_out: _HeldOut) -> CrossValidation:
+    model, dataset = job.model, job.dataset
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
     # The figures of earlier weights or cases must not outlive a run that gives none.
     for path in (results_of(model) / RESULT_FILE, results_of(model) / REPORT_FILE, model.path / RESULT_FILE):
         _remove(path)
     for fold, cases in held_out.cases.items():
-        predictions[fold], problems = _predict_fold(
-            model, fold, cases, dataset, splits_file.parent / model.plans_name, device, extensions, overwrite
-        )
+        predictions[fold], problems = _predict_fold(job, fold, cases)
         failed += problems
     if failed:
         listed = "\n".join(f"  - {problem}" for problem in failed)
         raise MMCCDError(
             f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; fix them, or "
-            f"take them out of {splits_file}, and run the same command again:\n{listed}"
+            f"take them out of {job.splits_file}, and run the same command again:\n{listed}"
         )
     # The methods are the same in all folds.
     controls = all(one.control for one in predictions.values())
     evaluations = {
-        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), processes, controls)
+        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), job.processes, controls)
         for fold, cases in held_out.cases.items()
     }
     result = CrossValidation(
@@ -239,18 +244,11 @@ def _check_unseen(model: ModelFolder, fold: str, cases: Sequence[str], dataset: 
         )
 
 
-def _predict_fold(
-    model: ModelFolder,
-    fold: str,
-    cases: Sequence[str],
-    dataset: Dataset,
-    preprocessed: Path,
-    device: torch.device,
-    extensions: Sequence[str],
-    overwrite: bool,
-) -> tuple[FoldPrediction, list[str]]:
+def _predict_fold(job: _Job, fold: str, cases: Sequence[str]) -> tuple[FoldPrediction, list[str]]:
     """Predict a fold's held-out cases; also one sentence for each that could not be predicted."""
-    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=[fold], extensions=extensions), device)
+    model, dataset = job.model, job.dataset
+    preprocessed = job.splits_file.parent / model.plans_name
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=[fold], extensions=job.extensions), job.device)
     (loaded,) = predictor.folds
     people = {dataset.subject(case) for case in cases}
     found = held_out_calibration(model, loaded, cases, people, predictor.settings, preprocessed)
@@ -261,7 +259,7 @@ def _predict_fold(
     )
     predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
     output = _maps_of(model, fold)
-    _discard_other_maps(output, cases, found.calibration, overwrite)
+    _discard_other_maps(output, cases, found.calibration, job.overwrite)
     rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
     explained = held_out_r2(model, fold, predictor.settings, preprocessed)
     told = FoldPrediction(
@@ -350,9 +348,8 @@ def _judge_fold(
             return compare_folders(
                 reference,
                 {model.trainer: maps},
-                dataset.images_folder(),
+                EvaluationOptions(dataset.images_folder(), label_values=dataset.label_values),
                 processes=processes,
-                label_values=dataset.label_values,
                 with_controls=controls,
             )
         except MMCCDError as error:

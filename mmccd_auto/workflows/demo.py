@@ -18,10 +18,11 @@ from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSI
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.trained.model_folder import model_folder_name
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
 from mmccd_auto.workflows.predict import predict
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
@@ -119,10 +120,8 @@ def _simulate(folders: Folders, settings: DemoSettings, seed: int, processes: in
     """Simulate the people to train on and to test with."""
     folder = write_phantom_dataset(
         folders.raw,
+        people=PhantomPeople(training_subjects=settings.training_subjects, test_subjects=settings.test_subjects, seed=seed),
         number=DATASET_NUMBER,
-        training_subjects=settings.training_subjects,
-        test_subjects=settings.test_subjects,
-        seed=seed,
         processes=processes,
     )
     return load_dataset(folder)
@@ -146,7 +145,8 @@ def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, 
     """Train fold 0 with the method that the demo compares with, and predict the test subjects."""
     trainer = TRAINERS[COMPARED]
     logger.info("%s, to compare with ...", trainer)
-    train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plan.plans_name), device, processes=0)
+    options = TrainingOptions(CONFIGURATION, trainer, plan.plans_name)
+    train(folders, DATASET_NUMBER, 0, options, TrainingMachine(device))
     model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer, report=False)
     _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
 

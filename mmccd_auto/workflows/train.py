@@ -15,9 +15,10 @@ from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.choice.choose_steps import choose_steps
+from mmccd_auto.inference.choice.choose_steps import PER_KIND, choose_steps
 from mmccd_auto.inference.choice.fold_gain import describe_gain, fold_gain
 from mmccd_auto.inference.choice.training_judge import find_judge
+from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
@@ -29,8 +30,8 @@ from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, witho
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
 from mmccd_auto.training.budget.speed import measure_machine
+from mmccd_auto.training.options import TrainerOptions, TrainingMachine
 from mmccd_auto.training.progress import tell_whether_longer
-from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import find_trainer
 
@@ -55,10 +56,8 @@ def train(
     dataset: int | str,
     fold: int | str,
     options: TrainingOptions,
-    device: torch.device,
-    processes: int,
+    machine: TrainingMachine,
     overwrite: bool = False,
-    ranks: Ranks = ALONE,
 ) -> Path:
     """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices, and
     tell what they find beyond a score without a network.
@@ -69,10 +68,8 @@ def train(
     dataset : number or name
     fold : 0..4 or "all"
     options : the user's wishes
-    device : to train on
-    processes : workers that load and augment; 0 works in this process
+    machine : device, workers, and the processes that train together
     overwrite : start over; else a half-finished training of the same settings is continued, and a finished one kept
-    ranks : the processes that train together, see :func:`mmccd_auto.training.ranks.join_ranks`
 
     Returns
     -------
@@ -84,46 +81,61 @@ def train(
         If the dataset isn't preprocessed, it can't be trained on as asked, the fold's folder holds a training by other
         settings, or another run trains the fold at this moment.
     """
-    if device.type == "cpu":
+    if machine.device.type == "cpu":
         keep_large_blocks()
     _check_names(options, fold)
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
+    trainer = _make_trainer(folders, home, fold, options, machine)
+    if not machine.ranks.leads:
+        trainer.train(overwrite)
+        return trainer.output
+    preprocessed, plan = trainer.preprocessed, trainer.dataset_plan
+    if trainer.judgements and str(fold) != "all":
+        trainer.judge = find_judge(trainer.training_cases, plan, trainer.configuration, fold, preprocessed, machine.device)
+    _describe_start(trainer, plan)
+    # By it prediction knows whether a scan is what the model has seen. Read before the work, which may take days.
+    fingerprint = _fingerprint_without_names(home)
+    model = trainer.output.parent
+    with folder_lock(trainer.output, f"the training of fold {fold}"):
+        trainer.train(overwrite)
+        logger.info("%s", tell_whether_longer(trainer.log.read()))
+        fingerprint.save(model / FINGERPRINT_FILE)
+        _choose_and_calibrate(model, str(fold), preprocessed, options, machine.device, trainer)
+    return trainer.output
+
+
+def _make_trainer(
+    folders: Folders, home: Path, fold: int | str, options: TrainingOptions, machine: TrainingMachine
+) -> Trainer:
+    """Make the trainer of a fold, ready to train.
+
+    Parameters
+    ----------
+    home : $mmccd_preprocessed/DATASET
+    """
     preprocessed = home / (options.plans_name or find_default_plans(home))
     if not (preprocessed / PLANS_FILE).is_file():
         raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
     plan = Plan.load(preprocessed / PLANS_FILE)
     configuration = options.configuration or plan.default_configuration
     model = folders.results / home.name / model_folder_name(options.trainer, preprocessed.name, configuration)
-    output = fold_folder(model, fold)
     trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
-    trainer = trainer_class(
+    return trainer_class(
         plan,
         configuration,
         fold,
         preprocessed,
-        output,
+        fold_folder(model, fold),
         load_splits(home / SPLITS_FILE),
-        device=device,
-        processes=processes,
-        num_epochs=options.num_epochs,
-        iterations_per_epoch=options.iterations_per_epoch,
-        dataset_content=read_record(JsonObject, home / DATASET_FILE),
-        ranks=ranks,
+        TrainerOptions(
+            device=machine.device,
+            processes=machine.processes,
+            num_epochs=options.num_epochs,
+            iterations_per_epoch=options.iterations_per_epoch,
+            dataset_content=read_record(JsonObject, home / DATASET_FILE),
+            ranks=machine.ranks,
+        ),
     )
-    if not ranks.leads:
-        trainer.train(overwrite)
-        return output
-    if trainer.judgements and str(fold) != "all":
-        trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
-    _describe_start(trainer, plan)
-    # By it prediction knows whether a scan is what the model has seen. Read before the work, which may take days.
-    fingerprint = _fingerprint_without_names(home)
-    with folder_lock(output, f"the training of fold {fold}"):
-        trainer.train(overwrite)
-        logger.info("%s", tell_whether_longer(trainer.log.read()))
-        fingerprint.save(model / FINGERPRINT_FILE)
-        _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
-    return output
 
 
 def _check_names(options: TrainingOptions, fold: int | str) -> None:
@@ -202,15 +214,8 @@ def _choose_and_calibrate(
             "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
         )
     if choosing:
-        choose_steps(
-            model,
-            fold,
-            preprocessed,
-            device,
-            max_slices=extent.trial_slices,
-            seeds=extent.trial_seeds,
-            extensions=options.extensions,
-        )
+        trial = SyntheticTrial(fold, preprocessed, device, PER_KIND, extent.trial_slices, options.extensions)
+        choose_steps(model, trial, extent.trial_seeds)
     if is_calibrated(ModelFolder(model), fold):
         logger.info("%s: the calibration fits and is kept (mmccd_calibrate makes it again)", fold_folder(model, fold))
     else:

@@ -21,6 +21,7 @@ from mmccd_auto.plans.budget.rungs import (
 )
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
+from mmccd_auto.plans.options import PLAIN, PlannerOptions
 from mmccd_auto.plans.plan import BudgetPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.plans.planner import Grid, MMCCDPlanner, Patch
 from mmccd_auto.plans.rules import DEFAULT_PLANS, Rung, strip_width_and_stride
@@ -32,11 +33,11 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
 
     Parameters
     ----------
-    fingerprint, dataset_name, modalities, memory_budget_gb, target_spacing, time_budget_minutes : as for
-        :class:`MMCCDPlanner`
+    fingerprint, dataset_name, modalities : as for :class:`MMCCDPlanner`
     machine : measured speed of the device that will train
     training_hours : that one fold may take, the work after the last epoch included; None: the default of the kind of device
     resolution : keeps every rung to this resolution; None: each has its own
+    options : memory, spacing and time; their resolution is passed over
 
     Raises
     ------
@@ -52,9 +53,10 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         machine: MachineSpeed,
         training_hours: float | None = None,
         resolution: str | None = None,
-        **options: float | None,
+        options: PlannerOptions = PLAIN,
     ) -> None:
-        super().__init__(fingerprint, dataset_name, modalities, resolution=resolution or "standard", **options)
+        options = replace(options, resolution=resolution or "standard")
+        super().__init__(fingerprint, dataset_name, modalities, options=options)
         self.machine, self.given_resolution = machine, resolution
         self.hours = default_hours(machine.kind) if training_hours is None else training_hours
         if not self.hours > 0:
@@ -83,9 +85,9 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
 
     def for_machine(self, machine: MachineSpeed) -> MMCCDPlannerForBudget:
         """A planner of the same dataset for another machine, with that machine's usual budget and memory."""
-        options = {"target_spacing": self.given_spacing, "time_budget_minutes": self.time_budget_minutes}
+        options = PlannerOptions(target_spacing=self.given_spacing, time_budget_minutes=self.time_budget_minutes)
         about = (self.fingerprint, self.dataset_name, self.modalities)
-        return type(self)(*about, machine, None, self.given_resolution, **options)
+        return type(self)(*about, machine, None, self.given_resolution, options)
 
     def decide_plans_name(self, slice_axis: str, spacing: float) -> tuple[str, str]:
         """The name that mmccd_train takes by default, whatever the rung."""

@@ -21,6 +21,7 @@ from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name, people_folder
 from mmccd_auto.training.data.data_loading import SliceStore
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.progress import EXAMPLE_FILE
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import DAETrainer, DAETrainerShort, cycle_class_of, find_trainer
@@ -210,7 +211,7 @@ def striped(preprocessed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train(kind: type[Trainer], folder: Path, plan: Plan, preprocessed: Path, splits: list, **options: int) -> Trainer:
     """Fold 0 of FLAIR-T1."""
     output = fold_folder(folder / model_folder_name(kind.__name__, plan.plans_name, "FLAIR-T1"), 0)
-    trainer = kind(plan, "FLAIR-T1", 0, preprocessed, output, splits, **options)
+    trainer = kind(plan, "FLAIR-T1", 0, preprocessed, output, splits, TrainerOptions(**options))
     trainer.train()
     return trainer
 
@@ -257,7 +258,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
 ) -> None:
     whole = train(DAETrainer, tmp_path / "whole", tiny_plan, striped, splits, num_epochs=2, iterations_per_epoch=2)
     part = train(DAETrainer, tmp_path / "part", tiny_plan, striped, splits, num_epochs=1, iterations_per_epoch=2)
-    rest = DAETrainer(tiny_plan, None, 0, striped, part.output, splits, num_epochs=2, iterations_per_epoch=2)
+    rest = DAETrainer(tiny_plan, None, 0, striped, part.output, splits, TrainerOptions(num_epochs=2, iterations_per_epoch=2))
     rest.train()
     weights = [load_checkpoint(one.output / "checkpoint_final.pth").raw_weights for one in (whole, rest)]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)

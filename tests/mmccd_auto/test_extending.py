@@ -15,6 +15,7 @@ from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainers import cycle_class_of, find_trainer
 
 DOCUMENTATION = Path(__file__).parents[2] / "documentation" / "extending.md"
@@ -52,7 +53,9 @@ def test_the_trainers_train(
 ) -> None:
     model = tmp_path / model_folder_name(name, "mmccdPlans", "FLAIR-T1")
     kind = find_trainer(name, [folder])
-    trainer = kind(tiny_plan, None, 0, preprocessed, fold_folder(model, 0), splits, num_epochs=2, iterations_per_epoch=1)
+    trainer = kind(
+        tiny_plan, None, 0, preprocessed, fold_folder(model, 0), splits, TrainerOptions(num_epochs=2, iterations_per_epoch=1)
+    )
     trainer.train()
     rates = [record["learning_rate"] for record in trainer.log.read()]
     assert rates == pytest.approx([2e-5, 4e-5] if name == "WarmupTrainer" else [1e-4, 1e-4])

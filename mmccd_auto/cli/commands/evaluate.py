@@ -37,14 +37,13 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_processes_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are told before.
+    from mmccd_auto.evaluation.judging import EvaluationOptions
     from mmccd_auto.workflows.evaluate import evaluate
 
     table = evaluate(
         reference=options.reference,
         prediction=options.predictions,
-        images=options.images,
-        brain_masks=options.brain_masks,
-        erosion_mm=options.erosion,
+        options=EvaluationOptions(options.images, options.brain_masks, options.erosion),
         output=options.output,
         processes=options.processes,
         names=options.names,

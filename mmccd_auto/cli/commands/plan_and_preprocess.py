@@ -90,7 +90,7 @@ def _add_planning_options(parser: argparse.ArgumentParser) -> None:
 def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
     # Loading what works takes seconds: help and mistakes in the options are told before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
+    from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, PreparationOptions, plan_and_preprocess
 
     planning = PlanningOptions(
         planner=options.planner,
@@ -108,9 +108,9 @@ def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
         planning=planning,
         device=choose_device(options.device),
         processes=options.processes,
-        verify=options.verify_dataset_integrity,
-        preprocess=not options.no_pp,
-        overwrite=options.overwrite,
+        preparing=PreparationOptions(
+            verify=options.verify_dataset_integrity, preprocess=not options.no_pp, overwrite=options.overwrite
+        ),
     )
 
 

@@ -101,6 +101,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> Path:
+    from mmccd_auto.training.options import TrainingMachine
     from mmccd_auto.workflows.train import TrainingOptions, train
 
     return train(
@@ -116,10 +117,8 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> P
             choose_steps=not options.planned_steps,
             extensions=tuple(options.extensions),
         ),
-        device=device,
-        processes=options.processes,
+        machine=TrainingMachine(device, options.processes, ranks),
         overwrite=options.overwrite,
-        ranks=ranks,
     )
 
 
