@@ -69,7 +69,7 @@ class DatasetFingerprint:
         cases: Mapping[str, CaseFingerprint],
         failed: Mapping[str, str] | None = None,
     ) -> DatasetFingerprint:
-        """A fingerprint with its summary."""
+        """Return a fingerprint with its summary."""
         return cls(dataset, tuple(modalities), dict(cases), dict(failed or {}), summarise(cases.values(), modalities))
 
     def save(self, path: str | Path) -> None:
@@ -210,13 +210,13 @@ def _measure_scan(file: Path, given: np.ndarray | None, brain_mask_file: Path | 
 
 
 def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where every modality has brain; the first one's brain where they don't meet at all."""
+    """Find where every modality has brain; the first one's brain where they don't meet at all."""
     common = np.logical_and.reduce(list(brains.values()))
     return common if common.any() else next(iter(brains.values()))
 
 
 def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
-    """The brain mask of a file, canonical bool [z, y, x]; None without a file."""
+    """Compute the brain mask of a file, canonical bool [z, y, x]; None without a file."""
     if file is None:
         return None
     mask = read_brain_mask(file)
@@ -225,7 +225,7 @@ def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
 
 
 def _given_label(file: Path | None, image_file: Path, values: LabelValues) -> np.ndarray | None:
-    """Where a label isn't normal, canonical bool [z, y, x]; None without a file."""
+    """Find where a label isn't normal, canonical bool [z, y, x]; None without a file."""
     if file is None:
         return None
     label = read_label(file, values).not_normal()
@@ -234,7 +234,7 @@ def _given_label(file: Path | None, image_file: Path, values: LabelValues) -> np
 
 
 def _check_grid(file: Path, geometry: Geometry, image_file: Path) -> None:
-    """A label or mask must lie on the grid of the image."""
+    """Check that a label or mask lies on the grid of the image."""
     differences = geometry.differences(read_geometry(image_file))
     if differences:
         raise MMCCDError(f"{file} is not on the grid of {image_file} ({differences[0]}): resample one onto the other.")
@@ -317,7 +317,7 @@ def _file_state(file: Path) -> list[str | int]:
 
 
 def summarise(cases: Iterable[CaseFingerprint], modalities: Iterable[str]) -> dict[str, Any]:
-    """Medians and ranges over the cases, ready for JSON."""
+    """Return the medians and ranges over the cases, ready for JSON."""
     cases = list(cases)
     overlaps = [case.brain_overlap for case in cases if case.brain_overlap is not None]
     return {
@@ -360,7 +360,7 @@ def _summarise_modality(found: list[ModalityFingerprint]) -> dict[str, Any]:
 
 
 def _range(values: list[Any]) -> dict[str, Any]:
-    """Percentiles 0, 50, 99 and 100 over the cases (each component for itself)."""
+    """Compute the percentiles 0, 50, 99 and 100 over the cases (each component for itself)."""
     return {
         name: np.percentile(values, q, axis=0).tolist()
         for name, q in zip(("min", "median", "p99", "max"), (0, 50, 99, 100), strict=True)

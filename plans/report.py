@@ -10,7 +10,7 @@ LONG_TRAINING_SECONDS = 3 * 86400.0
 
 
 def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
-    """What a person wants to know of a plan: sizes, networks, training length, and what a case costs at prediction.
+    """Describe what a person wants to know of a plan: sizes, networks, training length, and what a case costs at prediction.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
 
 
 def advise_on_training(plan: Plan, speed: DeviceSpeed, on_cpu: bool) -> str | None:
-    """What to do about a training that takes days; None where it doesn't.
+    """Describe what to do about a training that takes days; None where it doesn't.
 
     Parameters
     ----------

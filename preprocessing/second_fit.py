@@ -101,7 +101,7 @@ def refit(
 def _field_change(
     leave_out: np.ndarray, geometry: CaseGeometry, samples: FieldSamples, first_slice: int
 ) -> np.ndarray | None:
-    """By what slices are to be divided, [S, H, W]."""
+    """Compute the field by which slices are to be divided, [S, H, W]."""
     canonical, grid = geometry.canonical, geometry.grid
     direction = np.array(grid.direction).reshape(3, 3)
     offset = direction.T @ (np.array(grid.origin) - np.array(canonical.origin))

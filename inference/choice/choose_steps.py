@@ -18,9 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def choose_steps(model_folder: str | Path, trial: SyntheticTrial, seeds: int = SEEDS) -> InferenceChoice:
-    """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
-    tried (mean over some seeds, see :func:`mmccd_auto.inference.choice.compare.best_of`), and write them with the table
-    into MODEL/inference.json.
+    """Find the cheapest steps and strips that show synthetic anomalies as well as any that were tried, and write them.
+
+    The anomalies are in healthy held-out slices, the figure is a mean over some seeds (see
+    :func:`mmccd_auto.inference.choice.compare.best_of`), and the table goes with them into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
     mmccd_find_best_configuration, stays: all folds of a model predict alike. It is chosen again where this fold's choice was
@@ -64,13 +65,13 @@ def choose_steps(model_folder: str | Path, trial: SyntheticTrial, seeds: int = S
 
 
 def _is_outdated(known: InferenceChoice, loaded: FoldModel, source: str) -> bool:
-    """Whether a choice is to be made again now that ``loaded`` is trained, whose slices are ``source`` to it."""
+    """Check whether a choice is to be made again now that ``loaded`` is trained, whose slices are ``source`` to it."""
     trained_longer = known.fold == loaded.fold and known.weights_sha256 not in ("", loaded.weights_sha256)
     return trained_longer or (known.source == TRAINED_ON and source == HELD_OUT)
 
 
 def describe_choice(choice: InferenceChoice) -> str:
-    """The table of what was tried, the cheapest first, and what was chosen."""
+    """Write the table of what was tried, the cheapest first, and what was chosen."""
     lines = [f"{'steps':>6} {'stride':>7} {'at once':>8} {'evaluations':>12} {'AUPRC':>6}  by seed"]
     chosen = (choice.sampling_steps, choice.strip_stride, choice.strips_per_pass)
     for one in choice.tried:

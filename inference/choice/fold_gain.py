@@ -184,7 +184,7 @@ def describe_gain(found: FoldGain) -> str:
 def _altered_maps(
     maker: MapMaker, modality: str, healthy: Sequence[CaseMaps], preprocessed: Path, drawings: int
 ) -> list[AlteredMaps]:
-    """The maps of the slices with anomalies in them, of all drawings."""
+    """Return the maps of the slices with anomalies in them, of all drawings."""
     records, two_fits = load_case_records(preprocessed), maker.settings.fits > 1
     altered = [
         one
@@ -195,7 +195,7 @@ def _altered_maps(
 
 
 def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, modality: str) -> Mapping[str, list[float]]:
-    """For each score the AUPRC of each anomaly, in their order."""
+    """Compute for each score the AUPRC of each anomaly, in their order."""
     sign = np.float32(-1 if lesions_expected_dark(modality) else 1)
     score = calibration.score
     intensity = [sign * scan_of(one.case) for one in altered]

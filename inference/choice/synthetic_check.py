@@ -116,7 +116,7 @@ def maps_of_altered(
 
 
 def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score: str = "combined") -> dict[str, float]:
-    """Area under the precision-recall curve of the brain's pixels, mean over the anomalies of each kind.
+    """Compute the area under the precision-recall curve of the brain's pixels, mean over the anomalies of each kind.
 
     Parameters
     ----------
@@ -128,12 +128,15 @@ def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score:
 
 
 def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> dict[str, float]:
-    """As :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
+    """Work as :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
     return mean_by_kind(cases, auprc_of_each(cases, scores))
 
 
 def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> list[float]:
-    """Area under the precision-recall curve of the brain's pixels for each anomaly, in the order of ``cases``."""
+    """Compute the area under the precision-recall curve of the brain's pixels for each anomaly.
+
+    The order is that of ``cases``.
+    """
     found = []
     for one, values in zip(cases, scores, strict=True):
         brain = one.case.brain
@@ -142,7 +145,7 @@ def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) ->
 
 
 def mean_by_kind(cases: Sequence[AlteredMaps], figures: Sequence[float]) -> dict[str, float]:
-    """The mean of a figure of each anomaly over the anomalies of each kind."""
+    """Return the mean of a figure of each anomaly over the anomalies of each kind."""
     found: dict[str, list[float]] = {}
     for one, figure in zip(cases, figures, strict=True):
         found.setdefault(one.kind, []).append(figure)
@@ -150,7 +153,7 @@ def mean_by_kind(cases: Sequence[AlteredMaps], figures: Sequence[float]) -> dict
 
 
 def _runs(case: CaseMaps) -> list[CaseMaps]:
-    """The runs of adjacent slices of a case; single slices where all of them are short."""
+    """Return the runs of adjacent slices of a case; single slices where all of them are short."""
     runs = [run for run in adjacent_runs(case.indices) if run.stop - run.start >= LEAST_SLICES]
     runs = runs or [slice(place, place + 1) for place in range(len(case.indices))]
     return [case.of_slices(run) for run in runs if case.brain[run].any()]

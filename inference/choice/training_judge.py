@@ -61,7 +61,10 @@ class SyntheticJudge:
         )
 
     def __call__(self, cycle: Reconstructor) -> float:
-        """The area under the precision-recall curve, mean over the kinds of anomalies; always of the same anomalies."""
+        """Compute the area under the precision-recall curve, mean over the kinds of anomalies.
+
+        Always of the same anomalies.
+        """
         maker = MapMaker(cycle, self.settings, self.device, self.plan.patch_size)
         healthy = [
             healthy_maps(maker, self.modality, self.preprocessed, self.records[case], indices, description="")
@@ -83,8 +86,11 @@ def find_judge(
     preprocessed: Path,
     device: torch.device,
 ) -> SyntheticJudge | None:
-    """The judge of a training; None where no healthy slice is held out, since slices that a cycle has seen can't tell which
-    of its states is best. The parameters are those of :class:`SyntheticJudge`."""
+    """Find the judge of a training.
+
+    None where no healthy slice is held out, since slices that a cycle has seen can't tell which of its states is best. The
+    parameters are those of :class:`SyntheticJudge`.
+    """
     slices = plan.training.judged_slices
     judge = SyntheticJudge(plan, configuration, fold, preprocessed, device, training_cases, slices)
     if judge.source == HELD_OUT:

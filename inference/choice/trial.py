@@ -62,14 +62,14 @@ class SyntheticTrial:
     extensions: Sequence[str | Path] = ()
 
     def load(self, model: ModelFolder) -> FoldModel:
-        """The fold of a model, on the device."""
+        """Load the fold of a model, on the device."""
         return load_fold(model, self.fold, self.device, self.extensions)
 
     def _trained_on(self, loaded: FoldModel) -> tuple[str, ...]:
         return trained_on(loaded.record, self.preprocessed.parent)
 
     def source(self, model: ModelFolder, loaded: FoldModel) -> str:
-        """What the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
+        """Describe what the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
         return find_records(self.preprocessed, self.fold, model.input_modality, self._trained_on(loaded))[1]
 
     def maps(self, model: ModelFolder, loaded: FoldModel, settings: InferenceSettings, draw: int = 0) -> TrialMaps:

@@ -116,8 +116,9 @@ def calibration_on(
     home: Path,
     first_look: ScoreUnits | None = None,
 ) -> Calibration:
-    """Calibrate on healthy slices, with the control without a network, and with numbers for the people: it lies in a model
-    folder, which is handed on.
+    """Calibrate on healthy slices, with the control without a network, and with numbers for the people.
+
+    It lies in a model folder, which is handed on.
 
     Parameters
     ----------
@@ -137,7 +138,10 @@ def calibration_on(
 
 
 def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
-    """The age of each person in whole years, 90 for more: a model folder, which is handed on, tells no more of anybody."""
+    """Return the age of each person in whole years, 90 for more.
+
+    A model folder, which is handed on, tells no more of anybody.
+    """
     file = home / DATASET_FILE
     known = read_ages(read_record(JsonObject, file), file) if file.is_file() else {}
     of_people: dict[str, list[float]] = {}
@@ -148,8 +152,10 @@ def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:
-    """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now, with
-    the control without a network; of one fit or of two, which prediction follows.
+    """Check whether a fold has a calibration that was made for its weights.
+
+    Also by the settings and score that predict now, with the control without a network; of one fit or of two, which
+    prediction follows.
 
     Raises
     ------
@@ -171,7 +177,7 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
 def folds_with_maps(
     model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path
 ) -> dict[str, ValidationRecord]:
-    """The folds whose maps are there and fit: made by these settings and by the weights that are there now."""
+    """Return the folds whose maps are there and fit: made by these settings and by the weights that are there now."""
     found = {}
     for fold in model.folds():
         record = load_validation_record(model, fold, preprocessed)
@@ -183,7 +189,7 @@ def folds_with_maps(
 
 
 def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path) -> dict[str, ValidationRecord]:
-    """Those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
+    """Select those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
     found = folds_with_maps(model, settings, preprocessed)
     if not found:
         raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
@@ -191,7 +197,7 @@ def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str 
 
 
 def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> InferenceSettings:
-    """The model's own, with one fit where the preprocessed scans can't be fitted twice."""
+    """Return the model's own, with one fit where the preprocessed scans can't be fitted twice."""
     settings = make_settings(chosen_plan(model), model.configuration, options=MapOptions(fits=fits))
     if settings.fits == 1 or all(has_samples(preprocessed / case) for case in load_case_records(preprocessed)):
         return settings

@@ -24,7 +24,7 @@ def healthy_maps(
     indices: Sequence[int],
     description: str | None = None,
 ) -> CaseMaps:
-    """The maps of some slices of a preprocessed case."""
+    """Return the maps of some slices of a preprocessed case."""
     image, brain, _ = read_slices(preprocessed, record, indices)
     channel = record.modalities.index(modality)
     maps = anomaly_maps(maker, image[channel], brain, record.case, slice_indices=indices, description=description)
@@ -32,7 +32,9 @@ def healthy_maps(
 
 
 def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:
-    """Healthy slices by case, about equally many of each, as long runs of neighbours around the middle of the brain's run.
+    """Choose healthy slices by case, about equally many of each.
+
+    As long runs of neighbours around the middle of the brain's run.
 
     Neighbours, because scores are smoothed across slices and lesions are larger than one.
 
@@ -62,7 +64,7 @@ def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) ->
 
 
 def _window(indices: list[int], count: int) -> list[int]:
-    """``count`` of ``indices`` that follow each other, half from the lower and half from the upper part.
+    """Return ``count`` of ``indices`` that follow each other, half from the lower and half from the upper part.
 
     Two windows rather than one, because the error differs between the base of the brain and its top.
     """
@@ -82,7 +84,7 @@ def _middle(indices: list[int], count: int) -> list[int]:
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """``count`` places of ``length``, in the middles of equal parts."""
+    """Return ``count`` places of ``length``, in the middles of equal parts."""
     count = min(count, length)
     return [int((part + 0.5) * length / count) for part in range(count)]
 
@@ -90,7 +92,7 @@ def _spread(length: int, count: int) -> list[int]:
 def find_records(
     preprocessed: Path, fold: str, modality: str, trained_on: Collection[str] = ()
 ) -> tuple[dict[str, CaseRecord], str]:
-    """The preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
+    """Find the preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
 
     Parameters
     ----------

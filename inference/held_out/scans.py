@@ -66,13 +66,13 @@ class HeldOutScans:
         return fit_units(healthy or [self._case_maps(self._work(case, part)) for case, part in chosen.items()], score)
 
     def slices_to_look_at(self, cases: Sequence[str]) -> int:
-        """How many slices :meth:`look` sends through the network."""
+        """Count how many slices :meth:`look` sends through the network."""
         return sum(
             len(look_places([item.index for item in self.records[case].slices], self._spacing(case)[0])) for case in cases
         )
 
     def maps(self, case: str, indices: Sequence[int], units: ScoreUnits | None) -> CaseMaps:
-        """The maps of some slices of a scan.
+        """Return the maps of some slices of a scan.
 
         Parameters
         ----------

@@ -61,7 +61,7 @@ def anomaly_maps(
     slice_indices: Sequence[int] | None = None,
     description: str | None = None,
 ) -> SliceMaps:
-    """The anomaly maps of the slices of one scan; see :func:`stream_maps`.
+    """Return the anomaly maps of the slices of one scan; see :func:`stream_maps`.
 
     Parameters
     ----------
@@ -90,7 +90,9 @@ def stream_maps(
     description: str = "",
     across_scans: bool | None = None,
 ) -> Iterator[SliceMaps | Settled]:
-    """The anomaly maps a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) of scans (arXiv 2308.16150), in their order.
+    """Yield the anomaly maps of scans, in their order.
+
+    A map is a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) (arXiv 2308.16150).
 
     All (slice, tile, strips) of all scans stand in one queue, from which full batches are taken; a scan is asked for when
     the queue holds less than a batch, so memory doesn't grow with their number. A scan for which the GPU has no memory
@@ -135,7 +137,7 @@ def _is_done(scan: ScanOnDevice | Settled) -> bool:
 
 
 def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> int:
-    """Network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
+    """Count the network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
     return cycle.evaluations(settings.sampling)
 
 
@@ -159,7 +161,7 @@ class _Engine:
         self.passes = 0
 
     def wants_another(self) -> bool:
-        """Whether another scan is needed to fill a batch: not while one can be handed out, or waits for memory."""
+        """Check whether another scan is needed to fill a batch: not while one can be handed out, or waits for memory."""
         if self.opened and (self.asked or _is_done(self.opened[0])):
             return False
         room = len(self.queue) < (self.batch_size if self.across_scans else 1)
@@ -177,7 +179,10 @@ class _Engine:
         return True
 
     def take(self) -> SliceMaps | Settled:
-        """The maps of the first of the scans, which is done with, or the error that ended it; it is held on to no longer."""
+        """Return the maps of the first of the scans, which is done with, or the error that ended it.
+
+        It is held on to no longer.
+        """
         scan = self.opened.popleft()
         if isinstance(scan, Settled):
             return scan
@@ -236,7 +241,7 @@ class _Engine:
         return scan
 
     def _items(self, scan: ScanOnDevice) -> Iterator[Item]:
-        """Every pass of a scan; slices without brain give none."""
+        """Yield every pass of a scan; slices without brain give none."""
         work = scan.work
         for tile, (top, left) in enumerate(scan.corners):
             for position, brain in enumerate(self._tile(work.brain, top, left)):
@@ -280,7 +285,7 @@ class _Engine:
         return dropped
 
     def _passes(self, brain: np.ndarray) -> Sequence[tuple[Strip, ...]]:
-        """The strips that each pass of a tile hides."""
+        """Return the strips that each pass of a tile hides."""
         if not self.hides:
             return [()]
         settings = self.settings
@@ -312,14 +317,14 @@ class _Engine:
             self._tile(scan.sums, *scan.corners[tile]).index_add_(0, positions, part)
 
     def _keep(self, batch: list[Item]) -> Tensor:
-        """The keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
+        """Compute the keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
         if not self.hides:
             return torch.ones((len(batch), 1, *self.patch_size), device=self.device)
         groups = [item.strips for item in batch]
         return keep_mask_of_groups(groups, self.patch_size, self.settings.strip_width, self.device)
 
     def _sum_by_slice(self, batch: list[Item], values: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
-        """The values of a scan's tile, summed slice by slice.
+        """Compute the values of a scan's tile, summed slice by slice.
 
         A matrix product instead of scattered additions: those have no fixed order on a GPU.
         """

@@ -46,7 +46,7 @@ class InferenceSettings:
     fits: int
 
     def to_json(self) -> dict[str, Any]:
-        """A flat dictionary of what decides the map (the batch size is left out: it changes nothing)."""
+        """Return a flat dictionary of what decides the map (the batch size is left out: it changes nothing)."""
         return {
             "preset": self.preset,
             **asdict(self.sampling),
@@ -65,7 +65,7 @@ def make_settings(
     options: MapOptions = AS_PLANNED,
     seed: int | None = None,
 ) -> InferenceSettings:
-    """The settings of a preset, with a user's own values put in.
+    """Make the settings of a preset, with a user's own values put in.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def make_settings(
 
 
 def _preset(plan: Plan, configuration: str | None, preset: str) -> InferenceSettings:
-    """The settings of a preset as it is."""
+    """Return the settings of a preset as it is."""
     cycle = plan.configuration(configuration)
     sampling, coverage = _even_sampling(cycle.sampling_steps), "even"
     stride, together = cycle.strip_stride, cycle.strips_per_pass

@@ -103,7 +103,7 @@ def describe_request(
     save_control: bool = False,
     age: float | None = None,
 ) -> dict[str, Any]:
-    """What decides a case's files: the first part of CASE.json, known before the prediction.
+    """Return what decides a case's files: the first part of CASE.json, known before the prediction.
 
     Two requests that are equal give the same files, which is how ``--continue_prediction`` knows finished cases.
 
@@ -217,7 +217,7 @@ def remove_case_files(output: Path, case: str) -> None:
 
 
 def summary_row(record: dict[str, Any], status: str, lesions: Sequence[LesionRecord]) -> SummaryRow:
-    """The line of summary.csv that a case's CASE.json gives.
+    """Return the line of summary.csv that a case's CASE.json gives.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class Ensemble(ScanPredictor):
         yield from each(self._joined, *(one.scan_maps(part, **asked) for one, part in of_members))
 
     def _joined(self, *maps: ScanMaps) -> ScanMaps:
-        """The mean of the members' maps."""
+        """Return the mean of the members' maps."""
         scores = {name: _mean([one.scores[name] for one in maps]) for name in maps[0].scores}
         brain = maps[0].brain
         percentiles = [one.healthy_percentile for one in maps if one.healthy_percentile is not None]
@@ -123,7 +123,7 @@ class Ensemble(ScanPredictor):
 
 
 def joint_identity(members: Sequence[Predictor]) -> ModelIdentity:
-    """Names joined by " + ", folds and weights as MODEL/fold_K; the slice axis is the first model's."""
+    """Return the names joined by " + ", folds and weights as MODEL/fold_K; the slice axis is the first model's."""
     identities = [one.identity for one in members]
 
     def joined(name: str) -> str:
@@ -144,7 +144,7 @@ def joint_identity(members: Sequence[Predictor]) -> ModelIdentity:
 
 
 def joint_scoring(members: Sequence[Predictor]) -> Scoring:
-    """The mean of the members' thresholds and least lesion volumes, as those of folds are averaged.
+    """Return the mean of the members' thresholds and least lesion volumes, as those of folds are averaged.
 
     Raises
     ------

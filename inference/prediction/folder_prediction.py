@@ -170,7 +170,7 @@ class _Run:
     lesions: dict[str, tuple[LesionRecord, ...]] = field(default_factory=dict)
 
     def missing(self, case: str) -> list[str]:
-        """Those of the files of a case that is done or kept that are there no more."""
+        """Select those of the files of a case that is done or kept that are there no more."""
         return missing_files(self.output, self.written.get(case, ()))
 
     def write_page(self, rows: Sequence[SummaryRow]) -> None:
@@ -224,7 +224,7 @@ class _Run:
             gc.collect()
 
     def _kept(self, case: str, request: dict[str, Any]) -> SummaryRow | None:
-        """The row of a case that is finished; None where it is to be predicted."""
+        """Return the row of a case that is finished; None where it is to be predicted."""
         record = finished_record(self.output, case, request)
         try:
             return None if record is None else self._finished(record, KEPT)
@@ -295,7 +295,7 @@ class _Run:
         return "filed with the patient" if self.options.export.keep_identity else "under the pseudonym, with new numbers"
 
     def _dicom_identity(self, found: InputCase) -> DicomIdentity | None:
-        """Under whom the DICOM objects of a case are filed; None files them with the patient."""
+        """Return under whom the DICOM objects of a case are filed; None files them with the patient."""
         export = self.options.export
         if export.keep_identity:
             return None
@@ -303,7 +303,10 @@ class _Run:
         return DicomIdentity(found.case, found.case, salt)
 
     def _write_dicom(self, found: InputCase, prediction: Prediction) -> list[str]:
-        """The names of the DICOM objects that were written; none where they are not asked for or the scan isn't DICOM."""
+        """Return the names of the DICOM objects that were written.
+
+        None where they are not asked for or the scan isn't DICOM.
+        """
         if self._dicom_kind(found) is None:
             return []
         identity, scoring = self._dicom_identity(found), self.predictor.scoring
@@ -322,7 +325,7 @@ class _Run:
 
 
 def _discover(predictor: PredictsScans, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
-    """The cases of volume files, and those of DICOM files beside them."""
+    """Return the cases of volume files, and those of DICOM files beside them."""
     modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
         return discover_cases(source, modality, modalities, exclude=output)
@@ -344,8 +347,10 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
 
 
 def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[InputListing, dict[str, Path] | None]:
-    """The cases, with why one has no mask where BIDS tells it; and the mask of each, whether or not it is there (None where
-    none are given)."""
+    """Return the cases, with why one has no mask where BIDS tells it.
+
+    Also the mask of each, whether or not it is there (None where none are given).
+    """
     if folder is None:
         return listing, None
     masks = {found.case: folder / f"{found.case}.nii.gz" for found in listing.cases}

@@ -87,7 +87,7 @@ def run_over_cases(
 
 
 def left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
-    """The lines of summary.csv on files that are odd: no scan of any case, and none of another modality either."""
+    """Return the lines of summary.csv on files that are odd: no scan of any case, and none of another modality either."""
     return [
         # Folders of a DICOM export may be called by patients.
         SummaryRow("", LEFT_OUT, reason, input_file="" if listing.studies else relative_name(path, root))

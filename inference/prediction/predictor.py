@@ -202,7 +202,7 @@ class Predictor(ScanPredictor):
         yield from each(partial(self._scan_maps, only_score, control), prepared, *of_folds)
 
     def _through_folds(self, scans: Iterator[_Prepared | Settled], part: str) -> list[Iterator[Any]]:
-        """The scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
+        """Return the scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
         prepared, *for_folds = split(scans, 1 + len(self.folds))
         suffix = ", first look" if part == "look" else ""
         several = len(self.folds) > 1
@@ -219,7 +219,7 @@ class Predictor(ScanPredictor):
         ]
 
     def _prepared(self, scan: Scan) -> _Prepared:
-        """The scan on the network's grid; slices without brain get no work."""
+        """Return the scan on the network's grid; slices without brain get no work."""
         preprocessed = preprocess_case(scan.case, {self.input_modality: scan.volume}, self.plan, brain_mask=scan.brain_mask)
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
@@ -227,7 +227,7 @@ class Predictor(ScanPredictor):
         return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit, age=scan.age)
 
     def _refitted(self, prepared: _Prepared, *of_folds: SliceMaps) -> _Prepared:
-        """The scan after the second fit, without what the folds mark together: the mean of their scores decides."""
+        """Return the scan after the second fit, without what the folds mark together: the mean of their scores decides."""
         geometry, look = prepared.preprocessed.geometry, prepared.look
         scores = [
             look_scores(look_maps(look, maps, geometry.slice_spacing), self.scoring.calibrations[fold.fold].first_look)
@@ -277,7 +277,10 @@ class Predictor(ScanPredictor):
     def _mean_maps(
         self, prepared: _Prepared, of_folds: Sequence[SliceMaps], control: bool
     ) -> tuple[SliceMaps, dict[str, np.ndarray]]:
-        """Maps and scores on the network's grid, averaged over the folds; the control among the scores, if asked for."""
+        """Return the maps and scores on the network's grid, averaged over the folds.
+
+        The control among the scores, if asked for.
+        """
         preprocessed, work = prepared.preprocessed, prepared.work
         spacing = preprocessed.geometry.slice_spacing
         cases = [CaseMaps(work.case, work.case, work.indices, spacing, one, work.brain) for one in of_folds]

@@ -65,7 +65,7 @@ class Scoring:
         return bool(self.calibrations)
 
     def scores(self, fold: str, case: CaseMaps) -> dict[str, np.ndarray]:
-        """The scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
+        """Return the scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
         if not self.calibrated:
             return {UNCALIBRATED_SCORE: case.maps.squared}
         return scores_in_units(case, self.calibrations[fold])
@@ -76,13 +76,18 @@ class Scoring:
         return self.calibrated and all(one.control is not None for one in self.calibrations.values())
 
     def control(self, fold: str, case: CaseMaps) -> np.ndarray:
-        """The same score without a network, by the calibration of one fold, float32 [S, H, W]; where :attr:`has_control`."""
+        """Compute the same score without a network, by the calibration of one fold, float32 [S, H, W].
+
+        Where :attr:`has_control`.
+        """
         calibration = self.calibrations[fold]
         return control_scores(case, calibration.control, calibration.score)[self.score]
 
     def healthy_percentile(self, case_score: float, age: float | None = None) -> float | None:
-        """The share of healthy people (of this age, where :meth:`percentile_of` says so), in percent, that score less; None
-        where :meth:`percentile_note` says why."""
+        """Compute the share of healthy people, in percent, that score less.
+
+        They are people of this age, where :meth:`percentile_of` says so; None where :meth:`percentile_note` says why.
+        """
         if self.percentile_note:
             return None
         if not self.percentile_of(age):
@@ -128,7 +133,7 @@ class Scoring:
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """What CASE.json tells of it."""
+        """Return what CASE.json tells of it."""
         return {
             "score": self.score,
             "score_unit": "1 % of healthy tissue exceeds 1" if self.calibrated else "squared normalised intensity",
@@ -182,7 +187,7 @@ def choose_scoring(
     options: ScoreOptions,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Scoring:
-    """What a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
+    """Choose what a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
 
     Parameters
     ----------
@@ -218,7 +223,7 @@ def choose_scoring(
 def _least_lesion(
     calibrations: Mapping[str, Calibration], rate: float, score: str, options: ScoreOptions
 ) -> tuple[float, str]:
-    """The least lesion volume in mm3, and where it comes from."""
+    """Compute the least lesion volume in mm3, and where it comes from."""
     if options.least_lesion_mm3 is not None:
         return options.least_lesion_mm3, BY_USER
     if score != DEFAULT_SCORE:
@@ -248,7 +253,10 @@ def _span(low: float, high: float) -> str:
 
 
 def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOptions) -> Scoring:
-    """The published map as it is; scores in different units can't be averaged, so all folds must be calibrated or none."""
+    """Return the published map as it is.
+
+    Scores in different units can't be averaged, so all folds must be calibrated or none.
+    """
     reason = f"no calibration of fold {', '.join(missing)}"
     if options.score not in (None, UNCALIBRATED_SCORE) or options.false_positive_rate is not None:
         wish = "a false-positive rate" if options.false_positive_rate is not None else f"the score {options.score}"

@@ -99,13 +99,13 @@ def look_places(indices: Sequence[int], slice_mm: float) -> list[int]:
 
 
 def first_look(work: SliceWork, slice_mm: float) -> SliceWork:
-    """The slices of :func:`look_places`, of all slices of a scan."""
+    """Return the slices of :func:`look_places`, of all slices of a scan."""
     places = look_places(work.indices, slice_mm)
     return SliceWork(work.case, work.image[places], work.brain[places], tuple(work.indices[place] for place in places))
 
 
 def look_maps(look: SliceWork, maps: SliceMaps, spacing: tuple[float, float, float], subject: str = "") -> CaseMaps:
-    """The maps of a first look as a case whose slices are neighbours, as far apart as they are.
+    """Return the maps of a first look as a case whose slices are neighbours, as far apart as they are.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def look_maps(look: SliceWork, maps: SliceMaps, spacing: tuple[float, float, flo
 
 
 def look_scores(look: CaseMaps, units: HasUnits) -> np.ndarray:
-    """The score by which pixels are left out, in units, float32 [S, H, W]."""
+    """Compute the score by which pixels are left out, in units, float32 [S, H, W]."""
     return scores_in_units(look, units)["combined"]
 
 
@@ -192,14 +192,14 @@ def _step(slice_mm: float) -> int:
 
 
 def _whole(slices: np.ndarray, places: np.ndarray, empty: float | bool) -> np.ndarray:
-    """Slices at their places in a run without gaps."""
+    """Compute the slices at their places in a run without gaps."""
     whole = np.full((places[-1] + 1, *slices.shape[1:]), empty, dtype=slices.dtype)
     whole[places] = slices
     return whole
 
 
 def _grown(mask: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """A mask and the pixels of the brain that lie within MARGIN_MM of it."""
+    """Compute a mask and the pixels of the brain that lie within MARGIN_MM of it."""
     if not mask.any():
         return mask
     return brain & (ndimage.distance_transform_edt(~mask, sampling=spacing) <= MARGIN_MM * (1 + 1e-6))

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def on_terminal() -> bool:
-    """Whether standard error is a terminal: bars would fill a log."""
+    """Check whether standard error is a terminal: bars would fill a log."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 

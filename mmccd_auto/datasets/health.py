@@ -42,8 +42,11 @@ def read_health(content: Mapping[str, Any], source: str | Path) -> dict[str, str
 
 
 def health_of(health: Mapping[str, str] | None, case: str, has_label: bool) -> str:
-    """Give the health of a case: what dataset.json says; else labelled where there is a label, unknown where dataset.json
-    tells it of other cases, and healthy where it tells it of none."""
+    """Give the health of a case: what dataset.json says.
+
+    Else labelled where there is a label, unknown where dataset.json tells it of other cases, and healthy where it tells it
+    of none.
+    """
     if health is not None and case in health:
         return health[case]
     if has_label:

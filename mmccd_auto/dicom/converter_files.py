@@ -73,7 +73,7 @@ def put_files(series: Series, folder: Path) -> None:
 
 
 def syntax_name(series: Series) -> str:
-    """The transfer syntax in words; what isn't one is not repeated."""
+    """Return the transfer syntax in words; what isn't one is not repeated."""
     syntax = UID(series.facts.transfer_syntax)
     return syntax.name if syntax in AllTransferSyntaxes else "an unknown transfer syntax"
 

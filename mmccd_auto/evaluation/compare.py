@@ -63,7 +63,7 @@ class ComparisonResult(EvaluationResult):
 
 
 def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None = None) -> dict[str, Path]:
-    """Method -> folder, in the given order; without ``names`` a method is called like its folder.
+    """Return method -> folder, in the given order; without ``names`` a method is called like its folder.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def compare_case(
 def _judge_methods(
     predictions: Mapping[str, CaseFiles], voxels: JudgedVoxels, controls: Mapping[str, str]
 ) -> dict[str, JudgedMethod]:
-    """The methods, and behind them their controls."""
+    """Return the methods, and behind them their controls."""
     found: dict[str, JudgedMethod] = {}
     behind: dict[str, JudgedMethod] = {}
     for name, files in predictions.items():
@@ -203,7 +203,7 @@ def _judge_methods(
 
 
 def _controls(cases: Mapping[str, Mapping[str, CaseFiles]], predictions: Mapping[str, Path]) -> dict[str, str]:
-    """Method -> what its control is called, of methods that have one of every case."""
+    """Return method -> what its control is called, of methods that have one of every case."""
     whole = [name for name in predictions if all(files[name].control is not None for files in cases.values())]
     return {name: CONTROL if len(predictions) == 1 else f"{CONTROL} of {name}" for name in whole}
 
@@ -219,7 +219,7 @@ def _control_warnings(cases: Mapping[str, Mapping[str, CaseFiles]], predictions:
 
 
 def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """What all methods, and what any method takes for brain; bool [z, y, x]."""
+    """Return what all methods, and what any method takes for brain; bool [z, y, x]."""
     common = np.ones(tuple(reversed(grid.geometry.size)), dtype=bool)
     anywhere = ~common
     # Methods that take their brain from one file have one brain: there is no need to find it again.
@@ -233,7 +233,7 @@ def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], 
 def _scan_of_each_modality(
     predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], brain: np.ndarray
 ) -> dict[str, Path]:
-    """Modality -> scan, in the order of the methods."""
+    """Return modality -> scan, in the order of the methods."""
     found: dict[str, Path] = {}
     for files in predictions.values():
         path = found.setdefault(files.modality, files.image)
@@ -256,7 +256,7 @@ def _baselines(image: np.ndarray, path: Path, modality: str, ending: str, voxels
 
 
 def _modalities_differ(cases: Mapping[str, Mapping[str, CaseFiles]]) -> bool:
-    """Whether the methods' scans are of different modalities; then each modality must be there in each case."""
+    """Check whether the methods' scans are of different modalities; then each modality must be there in each case."""
     found = {case: sorted({one.modality for one in files.values()}) for case, files in cases.items()}
     if all(len(modalities) == 1 for modalities in found.values()):
         return False

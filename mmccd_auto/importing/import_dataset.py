@@ -168,25 +168,28 @@ def _check_place(dataset: Path) -> None:
 
 
 def _present(dataset: Path) -> Dataset | None:
-    """The dataset of an earlier import; None where there is none."""
+    """Return the dataset of an earlier import; None where there is none."""
     return load_dataset(dataset) if (dataset / DATASET_FILE).exists() else None
 
 
 def _records(dataset: Path) -> list[dict[str, Any]]:
-    """The records of earlier imports; one that can't be read counts for nothing, so that its case is imported again."""
+    """Return the records of earlier imports.
+
+    One that can't be read counts for nothing, so that its case is imported again.
+    """
     records = (read_case_record(path) for path in sorted((dataset / RECORDS_FOLDER).glob("*.json")))
     return [record for record in records if record is not None]
 
 
 def _known(dataset: Path) -> Known:
-    """The pseudonyms that the dataset has already."""
+    """Return the pseudonyms that the dataset has already."""
     records = [record for record in _records(dataset) if record.get("origin") and record.get("subject")]
     by_study = {record["origin"]: Pseudonym(record["case"], record["subject"]) for record in records}
     return Known(by_study, {record["case"] for record in records}, {record["subject"] for record in records})
 
 
 def _subjects(present: Dataset | None, cases: Sequence[SourceCase]) -> dict[str, str]:
-    """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
+    """Return the person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
     corrected = {} if present is None else present.subjects
     return {case.case: corrected.get(case.case, case.subject) for case in cases}
 
@@ -248,7 +251,7 @@ def _describe(
 
 
 def _notes(records: Mapping[str, dict]) -> list[str]:
-    """What of the cases was left out, and what is odd of their brains."""
+    """Describe what of the cases was left out, and what is odd of their brains."""
     notes = [sentence for record in records.values() for sentence in record["left_out"].values()]
     for case, record in records.items():
         for modality, warnings in record.get("warnings", {}).items():
@@ -259,7 +262,7 @@ def _notes(records: Mapping[str, dict]) -> list[str]:
 
 
 def _unlike_sessions(records: Mapping[str, dict], subjects: Mapping[str, str]) -> list[str]:
-    """A sentence on each person whose brain differs in volume between visits: one of its outlines may be wrong."""
+    """Return a sentence on each person whose brain differs in volume between visits: one of its outlines may be wrong."""
     volumes: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for case, record in records.items():
         volumes[subjects[case]].append((record["brain_extraction"]["brain_ml"], case))
@@ -287,7 +290,7 @@ def _told_health(dataset: Path, people: int, options: ImportOptions) -> str:
 
 
 def _channels(listing: SourceListing, modalities: Sequence[str], present: Dataset | None) -> list[str]:
-    """The channels of the dataset: those that it has, and then those that the export adds."""
+    """Return the channels of the dataset: those that it has, and then those that the export adds."""
     there = {modality for case in listing.cases for modality in case.scans}
     channels = [modality for modality in modalities if modality in there]
     if len(channels) < 2:

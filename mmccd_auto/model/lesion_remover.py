@@ -50,12 +50,12 @@ class LesionRemover(Reconstructor):
         self.lesions = BatchedLesions((ModalityScale("unknown", 1.0, -5.0),), USUAL_STRIP_MM / strip_width)
 
     def restore(self, x: Tensor) -> Tensor:
-        """x without lesions; x [N, 1, H, W], whose background stays as it is."""
+        """Compute x without lesions; x [N, 1, H, W], whose background stays as it is."""
         brain = x != BACKGROUND
         return torch.where(brain, x + self.network(torch.cat([x, brain.to(x.dtype)], dim=1)), x)
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The loss "restoration": absolute error in the brain, lesions weighing five times as much; y doesn't matter.
+        """Return the loss "restoration": absolute error in the brain, lesions weighing five times as much; y doesn't matter.
 
         Lesions are drawn from a generator of their own, seeded by one number of torch's default one.
 
@@ -71,15 +71,15 @@ class LesionRemover(Reconstructor):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """x^ of the whole x; what would be hidden, the sampling and the noise keys don't matter."""
+        """Compute x^ of the whole x; what would be hidden, the sampling and the noise keys don't matter."""
         return self.restore(x)
 
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """One."""
+        """Count one network evaluation."""
         return 1
 
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x as a scanner might show it with lesions of ``keys``, that without the lesions, and x^ of x as it is."""
+        """Compute x as a scanner might show it with lesions of ``keys``, that without the lesions, and x^ of x as it is."""
         altered = torch.cat([self._with_lesions(x[[place]], int(key)).altered for place, key in enumerate(keys)])
         return altered, self.restore(altered), self.restore(x)
 

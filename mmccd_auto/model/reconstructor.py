@@ -65,7 +65,7 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Scalar losses by name, whose sum is minimised, with torch's default random numbers.
+        """Return scalar losses by name, whose sum is minimised, with torch's default random numbers.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Reconstructor(nn.Module, ABC):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """The reconstruction x^, without gradient where the caller says so (``torch.inference_mode``).
+        """Compute the reconstruction x^, without gradient where the caller says so (``torch.inference_mode``).
 
         Parameters
         ----------
@@ -93,11 +93,11 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """Network evaluations that one entry of :meth:`reconstruct` costs, all networks together."""
+        """Count the network evaluations that one entry of :meth:`reconstruct` costs, all networks together."""
 
     @abstractmethod
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a person should see of the way from x to x^, cheaply.
+        """Return what a person should see of the way from x to x^, cheaply.
 
         Parameters
         ----------

@@ -232,7 +232,7 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 
 def main() -> None:
-    """Entry point of ``python -m``."""
+    """Run the command: entry point of ``python -m``."""
     sys.exit(run_command(_command))
 
 

@@ -131,14 +131,14 @@ def _write_titles(axes: Sequence[Axes], modality: str) -> None:
 
 
 def colour_limit(threshold: float | None) -> float:
-    """The score at the upper end of the colour scale; it depends on the model only, never on the case."""
+    """Compute the score at the upper end of the colour scale; it depends on the model only, never on the case."""
     return SCALE_WITHOUT_THRESHOLD if threshold is None else SCALE_PER_THRESHOLD * threshold
 
 
 def choose_slices(
     score: np.ndarray, brain: np.ndarray, slice_distance: float, threshold: float | None = None, count: int = MOST_ANOMALOUS
 ) -> list[int]:
-    """The most anomalous slices, spread apart, and the one in the middle of the brain, in order.
+    """Choose the most anomalous slices, spread apart, and the one in the middle of the brain, in order.
 
     A slice counts by the sum of its scores above the threshold; those with nothing above it come last, and count by all
     their scores. Chosen slices lie at least 8 mm and a twelfth of the brain apart. A slice with less than a tenth of the
@@ -173,7 +173,6 @@ def choose_slices(
 
 def _for_display(drawn: DrawnCase) -> _Slices:
     """Turn to LPS, cut along the slice axis; rows that begin inferior are flipped, so that superior is at the top."""
-
     slice_axis, geometry = drawn.slice_axis, drawn.geometry
 
     def turn(array: np.ndarray) -> np.ndarray:
@@ -192,14 +191,14 @@ def _for_display(drawn: DrawnCase) -> _Slices:
 
 
 def _window(slices: _Slices) -> tuple[float, float]:
-    """Grey levels from the darkest to the brightest of the brain, without the last 0.5 % of either end."""
+    """Find the grey levels from the darkest to the brightest of the brain, without the last 0.5 % of either end."""
     values = slices.scan[slices.brain] if slices.brain.any() else slices.scan
     low, high = np.percentile(values, (0.5, 99.5))
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
 def _box(slices: _Slices) -> tuple[slice, slice]:
-    """Rows and columns that hold the brain of all slices, with a margin."""
+    """Find the rows and columns that hold the brain of all slices, with a margin."""
     seen = slices.brain.any(axis=0)
     if not seen.any():
         seen = np.ones_like(seen)
@@ -268,7 +267,7 @@ def _volume(slices: _Slices, threshold: float | None) -> str:
 
 
 def _header_lines(finding: str, warnings: Sequence[str]) -> list[tuple[str, str]]:
-    """The lines below the title, each with its colour, no longer than the picture is wide."""
+    """Return the lines below the title, each with its colour, no longer than the picture is wide."""
     return [
         (line, colour)
         for text, colour in ((finding, INK), *((f"Warning: {one}", WARNING_INK) for one in warnings))

@@ -180,7 +180,7 @@ def dicom_cases(
     taken: Collection[str] = (),
     known: Known | None = None,
 ) -> SourceListing:
-    """The cases of the DICOM files: one for each study of each patient.
+    """Return the cases of the DICOM files: one for each study of each patient.
 
     Parameters
     ----------
@@ -216,12 +216,12 @@ def dicom_cases(
 
 
 def load_scan(scan: Path | Series, workspace: Path) -> Volume:
-    """The volume of a file, whose warnings it carries, or of a series (which is converted in ``workspace``)."""
+    """Load the volume of a file, whose warnings it carries, or of a series (which is converted in ``workspace``)."""
     return read_volume(scan, warn=False) if isinstance(scan, Path) else convert_series(scan, workspace).volume
 
 
 def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path | None = None) -> str:
-    """Why an input gives no case, in one sentence."""
+    """Explain why an input gives no case, in one sentence."""
     reasons = [problem.rstrip(".") for problem in export.problems]
     reasons += [f"{count} x {reason}" for reason, count in sorted(export.ignored.items())]
     reasons += summarise_left_out(left_out, None if export.is_dicom else root)
@@ -230,7 +230,7 @@ def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path |
 
 
 def _passing_over(names: Sequence[Pseudonym], taken: Collection[str]) -> list[Pseudonym]:
-    """Numbered pseudonyms with free numbers instead of those that are taken."""
+    """Return numbered pseudonyms with free numbers instead of those that are taken."""
     given = dict.fromkeys(part for name in names for part in (name.case, name.subject))
     new: dict[str, str] = {}
     for part in given:
@@ -239,7 +239,7 @@ def _passing_over(names: Sequence[Pseudonym], taken: Collection[str]) -> list[Ps
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The next numbered name after all that are taken."""
+    """Return the next numbered name after all that are taken."""
     word = name.rsplit("_", 1)[0]
     numbers = [
         int(match[1]) for other in {*taken, name} if (match := re.fullmatch(rf"{re.escape(word)}_(\d{{1,9}})", other))
@@ -258,7 +258,7 @@ def _nifti_part(nifti: NiftiListing, root: Path) -> list[SourceCase]:
 
 
 def _beside_each_other(dicom: Sequence[SourceCase], nifti: Sequence[SourceCase]) -> list[SourceCase]:
-    """All cases; a file's case that has a study's name all the same (keyed pseudonyms) is refused."""
+    """Return all cases; a file's case that has a study's name all the same (keyed pseudonyms) is refused."""
     studies = {folded(case.case) for case in dicom}
     files = []
     for number, case in enumerate(nifti, 1):
@@ -290,7 +290,7 @@ def _file_rows(nifti: NiftiListing, root: Path) -> tuple[SeriesRow, ...]:
 
 
 def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
-    """The export without the volume files among those that are not DICOM: they are told of by name."""
+    """Return the export without the volume files among those that are not DICOM: they are told of by name."""
     volumes = len(nifti.left_out) + sum(len(case.files) for case in nifti.cases)
     left = export.ignored.get(NOT_DICOM, 0) - volumes
     ignored = {reason: number for reason, number in export.ignored.items() if reason != NOT_DICOM}
@@ -298,7 +298,7 @@ def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
 
 
 def _stray_notes(export: Export, nifti: NiftiListing) -> list[str]:
-    """What lies beside volume files, where no study of DICOM says it already."""
+    """Describe what lies beside volume files, where no study of DICOM says it already."""
     if export.studies or not nifti.cases:
         return []
     return list(_notes(replace(export, ignored={k: v for k, v in export.ignored.items() if k not in (NOT_DICOM, HIDDEN)})))
@@ -310,7 +310,7 @@ def _notes(export: Export) -> tuple[str, ...]:
 
 
 def _found(choices: Sequence[SeriesChoice]) -> str:
-    """What the series are, and why none is used, for the middle of a sentence."""
+    """Describe what the series are, and why none is used, for the middle of a sentence."""
     told = [
         f"{choice.series.label} is {choice.kind}, {choice.why}"
         if choice.why != choice.series.problem

@@ -128,8 +128,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def check_output(source: Path, output: Path) -> None:
-    """Raise :class:`MMCCDError` where the maps would lie beside the scans, or can't lie there at all: CASE.json and
-    CASE_mask.nii.gz could replace files of the user's own."""
+    """Raise :class:`MMCCDError` where the maps would lie beside the scans, or can't lie there at all.
+
+    CASE.json and CASE_mask.nii.gz could replace files of the user's own.
+    """
     folder = source.parent if source.is_file() else source
     if folder.resolve() == output.resolve():
         raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")

@@ -200,7 +200,7 @@ class _Reader:
         return max(strong or told, default=None)
 
     def _drop_targets(self) -> None:
-        """What a scan was laid on is not what it shows: FLAIR_to_T1, T1_in_FLAIR_space."""
+        """Drop what a scan was laid on, which is not what it shows: FLAIR_to_T1, T1_in_FLAIR_space."""
         for place in range(1, len(self.small) - 1):
             before = any(kind in ANATOMY for kind in self.kinds[:place])
             if self.small[place] in _TARGETS - {"space"} and before:
@@ -211,7 +211,7 @@ class _Reader:
         return all(_is_protocol(word) for word in self.small[first + 1 : second])
 
     def _previous(self) -> int | None:
-        """The place of the modality word before the last one, where only words of the protocol lie between."""
+        """Compute the place of the modality word before the last one, where only words of the protocol lie between."""
         places = [place for place in range(self.last) if self.kinds[place] in ANATOMY]
         return places[-1] if places and self._between_is_protocol(places[-1], self.last) else None
 
@@ -220,7 +220,7 @@ class _Reader:
         return previous is not None and self.kinds[previous] == kind
 
     def _read_t1(self) -> str:
-        """T1 or T1C: sequences join the T1 before them, words of an agent make it a T1C."""
+        """Read T1 or T1C: sequences join the T1 before them, words of an agent make it a T1C."""
         modality = self.kinds[self.last]
         previous = self._previous()
         sequence = _T1_SEQUENCES.fullmatch(self.small[self.last])
@@ -267,7 +267,7 @@ class _Reader:
         return False
 
     def _read_t2(self, modality: str) -> str:
-        """T2, FLAIR ("T2 FLAIR", "FLAIR T2", "t2 ... dark-fluid") or T2STAR."""
+        """Read T2, FLAIR ("T2 FLAIR", "FLAIR T2", "t2 ... dark-fluid") or T2STAR."""
         after = set(self.small[self.last + 1 :])
         previous = self._previous()
         before = None if previous is None else self.kinds[previous]
@@ -300,7 +300,7 @@ class _Reader:
         return False
 
     def _is_bare(self, place: int) -> bool:
-        """Whether nothing but words of the protocol stands before a T1: then it is rather a sequence than a visit."""
+        """Check whether nothing but words of the protocol stands before a T1: then it is rather a sequence than a visit."""
         return place == 0 or _is_protocol(self.small[place - 1]) or place + 1 != self.last
 
     def _take(self, first: int, last: int) -> None:
@@ -327,7 +327,7 @@ class _Reader:
         return bool(_PROTOCOL_AFTER_PROTOCOL.fullmatch(word)) and _is_protocol(before)
 
     def _mask(self) -> str | None:
-        """The word that makes the file a label or mask: behind the modality, directly before it, or without one."""
+        """Return the word that makes the file a label or mask: behind the modality, directly before it, or without one."""
         for place, word in enumerate(self.small):
             if not MASK_WORDS.fullmatch(word):
                 continue

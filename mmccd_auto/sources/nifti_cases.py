@@ -121,7 +121,7 @@ def name_faults(path: Path, fault: str | None) -> str | None:
 
 
 def _scans(root: Path, found: Sequence[FoundFile], channels: Sequence[str], left_out: dict[Path, str]) -> list[NamedFile]:
-    """The files that may be scans; what can't be one is put down as left out."""
+    """Return the files that may be scans; what can't be one is put down as left out."""
     volumes = []
     for file in found:
         if file.fault is not None and file.fault != BROKEN_LINK:
@@ -182,7 +182,7 @@ class _Visits:
         self.chosen = {key: [file for file in members if self._wants(file)] for key, members in self.visits.items()}
 
     def cases(self) -> list[NiftiCase]:
-        """The cases with their names: those that hold something wanted, and those that should but don't."""
+        """Return the cases with their names: those that hold something wanted, and those that should but don't."""
         made: dict[_Key, _Made] = {}
         for key, members in self.visits.items():
             if not self.chosen[key]:
@@ -218,7 +218,7 @@ class _Visits:
                 del self.visits[key]
 
     def _scans_of(self, key: _Key, members: list[NamedFile]) -> dict[str, dict[str, NamedFile]]:
-        """The scans of a visit, by what tells several cases of it apart (mostly nothing)."""
+        """Return the scans of a visit, by what tells several cases of it apart (mostly nothing)."""
         by_modality: dict[str, list[NamedFile]] = defaultdict(list)
         for file in self.chosen[key]:
             by_modality[self._wanted_name(file)].append(file)
@@ -239,7 +239,10 @@ class _Visits:
         return {"": single}
 
     def _reliable(self, scans: dict[str, NamedFile]) -> dict[str, NamedFile]:
-        """The scans that can be opened and whose names are clear, if there are any: the case is made of these alone."""
+        """Return the scans that can be opened and whose names are clear, if there are any.
+
+        The case is made of these alone.
+        """
         good = {name: file for name, file in scans.items() if not (file.fault or file.doubt)}
         if not good:
             return scans
@@ -281,7 +284,7 @@ class _Visits:
         return {file.path for file in files if file.modality is not None and contrast(file.modality) not in self.wanted}
 
     def _is_near(self, key: _Key, other: _Key) -> bool:
-        """Whether a visit with a scan is of the same person and folder, as far as the names tell."""
+        """Check whether a visit with a scan is of the same person and folder, as far as the names tell."""
         shorter = min(len(key[0]), len(other[0]))
         if key[0][:shorter] != other[0][:shorter]:
             return False
@@ -306,7 +309,7 @@ class _Visits:
         return cases
 
     def _lacking(self, case: str, members: Sequence[NamedFile]) -> str:
-        """What a case lacks, and what its files should be called."""
+        """Describe what a case lacks, and what its files should be called."""
         name = next(iter(self.wanted.values()))
         if all(file.modality is None for file in members):
             others = " while other files do" if self.told else ""
@@ -350,7 +353,7 @@ def _people(names: dict[_Key, str], made: dict[_Key, _Made]) -> dict[_Key, str]:
 
 
 def _person(file: NamedFile) -> str:
-    """Whose a file is, as far as its own path tells."""
+    """Return whose a file is, as far as its own path tells."""
     if file.person:
         return folded(file.person)
     return folded(person_by_name(file.stem or (file.folder[-1] if file.folder else "")))
@@ -373,7 +376,10 @@ def told_apart(cases: Sequence[NiftiCase]) -> list[NiftiCase]:
 
 
 def _with_extra(key: _Key, extra: str) -> _Key:
-    """The key of one of several cases of a visit; where folders alone name the visit, the last one gets the addition."""
+    """Return the key of one of several cases of a visit.
+
+    Where folders alone name the visit, the last one gets the addition.
+    """
     folder, stem = key
     if not extra:
         return key

@@ -50,8 +50,10 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains one fold of one configuration. A variant is a subclass that names its method or overrides one of the methods
-    from :meth:`build_cycle` to :meth:`on_epoch_end`.
+    """Trains one fold of one configuration.
+
+    A variant is a subclass that names its method or overrides one of the methods from :meth:`build_cycle` to
+    :meth:`on_epoch_end`.
 
     The same plan, fold, seed and device give the same training, whatever the number of workers, and also when it was
     interrupted and continued: each epoch's random numbers and each iteration's batch are drawn from seeds of their own.
@@ -128,16 +130,21 @@ class Trainer:
         return self.data.validation_cases
 
     def build_cycle(self) -> Reconstructor:
-        """The untrained cycle. It must be one that ``cycle_class`` makes from the plan, or prediction can't build it."""
+        """Build the untrained cycle.
+
+        It must be one that ``cycle_class`` makes from the plan, or prediction can't build it.
+        """
         return self.cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
 
     def training_losses(self, cycle: Reconstructor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
+        """Return the losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
         return cycle.training_losses(x, y)
 
     def make_optimizer(self, cycle: Reconstructor) -> Optimizer:
-        """AdamW over all networks: it works weight by weight, so this is the same as one for each. In one kernel ("fused")
-        where torch has it."""
+        """Make AdamW over all networks: it works weight by weight, so this is the same as one for each.
+
+        In one kernel ("fused") where torch has it.
+        """
         return AdamW(
             cycle.parameters(),
             lr=self.settings.learning_rate,
@@ -146,20 +153,24 @@ class Trainer:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate in ``epoch`` (the first is 0), by the plan's schedule."""
+        """Compute the learning rate in ``epoch`` (the first is 0), by the plan's schedule."""
         return planned_learning_rate(self.settings, epoch)
 
     def augmentation(self) -> Transform | None:
-        """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
+        """Return the transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
         return default_augmentation(self.plan.patch_size, self.plan.slice_axis)
 
     def number_format(self) -> torch.dtype:
-        """What the networks compute in, besides float32 for weights: asked once; float16 brings loss scaling with it."""
+        """Return what the networks compute in, besides float32 for weights: asked once.
+
+        Float16 brings loss scaling with it.
+        """
         return training_dtype(self.device, self.plan.network)
 
     def on_epoch_end(self, record: EpochRecord, state: TrainingState) -> None:
-        """Called after each epoch, once its log line and checkpoint are written: what it changes of the state isn't in that
-        checkpoint yet.
+        """Act after each epoch, once its log line and checkpoint are written.
+
+        What it changes of the state isn't in that checkpoint yet.
 
         Where several processes train together, each of them calls it, with the record of the one that leads. What it changes
         it must change alike in all of them; ``self.ranks.leads`` tells which one writes files.
@@ -200,7 +211,7 @@ class Trainer:
                 ) from error
 
     def _begin(self, overwrite: bool) -> TrainingState | None:
-        """The state to train from; None where the training is finished."""
+        """Return the state to train from; None where the training is finished."""
         torch.manual_seed(seed_of(self.seed, "weights"))
         cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
         state = TrainingState(
@@ -262,7 +273,7 @@ class Trainer:
                 self.on_epoch_end(self.ranks.gather(record)[0], state)
 
     def _run_epoch(self, state: TrainingState, batches: Iterator[Batch]) -> EpochRecord:
-        """One epoch and its validation; ``state`` moves on."""
+        """Run one epoch and its validation; ``state`` moves on."""
         started, waited = time.monotonic(), 0.0
         torch.manual_seed(seed_of(self._draws_seed, "epoch", state.epoch))
         rate = self.learning_rate(state.epoch)
@@ -304,7 +315,10 @@ class Trainer:
         return mixed_precision(self.device, self.dtype)
 
     def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
-        """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
+        """Compute the mean losses of ``cycle`` on ``images`` [N, 2, H, W], always with the same random numbers.
+
+        The cycle is in evaluation mode.
+        """
         with self._autocast():
             return mean_losses(
                 lambda x, y: self.training_losses(cycle, x, y),
@@ -314,7 +328,7 @@ class Trainer:
             )
 
     def _judge(self, state: TrainingState) -> float | None:
-        """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
+        """Ask for the judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
         if (
             self.judge is None
             or not self.ranks.leads
@@ -330,8 +344,10 @@ class Trainer:
         return state.epoch >= self.settings.num_epochs
 
     def _draw(self, state: TrainingState | None) -> None:
-        """Draw the losses into the fold's folder, and a slice, where there is a state, beside the preprocessed data: it
-        shows a person, and a model folder is handed on."""
+        """Draw the losses into the fold's folder, and a slice, where there is a state, beside the preprocessed data.
+
+        It shows a person, and a model folder is handed on.
+        """
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
         draw_progress(self.log.read(), None, title, self.output / PICTURE_FILE)
         if state is not None:

@@ -53,7 +53,10 @@ def calibrate(
 
 
 def describe_calibration(calibration: Calibration, rates: Sequence[float] = (0.05, 0.01, 0.005, 0.001)) -> str:
-    """Thresholds by false-positive rate, and how well the reconstruction explains healthy tissue, for the terminal."""
+    """Describe the thresholds by false-positive rate.
+
+    Also how well the reconstruction explains healthy tissue, for the terminal.
+    """
     lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
     lines.append(f"  {describe_reconstruction(calibration)}")
     lines += [

@@ -157,7 +157,7 @@ def _predict_and_judge(job: _Job, held_out: _HeldOut) -> CrossValidation:
 
 
 def results_of(model: ModelFolder) -> Path:
-    """Where a model's cross-validation is: beside the model folders, since it names people and shows their brains."""
+    """Find where a model's cross-validation is: beside the model folders, since it names people and shows their brains."""
     path = model.path.resolve()
     return path.parent / RESULT_FOLDER / path.name
 
@@ -175,7 +175,7 @@ def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
 
 
 def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split], wanted: Sequence[str] | None) -> _HeldOut:
-    """Which fold predicts which case, and which cases are predicted by none."""
+    """Decide which fold predicts which case, and which cases are predicted by none."""
     finished = choose_folds(model, None)
     folds = [fold for fold in finished if fold != ALL] if wanted is None else choose_folds(model, wanted)
     if not folds or ALL in folds:
@@ -313,14 +313,17 @@ def _predict_cases(
 
 
 def _predict_one(predictor: Predictor, scan: Path, output: Path, masks: Path | None) -> RunSummary:
-    """Without a report, which would show one case only; with the control, where the calibration has one."""
+    """Predict without a report, which would show one case only; with the control, where the calibration has one."""
     control = predictor.scoring.has_control
     options = OutputOptions(brain_masks=masks, save_control=control, continue_prediction=True, report=False)
     return predictor.predict_folder(scan, output, options)
 
 
 def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:
-    """A folder with the case's brain mask as CASE.nii.gz, which is how prediction wants it; None where none is given."""
+    """Return a folder with the case's brain mask as CASE.nii.gz, which is how prediction wants it.
+
+    None where none is given.
+    """
     given = dataset.brain_mask_file(case)
     if given is None or given.name == f"{case}.nii.gz":
         return None if given is None else given.parent
@@ -367,7 +370,7 @@ def _copy(file: Path, target: Path) -> None:
 def _warnings(
     model: ModelFolder, dataset: Dataset, held_out: _HeldOut, evaluations: Mapping[str, ComparisonResult]
 ) -> list[str]:
-    """What a reader of the figures should know; what hasn't been said already is logged."""
+    """Describe what a reader of the figures should know; what hasn't been said already is logged."""
     found = []
     if all(dataset.label_file(case) is None for cases in held_out.cases.values() for case in cases):
         found.append(

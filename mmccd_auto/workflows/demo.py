@@ -152,7 +152,7 @@ def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, 
 
 
 def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:
-    """The plan as a person in a hurry would edit it: a small network, trained for minutes."""
+    """Return the plan as a person in a hurry would edit it: a small network, trained for minutes."""
     reason = "set by the demo, which has minutes on a CPU"
     configurations = {
         name: replace(configuration, sampling_steps=settings.sampling_steps, strip_stride=plan.strip_width)

@@ -176,7 +176,7 @@ def _planner(
     device: torch.device,
     known: MachineSpeed | None,
 ) -> MMCCDPlanner:
-    """The planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
+    """Return the planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
     about = (fingerprint, dataset.name, dataset.modalities)
     options = PlannerOptions(
         memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
@@ -196,7 +196,10 @@ def _planner(
 
 
 def _known_machine(path: Path, device: torch.device) -> MachineSpeed | None:
-    """The speed in the plan that is there already and will be obeyed, so that a second timing doesn't differ from it."""
+    """Return the speed in the plan that is there already and will be obeyed.
+
+    So that a second timing doesn't differ from it.
+    """
     if not path.is_file():
         return None
     budget = Plan.load(path).budget
@@ -245,7 +248,7 @@ def _verify(dataset: Dataset, processes: int) -> None:
 
 
 def _obeyed(path: Path, planned: Plan) -> Plan:
-    """The plan that is there already, with a word on what would be planned otherwise now."""
+    """Return the plan that is there already, with a word on what would be planned otherwise now."""
     plan = Plan.load(path)
     if plan.plans_name != path.parent.name:
         raise MMCCDError(f"{path}: plans_name is {plan.plans_name}: give {path.parent.name}, the name of its folder.")
@@ -261,7 +264,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
 
 
 def _subjects(dataset: Dataset) -> dict[str, str]:
-    """The person of each training case; told where they were taken from the names of the cases."""
+    """Return the person of each training case; told where they were taken from the names of the cases."""
     subjects = {case: dataset.subject(case) for case in dataset.training_cases()}
     if any(case not in dataset.subjects and person != case for case, person in subjects.items()):
         logger.info("%s; name subjects in %s if this is wrong", describe_people(subjects), dataset.folder / DATASET_FILE)

@@ -50,7 +50,7 @@ def run_predictor(
 
 
 def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:
-    """The model that is meant, or the ensemble of several; the ready one where nothing is trained or installed.
+    """Load the model that is meant, or the ensemble of several; the ready one where nothing is trained or installed.
 
     Raises
     ------

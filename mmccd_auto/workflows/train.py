@@ -59,8 +59,9 @@ def train(
     machine: TrainingMachine,
     overwrite: bool = False,
 ) -> Path:
-    """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices, and
-    tell what they find beyond a score without a network.
+    """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices.
+
+    Also report what they find beyond a score without a network.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def _tell_time(trainer: Trainer, plan: Plan) -> None:
 
 
 def find_default_plans(home: Path) -> str:
-    """The plans that are trained where none are named: mmccdPlans, else the only ones that are there.
+    """Find the plans that are trained where none are named: mmccdPlans, else the only ones that are there.
 
     Parameters
     ----------
@@ -205,8 +206,10 @@ def find_default_plans(home: Path) -> str:
 def _choose_and_calibrate(
     model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, trainer: Trainer
 ) -> None:
-    """Choose steps and strips where strips are hidden, calibrate, and measure what the networks add, as far as that isn't
-    done for these weights, on as many slices as the plan says."""
+    """Choose steps and strips where strips are hidden, calibrate.
+
+    Also measure what the networks add, as far as that isn't done for these weights, on as many slices as the plan says.
+    """
     masked, extent = trainer.cycle_class.masked, trainer.plan.after_training
     choosing = masked and options.choose_steps and extent.trial_slices > 0
     if masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():

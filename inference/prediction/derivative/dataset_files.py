@@ -91,7 +91,7 @@ def _check_place(output: Path, source: Path, modality: str) -> None:
 
 
 def _source_entries(output: Path, source: Path) -> dict[str, Any]:
-    """What dataset_description.json tells of the scans' dataset: its DOI and version, and where it lies from here."""
+    """Return what dataset_description.json tells of the scans' dataset: its DOI and version, and where it lies from here."""
     doi = read_description(source).get("DatasetDOI")
     known = isinstance(doi, str) and bool(doi)
     try:

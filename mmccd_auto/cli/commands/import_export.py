@@ -133,5 +133,5 @@ def health_from(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -115,5 +115,5 @@ def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -84,5 +84,5 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

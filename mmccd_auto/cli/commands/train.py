@@ -123,5 +123,5 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> P
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -152,7 +152,7 @@ def _remove_empty(folders: tuple[Path, ...]) -> None:
 
 
 def _holder(what: str) -> dict[str, str | int]:
-    """Who holds a folder. No arguments of the command: they may name a patient."""
+    """Return who holds a folder. No arguments of the command: they may name a patient."""
     return {
         "command": Path(sys.argv[0]).name or "python",
         "process": os.getpid(),

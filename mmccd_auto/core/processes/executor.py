@@ -89,7 +89,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 def make_executor(processes: int) -> Executor:
-    """A process pool of ``processes`` workers, or sequential work for 0.
+    """Make a process pool of ``processes`` workers, or sequential work for 0.
 
     Workers aren't forked from this process: forking one that holds threads (torch, ITK) can hang. They share the machine's
     cores, so that their numerical libraries don't start a thread per core each, and they see the environment variables as
@@ -155,7 +155,7 @@ _server = _Server()
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """How workers are started: by the server, or each on its own where there is none."""
+    """Return how workers are started: by the server, or each on its own where there is none."""
     try:
         if _server.possible:
             _server.start()
@@ -176,8 +176,9 @@ def _start_tracker() -> None:
 
 @contextmanager
 def _starting_processes() -> Iterator[None]:
-    """Processes of Python's that are started meanwhile look for no module in the current folder, and bear
-    Ctrl-C and the signals that ask for an end.
+    """See that processes of Python's that are started meanwhile look for no module in the current folder.
+
+    Also let them survive Ctrl-C and the signals that ask for an end.
 
     They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. A
     signal waits until :func:`mmccd_auto.core.processes.workers.start_worker` sees to it, or for good in the server.
@@ -294,7 +295,7 @@ def _work(
 
 
 def _outcome(future: Future, call: _Call) -> Outcome | None:
-    """The finished call's outcome; None where the worker was killed or had too little memory."""
+    """Return the finished call's outcome; None where the worker was killed or had too little memory."""
     try:
         return Outcome(call.case, future.result(), None)
     except (BrokenExecutor, MemoryError):

@@ -108,7 +108,7 @@ def read_header(path: Path) -> Header | Ignored:
 
 
 def _is_convincing(dataset: Dataset) -> bool:
-    """Whether what was read as DICOM, without the standard's mark at the beginning, is DICOM."""
+    """Check whether what was read as DICOM, without the standard's mark at the beginning, is DICOM."""
     if re.fullmatch(r"1\.2\.[0-9.]+", text(dataset, "SOPClassUID")):
         return True
     return bool(text(dataset, "Modality") and number(dataset, "Rows") and number(dataset, "Columns"))

@@ -109,7 +109,7 @@ def classify(facts: SequenceFacts) -> Classification:
 
 
 def _by_image_type(facts: SequenceFacts) -> _Reading | None:
-    """What the scanner itself calls the images, where that settles it."""
+    """Return what the scanner itself calls the images, where that settles it."""
     types = set(facts.image_type)
     if "ADC" in types or "ADC_UNSPECIFIED" in types:
         return _Reading("ADC", 0.97, "the image type says ADC")
@@ -125,7 +125,7 @@ def _by_image_type(facts: SequenceFacts) -> _Reading | None:
 
 
 def _by_measurement(facts: SequenceFacts) -> _Reading | None:
-    """What the timing tells; None where echo or repetition time is missing."""
+    """Return what the timing tells; None where echo or repetition time is missing."""
     echo, repetition = facts.echo_time, facts.repetition_time
     if not echo or not repetition:
         return None
@@ -204,7 +204,10 @@ def _with_name(measured: _Reading | None, words: SeriesWords, facts: SequenceFac
 
 
 def _role_holds(measured: _Reading, words: SeriesWords, facts: SequenceFacts) -> bool:
-    """Whether the measurement leaves room for the role that the words name (localiser, diffusion, angiography, ...)."""
+    """Check whether the measurement leaves room for the role that the words name.
+
+    For instance localiser, diffusion or angiography.
+    """
     sequence = set(facts.scanning_sequence)
     is_named, echo_planar = measured.kind in words.contrasts, "EP" in sequence
     if words.shown_by == OPERATION:
@@ -224,7 +227,10 @@ def _role_holds(measured: _Reading, words: SeriesWords, facts: SequenceFacts) ->
 
 
 def _may_be_localiser(facts: SequenceFacts, is_named: bool) -> bool:
-    """Whether number, directions, or a quick gradient echo (as of automatic head scouts) leave room for a localiser."""
+    """Check whether the images may be those of a localiser.
+
+    Number, directions, or a quick gradient echo (as of automatic head scouts) leave room for one.
+    """
     is_quick = "GR" in facts.scanning_sequence and not facts.inversion_time and facts.repetition_time <= QUICK_REPETITION
     few = facts.images <= (VERY_FEW_IMAGES if is_named else FEW_IMAGES)
     return facts.orientation == "several" or few or (is_quick and not is_named)
@@ -236,7 +242,7 @@ def _contradicted(measured: _Reading, named: str) -> _Reading:
 
 
 def _with_agent(found: _Reading, facts: SequenceFacts, names: tuple[SeriesWords, ...]) -> _Reading:
-    """A T1 after contrast agent is another kind of scan: lesions may be bright in it."""
+    """Name a T1 after contrast agent: it is another kind of scan, since lesions may be bright in it."""
     if facts.contrast_agent:
         return replace(found, kind="T1C", reason=f"{found.reason}; a contrast agent is noted")
     if any(words.agent for words in names):

@@ -85,7 +85,7 @@ def _place_of(image: Dataset) -> str:
 
 
 def _content_of(files: Sequence[Path]) -> str:
-    """A hash of the content of all images, by another algorithm than the one whose results CASE.json shows."""
+    """Return a hash of the content of all images, by another algorithm than the one whose results CASE.json shows."""
     total = hashlib.blake2b(person=b"mmccd_uids")
     try:
         for content in sorted(_hash(path) for path in files):

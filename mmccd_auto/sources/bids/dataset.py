@@ -148,7 +148,7 @@ def _is_anatomy(parts: tuple[str, ...]) -> bool:
 
 
 def _why_no_anatomy(parts: tuple[str, ...]) -> str | None:
-    """Why a volume is none of ``sub-*/[ses-*/]anat``."""
+    """Explain why a volume is none of ``sub-*/[ses-*/]anat``."""
     if _is_anatomy(parts):
         return None
     kind = parts[-2] if len(parts) > 2 and not parts[-2].lower().startswith("ses-") else ""
@@ -156,7 +156,7 @@ def _why_no_anatomy(parts: tuple[str, ...]) -> str | None:
 
 
 def _why_elsewhere(name: BidsName, parts: tuple[str, ...]) -> str | None:
-    """Why a volume isn't of the person or session in whose folder it lies."""
+    """Explain why a volume isn't of the person or session in whose folder it lies."""
     session = parts[1] if len(parts) == 4 else ""
     if name.person.lower() != parts[0].lower():
         return "lies in the folder of another person than its name says"

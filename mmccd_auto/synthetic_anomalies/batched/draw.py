@@ -139,7 +139,10 @@ class BatchedLesions:
 
     @staticmethod
     def _foreign(images: Tensor, draws: Draws) -> Tensor:
-        """The difference to the tissue that another slice of the batch has at the same place, 0 where that has none."""
+        """Compute the difference to the tissue that another slice of the batch has at the same place.
+
+        0 where that has none.
+        """
         other = images[draws.order()]
         return draws.uniform(*FOREIGN_SHARE) * torch.where(other != BACKGROUND, other - images, 0.0)
 
