@@ -333,7 +333,7 @@ class MMCCDPlanner:
     def decide_rung(
         self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
-        """Decide on the first rung that a typical case's time budget allows, with at most the wanted steps, else the last."""
+        """Decide on the first rung that a typical case's time budget allows with at most the wanted steps, else the last."""
         rungs = [Rung(rung.times_hidden, min(rung.steps, wanted_steps)) for rung in ladder]
         if speed is None:
             return rungs[
