@@ -1,4 +1,4 @@
-"""What a user may ask of a prediction, and the defaults; loads nothing else, so that help and mistakes are told at once."""
+"""What a user may ask of a prediction, and the defaults; loads nothing slow, so that mistakes are reported at once."""
 
 from __future__ import annotations
 

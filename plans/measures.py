@@ -148,8 +148,8 @@ def depth_profile(
 
     P2 of the brain is 0, P90 is 1.
 
-    Fluid and cortex lie at the rim, white matter in the depth, so that the profile tells T1 (rising), T2 (falling) and
-    FLAIR apart whatever the scanner.
+    Fluid and cortex lie at the rim, white matter in the depth, so that the profile distinguishes T1 (rising), T2 (falling)
+    and FLAIR whatever the scanner.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def depth_profile(
     counted : bool [z, y, x], voxels of the mask whose intensities count; None counts all
     """
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
-    # Every second voxel of a millimetre tells the shells' means as well, and eight times as fast.
+    # Every second voxel of a millimetre gives the shells' means as well, and eight times as fast.
     steps = [max(1, int(PROFILE_MM / edge + 1e-6)) for edge in spacing[::-1]]
     coarse = tuple(slice((size - 1) % step // 2, None, step) for size, step in zip(mask[box].shape, steps, strict=True))
     inside, values = mask[box][coarse], volume[box][coarse]

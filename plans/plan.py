@@ -183,7 +183,7 @@ class ConfigurationPlan:
 
 @dataclass(frozen=True)
 class CostPlan:
-    """What one typical case costs at prediction, told before anything long starts.
+    """What one typical case costs at prediction, shown before anything long starts.
 
     Attributes
     ----------

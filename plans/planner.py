@@ -261,7 +261,7 @@ class MMCCDPlanner:
             return "bias_corrected", "no case has this modality"
         low, high = (self.evidence.percentile(modality, key) for key in ("2", "75"))
         return "bias_corrected", (
-            "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json tell its range, "
+            "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json give its range, "
             "1 to 1 where there is none), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
             f"{len(found)} cases before that: {low:.4g} and {high:.4g}): scales differ between scanners, and big lesions "
             "don't move these percentiles"

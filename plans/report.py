@@ -1,4 +1,4 @@
-"""A plan in a few lines, told before anything long starts."""
+"""A plan in a few lines, shown before anything long starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
     Parameters
     ----------
     plan : to describe
-    speed : of its network on the device that is here; None: what the plan assumes is told
+    speed : of its network on the device that is here; None: what the plan assumes is shown
     """
     training, network = plan.training, plan.network
     multipliers = ", ".join(str(multiplier) for multiplier in network.channel_multipliers)

@@ -1,4 +1,4 @@
-"""Intensity normalisation inside the brain: named schemes, all linear, so that a parameter tells the whole of them."""
+"""Intensity normalisation inside the brain: named schemes, all linear, so that a parameter gives the whole of them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ DISTURBANCE_MM, DISTURBANCE_DEGREES = 8.0, 8.0
 LEAST_CONTRAST = 1.2
 LEAST_OVERLAP = 0.5
 MARGIN_MM = 12.0
-"""Likeness counts this far beyond the head: its edge tells more of the place than what is inside."""
+"""Likeness counts this far beyond the head: its edge says more of the place than what is inside."""
 
 
 @dataclass(frozen=True)

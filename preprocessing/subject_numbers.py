@@ -1,4 +1,4 @@
-"""Numbers in the place of names: what a model folder tells of the people that it was trained on.
+"""Numbers in the place of names: what a model folder says of the people that it was trained on.
 
 The link between both, subject_numbers.json, stays with the preprocessed data.
 """
@@ -68,7 +68,7 @@ class SubjectNumbers:
         cases = [by_number.get(number, "") for number in record[TRAINING_CASES]]
         if _code(dict(zip(record[TRAINING_CASES], cases, strict=True))) != record[NUMBERED_BY]:
             raise MMCCDError(
-                f"{path} doesn't tell whom this model was trained on: put the file back that lay there at its training, or "
+                f"{path} doesn't say whom this model was trained on: put the file back that lay there at its training, or "
                 "train again with --overwrite."
             )
         return cases
@@ -96,7 +96,7 @@ def load_subject_numbers(home: str | Path, subjects: Mapping[str, str]) -> Subje
 
 
 def trained_on(record: Mapping[str, Any], home: str | Path) -> tuple[str, ...]:
-    """Return the names of the cases that a checkpoint's record tells by number.
+    """Return the names of the cases that a checkpoint's record gives by number.
 
     Earlier checkpoints hold the names themselves.
 

@@ -93,7 +93,7 @@ def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
 
 def _line(group: tuple[str, ...], members: Mapping[str, list[_Member]], best: Mapping[str, Tried]) -> TriedEnsemble:
     each = [_of_each([members[name][seed] for name in group]) for seed in range(SEEDS)]
-    # The anomalies are the same whatever made the maps, so the first member's tell what they are.
+    # The anomalies are the same whatever made the maps, so the first member's say what they are.
     of_seeds = [mean_by_kind(members[group[0]][seed].altered, values) for seed, values in enumerate(each)]
     by_kind = {kind: float(np.mean([one[kind] for one in of_seeds])) for kind in of_seeds[0]}
     evaluations = sum(best[name].evaluations_per_slice for name in group)

@@ -166,7 +166,7 @@ def _gain(
 
 
 def describe_gain(found: FoldGain) -> str:
-    """Tell it in a table for the terminal."""
+    """Write it as a table for the terminal."""
     width = max(map(len, found.auprc))
     between = "" if found.interval is None else f" ({found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
     explained = "not known" if found.reconstruction_r2 is None else f"{found.reconstruction_r2:.3f}"

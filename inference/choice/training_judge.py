@@ -88,7 +88,7 @@ def find_judge(
 ) -> SyntheticJudge | None:
     """Find the judge of a training.
 
-    None where no healthy slice is held out, since slices that a cycle has seen can't tell which of its states is best. The
+    None where no healthy slice is held out, since slices that a cycle has seen can't show which of its states is best. The
     parameters are those of :class:`SyntheticJudge`.
     """
     slices = plan.training.judged_slices

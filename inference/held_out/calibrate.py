@@ -140,7 +140,7 @@ def calibration_on(
 def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
     """Return the age of each person in whole years, 90 for more.
 
-    A model folder, which is handed on, tells no more of anybody.
+    A model folder, which is handed on, shows no more of anybody.
     """
     file = home / DATASET_FILE
     known = read_ages(read_record(JsonObject, file), file) if file.is_file() else {}
@@ -208,7 +208,7 @@ def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> Infer
 
 
 def describe_reconstruction(calibration: Calibration) -> str:
-    """Tell which share of the healthy tissue's variance the networks explain."""
+    """Say which share of the healthy tissue's variance the networks explain."""
     known = [one.reconstruction_r2 for one in calibration.subjects if one.reconstruction_r2 is not None]
     if not known:
         return "how well the reconstruction explains healthy tissue (R2) is not known"

@@ -50,7 +50,7 @@ class HeldOutScans:
         ----------
         chosen : the scans, and healthy slices of each
         score : how errors become scores
-        progress : is told of every scan
+        progress : is informed of every scan
         """
         healthy = []
         for case in chosen:
@@ -62,7 +62,7 @@ class HeldOutScans:
             if places:
                 healthy.append(maps.of_slices(places))
             progress.update(len(look.indices))
-        # Where a scan has so few healthy slices that the first look passes them by, the chosen ones tell.
+        # Where a scan has so few healthy slices that the first look passes them by, the chosen ones decide.
         return fit_units(healthy or [self._case_maps(self._work(case, part)) for case, part in chosen.items()], score)
 
     def slices_to_look_at(self, cases: Sequence[str]) -> int:

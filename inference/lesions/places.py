@@ -76,7 +76,7 @@ class PlaceMaps:
 
 @dataclass(frozen=True)
 class Places:
-    """What tells the places of the lesions of one scan.
+    """What gives the places of the lesions of one scan.
 
     Attributes
     ----------

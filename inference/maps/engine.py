@@ -194,7 +194,7 @@ class _Engine:
             return Settled(failure_of(error))
 
     def work_on_a_batch(self) -> int:
-        """Take a batch from the queue and add what its strips tell to the scans' sums; how many items are done with.
+        """Take a batch from the queue and add what its strips give to the scans' sums; how many items are done with.
 
         Where the GPU's memory does not suffice, the batch goes back and the next one is half as large.
         """
@@ -297,7 +297,7 @@ class _Engine:
 
     @torch.inference_mode()
     def _evaluate(self, batch: list[Item]) -> None:
-        """Reconstruct a batch and add what its hidden strips tell to the sums (all or nothing)."""
+        """Reconstruct a batch and add what its hidden strips give to the sums (all or nothing)."""
         tiles = [self._tile(item.scan.image[item.position], *item.scan.corners[item.tile]) for item in batch]
         x = torch.stack(tiles)[:, None]
         keep = self._keep(batch)

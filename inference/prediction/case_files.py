@@ -81,7 +81,7 @@ class GivenFiles:
 
     Attributes
     ----------
-    input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
+    input_file : relative to the input folder; None for a DICOM series, whose file names may say who the patient is
     input_sha256 : of the content
     brain_mask_file, brain_mask_sha256 : name and content, None where none is given
     brain_extraction : backend that is asked for, None where a mask is given

@@ -66,7 +66,7 @@ class Ensemble(ScanPredictor):
         return self.members[0].modalities
 
     def request(self) -> dict[str, Any]:
-        """See :class:`ScanPredictor`; ``members`` holds what each model alone would tell."""
+        """See :class:`ScanPredictor`; ``members`` holds what each model alone would say."""
         settings = {one.identity.model: one.settings.to_json() for one in self.members}
         alone = [one.request() for one in self.members]
         identity = self.identity.to_json()

@@ -1,4 +1,4 @@
-"""Prediction of files, folders and hospital exports: what is found, what is written, and what is told of it."""
+"""Prediction of files, folders and hospital exports: what is found, what is written, and what is said of it."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ class _Run:
 
     def _load(self, found: InputCase) -> Volume:
         if found.series is None:
-            # What is odd about the file is told with the case's other warnings, and kept in CASE.json.
+            # What is odd about the file is said with the case's other warnings, and kept in CASE.json.
             return read_volume(found.file, warn=False)
         return convert_series(found.series, self.workspace).volume
 
@@ -347,7 +347,7 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
 
 
 def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[InputListing, dict[str, Path] | None]:
-    """Return the cases, with why one has no mask where BIDS tells it.
+    """Return the cases, with why one has no mask where BIDS gives it.
 
     Also the mask of each, whether or not it is there (None where none are given).
     """

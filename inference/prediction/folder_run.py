@@ -1,4 +1,4 @@
-"""One case after the other: a failure does not stop the others, and summary.csv tells what became of each."""
+"""One case after the other: a failure does not stop the others, and summary.csv says what became of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_over_cases(
     left_out: Sequence[SummaryRow] = (),
     write_page: Callable[[Sequence[SummaryRow]], None] | None = None,
 ) -> RunSummary:
-    """Take what becomes of every case, telling the time left, and write summary.csv and lesions.csv (also when interrupted).
+    """Take what becomes of every case, showing the time left, and write summary.csv and lesions.csv (also when interrupted).
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ SMALLEST_SPREAD = 0.06
 
 UNLIKE = 4.0
 CLEARLY_CLOSER = 1.5
-"""Times (1 + 1 / cases): few training scans tell little of how scans of a modality differ."""
+"""Times (1 + 1 / cases): few training scans say little of how scans of a modality differ."""
 
 SPACING_FACTOR = 1.5
 BRAIN_VOLUME_FACTOR = 1.25

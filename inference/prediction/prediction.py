@@ -99,7 +99,7 @@ class Prediction:
     calibrated : 1.0 is the score that healthy tissue exceeds in 1 % of its voxels; else the score is the squared error
     case_score : mean of the highest 1 % of scores
     healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known, or
-        where fewer than ten people would tell it
+        where fewer than ten people would give it
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale

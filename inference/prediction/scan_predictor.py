@@ -249,7 +249,7 @@ class ScanPredictor(ABC):
             mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
             brain, backend, warning = mask.array > 0, "given", ""
             if brain.shape != volume.array.shape:
-                # Which is told where the grids are compared.
+                # Which is reported where the grids are compared.
                 return _Located(Scan(volume, scan.case, mask, scan.age), backend, volume.warnings, "", started)
         else:
             found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)

@@ -47,7 +47,7 @@ def threshold_for(rate: float, shares: np.ndarray) -> float:
 
 
 def left_out_shares(rate: float, histograms: Sequence[Sequence[int]]) -> list[float]:
-    """Tell for each of several people which share of their values exceeds the threshold that the others give.
+    """Compute for each of several people which share of their values exceeds the threshold that the others give.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class HealthyError:
 
         Scanners and sequences differ in contrast and noise, and the cycle knows some better than others: the errors of the
         healthy tissue of one person can be twice those of another, which no threshold for both can fix. The median over
-        the brain tells; lesions hardly move it unless they fill much of the brain.
+        the brain shows; lesions hardly move it unless they fill much of the brain.
 
         Parameters
         ----------

@@ -129,11 +129,11 @@ class Scoring:
         if self.score != DEFAULT_SCORE:
             return f"known for the score {DEFAULT_SCORE} only"
         if any(one.few_people for one in self.calibrations.values()):
-            return f"{too_few(self.healthy_people)} to tell"
+            return f"{too_few(self.healthy_people)} to say"
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what CASE.json tells of it."""
+        """Return what CASE.json says of it."""
         return {
             "score": self.score,
             "score_unit": "1 % of healthy tissue exceeds 1" if self.calibrated else "squared normalised intensity",

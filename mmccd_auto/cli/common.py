@@ -24,7 +24,7 @@ logger = logging.getLogger("mmccd_auto")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Tells the default of each option that has one to tell, unless its help does."""
+    """Shows the default of each option that has one to show, unless its help does."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default

@@ -36,10 +36,10 @@ class Dataset:
     modalities : channel names in the order of their channel numbers, two or more
     labels : name -> value; what is neither background (0) nor "ignore" is abnormal
     file_ending : of every image and label, such as ``.nii.gz``
-    subjects : case -> person, for the cases where dataset.json tells it
-    stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json tells nothing of it
+    subjects : case -> person, for the cases where dataset.json gives it
+    stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json says nothing of it
     content : dataset.json as it is
-    ages : case -> years at the scan, where dataset.json tells them
+    ages : case -> years at the scan, where dataset.json gives them
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class Dataset:
         return LabelValues(self.labels, str(self.folder / DATASET_FILE))
 
     def subject(self, case: str) -> str:
-        """Tell the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
+        """Find the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
         return self.people.get(case) or self.subjects.get(case, case)
 
     @cached_property

@@ -165,7 +165,7 @@ def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) ->
 
     Parameters
     ----------
-    dataset : tells whose the cases are
+    dataset : says whose the cases are
     owners : hash of the voxels -> (case, file) of every image that has it
     """
     problems = []

@@ -72,7 +72,7 @@ def convert_series(series: Series, workspace: str | Path, time_limit: float = 30
     Raises
     ------
     MMCCDError
-        If the series has a problem, dcm2niix is missing, fails or takes too long, or its volume isn't what the headers tell.
+        If the series has a problem, dcm2niix is missing, fails or takes too long, or its volume isn't what the headers say.
     """
     if series.problem is not None or series.grid is None:
         raise MMCCDError(series.problem or f"{sentence(series.label)} forms no regular grid: choose another series.")
@@ -203,7 +203,7 @@ def _read(path: Path, series: Series) -> Volume:
 
 
 def _check(geometry: Geometry, grid: SliceGrid, series: Series) -> None:
-    """Compare the volume's grid with the one that the headers tell, whatever the order of its axes.
+    """Compare the volume's grid with the one that the headers give, whatever the order of its axes.
 
     Raises
     ------

@@ -38,7 +38,7 @@ _SIZE = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel"
 
 
 def put_files(series: Series, folder: Path) -> None:
-    """Give dcm2niix the files of this series alone, under names that tell nothing and need no quoting.
+    """Give dcm2niix the files of this series alone, under names that say nothing and need no quoting.
 
     Parameters
     ----------

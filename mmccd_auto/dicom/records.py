@@ -1,6 +1,6 @@
 """What is known of a DICOM export: patients, studies, series and the facts of their sequences.
 
-Whatever may name a patient is left out of every ``repr``, so that a stray log line can't tell it.
+Whatever may name a patient is left out of every ``repr``, so that a stray log line can't give it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class SequenceFacts:
-    """How a series was measured, as its headers tell it; None or empty where they don't.
+    """How a series was measured, as its headers give it; None or empty where they don't.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which files belong to one case of an evaluation; everything that is missing is told at once."""
+"""Which files belong to one case of an evaluation; everything that is missing is reported at once."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def find_label_values(reference: Path) -> LabelValues:
 
 
 def raise_together(problems: Mapping[str, Sequence[str]], cases: int) -> None:
-    """Raise one MMCCDError that tells all ``problems`` (case -> sentences), one a line; do nothing where there are none."""
+    """Raise one MMCCDError that lists all ``problems`` (case -> sentences), one a line; do nothing where there are none."""
     if problems:
         told = dict.fromkeys(problem for of_case in problems.values() for problem in of_case)
         lines = "\n".join(f"  - {problem}" for problem in told)

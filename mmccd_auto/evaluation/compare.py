@@ -79,7 +79,7 @@ def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None 
             raise MMCCDError(f"{path} has an empty name: give each folder of -pred a name with --names.")
         if chosen.count(name) > 1:
             listed = ", ".join(str(path) for path, other in zip(paths, chosen, strict=True) if other == name)
-            raise MMCCDError(f"{listed} have one name, {name!r}: tell the folders apart with --names.")
+            raise MMCCDError(f"{listed} have one name, {name!r}: distinguish the folders with --names.")
         if f"{name} ".startswith(tuple(f"{baseline} " for baseline in (CONTROL, INTENSITY, SMOOTHED_INTENSITY))):
             raise MMCCDError(f"{path} has the name of a baseline, {name!r}: give it another with --names.")
     return dict(zip(chosen, paths, strict=True))
@@ -110,7 +110,7 @@ def compare_folders(
     Raises
     ------
     MMCCDError
-        If any case with a reference can't be judged in any folder: one error that tells all of them. If there is no folder,
+        If any case with a reference can't be judged in any folder: one error that lists all of them. If there is no folder,
         or the folders hold different modalities, and not the same ones in every case.
     """
     reference, predictions = Path(reference), {name: Path(folder) for name, folder in predictions.items()}

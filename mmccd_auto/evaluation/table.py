@@ -29,7 +29,7 @@ LABELS = {
 POOLED_LABELS = LABELS | {"false_positive_ml": "false positive, total [ml]"}
 UNDEFINED = "-"
 NO_CONTROL = (
-    "The control without a network isn't here, which tells what the networks add: mmccd_predict --save_control writes it."
+    "The control without a network isn't here, which shows what the networks add: mmccd_predict --save_control writes it."
 )
 
 FEW_CASES = 10

@@ -28,7 +28,7 @@ SKULL_ADVICE = (
 
 @dataclass(frozen=True)
 class BrainMaskReport:
-    """What the background of a volume tells about the brain.
+    """What the background of a volume says about the brain.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ def with_zeros(volume: Volume) -> Volume:
 def settle_non_finite(volume: Volume, brain: np.ndarray, name: str) -> Volume:
     """Return a volume without NaN and infinity; the same object where it had none.
 
-    Outside of the brain they become 0. Inside they take the mean of their neighbours, and a warning tells how many they
+    Outside of the brain they become 0. Inside they take the mean of their neighbours, and a warning says how many they
     were, while they are no more than 0.1 % of the brain and no part of them that hangs together is larger than 20 mm3 (and
     a voxel): a lesion can't hide there. What reaches the volume's sides and is nowhere thin is background, wherever the
     mask of the brain ends; planes that were lost within the brain belong to it.

@@ -34,7 +34,7 @@ class TrueZero:
     Attributes
     ----------
     value : intensity
-    known : told by the background or the air; else guessed from the brain's darkest tissue
+    known : shown by the background or the air; else guessed from the brain's darkest tissue
     """
 
     value: float

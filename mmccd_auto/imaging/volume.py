@@ -14,7 +14,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a volume lies in the patient, as SimpleITK tells it (LPS, axes x, y, z).
+    """Where a volume lies in the patient, as SimpleITK gives it (LPS, axes x, y, z).
 
     Attributes
     ----------

@@ -219,7 +219,7 @@ def _read_scans(source: SourceCase, workspace: Path) -> tuple[dict[str, Volume],
 
 
 def _read_drawn(source: SourceCase, label: Path, values: Sequence[int]) -> Volume:
-    """Read the label; of a DICOM case its file's name, which may be the patient's, isn't told."""
+    """Read the label; of a DICOM case its file's name, which may be the patient's, isn't shown."""
     try:
         return read_label(label, values)
     except MMCCDError as error:

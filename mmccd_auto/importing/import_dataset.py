@@ -155,7 +155,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
 def _check_health(options: ImportOptions) -> None:
     if options.health not in KINDS or (options.labels is None) != (options.health != LABELLED):
         raise MMCCDError(
-            "An import has to be told who is in it: --healthy (all people are without abnormality), --labels FOLDER (labels "
+            "An import has to know who is in it: --healthy (all people are without abnormality), --labels FOLDER (labels "
             "mark what is abnormal) or --patients (people may be abnormal and nothing is marked: they never train)."
         )
     if not options.label_values or any(value < 1 for value in options.label_values):
@@ -189,7 +189,7 @@ def _known(dataset: Path) -> Known:
 
 
 def _subjects(present: Dataset | None, cases: Sequence[SourceCase]) -> dict[str, str]:
-    """Return the person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
+    """Return the person of each case: as dataset.json says, which somebody may have corrected, else as the source says."""
     corrected = {} if present is None else present.subjects
     return {case.case: corrected.get(case.case, case.subject) for case in cases}
 

@@ -174,7 +174,7 @@ class MaskedModalityCycle(PublishedModalityCycle):
     - a strip hides pixels of the brain only: where the brain ends is known of every scan, no lesion changes it, and a
       network that has to guess it within 30 mm guesses wrong;
     - one strip is hidden, or two of them, so that inference may hide two at once and needs half as many passes;
-    - the forward network is told which pixels are hidden, by the keep mask as a third input channel;
+    - the forward network is shown which pixels are hidden, by the keep mask as a third input channel;
     - what is hidden weighs more in the losses, ``hidden_weight`` times as much;
     - a share of the entries, ``first_timestep_share``, is trained at the noisiest timestep;
     - the backward network gets the forward network's y for a share of the entries, ``generated_share``, without gradient.

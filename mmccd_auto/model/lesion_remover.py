@@ -23,7 +23,7 @@ SEEDS = 2**62
 
 
 class LesionRemover(Reconstructor):
-    """One small U-Net that is shown a slice and its brain, and tells what to take off; x^ is the slice without that.
+    """One small U-Net that is shown a slice and its brain, and says what to take off; x^ is the slice without that.
 
     The network is the same whatever the plan's is: 0.23 million parameters.
 

@@ -47,7 +47,7 @@ class Reconstructor(nn.Module, ABC):
     name : by which checkpoints and :data:`mmccd_auto.model.cycle.CYCLES` know the method
     masked : whether the reconstruction depends on what ``keep`` hides; if not, a slice is reconstructed once, as a whole
     translates : whether the way from x to x^ leads through the translation modality
-    of_planned_size : whether its networks are those of the plan, whose time the plan tells
+    of_planned_size : whether its networks are those of the plan, whose time the plan says
     picture_titles : of what :meth:`illustrate` gives; {input} and {translation} stand for the names of the modalities
     """
 

@@ -29,7 +29,7 @@ def measure_device_speed(
 
     Batches of 8 (4 on a CPU) in channels_last and single precision, for a third of a second, three at least.
 
-    The quickest batch counts, since the others tell of what else the machine is doing. On a CPU it is the processor time of
+    The quickest batch counts, since the others show what else the machine is doing. On a CPU it is the processor time of
     one thread that is taken, which neighbours don't lengthen, and the other threads are reckoned in.
 
     Raises

@@ -69,7 +69,7 @@ def _deep_grey_region(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _geometry(affine: np.ndarray, shape: tuple[int, ...]) -> Geometry:
-    """Return a NIfTI affine (RAS) as SimpleITK tells it (LPS)."""
+    """Return a NIfTI affine (RAS) as SimpleITK gives it (LPS)."""
     columns = RAS_TO_LPS @ affine[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
     return Geometry(

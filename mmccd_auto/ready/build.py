@@ -1,6 +1,6 @@
 """python -m mmccd_auto.ready.build --label_maps DIR -o FOLDER: make the ready models from label maps, by the usual stages.
 
-Everything random comes from seeds, which build.json tells beside the CPU minutes and hashes. The label maps are not needed
+Everything random comes from seeds, which build.json says beside the CPU minutes and hashes. The label maps are not needed
 once the models are there.
 """
 
@@ -169,7 +169,7 @@ class _BuildLog:
         how = {name: value for name, value in asdict(options).items() if name != "modalities"}
         earlier = read_record(JsonObject, path) if path.is_file() else {}
         if earlier and earlier.get("options") != how:
-            raise MMCCDError(f"{path} tells of a build with other options: give the same ones, or another folder with -o.")
+            raise MMCCDError(f"{path} is of a build with other options: give the same ones, or another folder with -o.")
         self.content: dict[str, Any] = {
             "options": how,
             "trainer": TRAINER,

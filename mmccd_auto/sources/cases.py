@@ -40,7 +40,7 @@ class SourceCase:
 
     Attributes
     ----------
-    case, subject : pseudonyms, or what the names of files tell
+    case, subject : pseudonyms, or what the names of files say
     scans : by wanted modality the file or series that stands for it
     error : why nothing can be made of the case; None if something can
     skipped : it holds nothing that is wanted, which is no failure
@@ -66,7 +66,7 @@ class SourceListing:
     notes : sentences on what could not be read, what was renamed, and numbers of files left out
     studies, names : of the DICOM part, for the table that leads back to people; else empty
     left_out : volume files that are no scan of any case, and why
-    ages : years by case, where a BIDS dataset tells them
+    ages : years by case, where a BIDS dataset gives them
     """
 
     cases: tuple[SourceCase, ...]
@@ -159,7 +159,7 @@ def list_source_cases(
 def _read_source(
     source: Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions
 ) -> tuple[Export, NiftiListing, Mapping[str, float]]:
-    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset tells them."""
+    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset gives them."""
     output, alone = options.output, options.alone
     if source.is_dir() and is_bids(source):
         people = list_bids_cases(source, wanted, options.bids, options.overrides, output, alone)
@@ -290,7 +290,7 @@ def _file_rows(nifti: NiftiListing, root: Path) -> tuple[SeriesRow, ...]:
 
 
 def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
-    """Return the export without the volume files among those that are not DICOM: they are told of by name."""
+    """Return the export without the volume files among those that are not DICOM: they are reported by name."""
     volumes = len(nifti.left_out) + sum(len(case.files) for case in nifti.cases)
     left = export.ignored.get(NOT_DICOM, 0) - volumes
     ignored = {reason: number for reason, number in export.ignored.items() if reason != NOT_DICOM}

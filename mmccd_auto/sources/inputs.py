@@ -27,7 +27,7 @@ class InputCase:
     ----------
     case : its name, a pseudonym where it comes from DICOM
     skipped : the case holds nothing that could be predicted (a study without the modality, say), which is no failure
-    age : years at the scan, where a BIDS dataset tells it
+    age : years at the scan, where a BIDS dataset gives it
     """
 
     case: str
@@ -61,7 +61,7 @@ def discover_cases(
     """Find the cases of a folder (or a single file) and in each the file of one modality.
 
     Names are read as :mod:`mmccd_auto.sources` reads them for the import too: by channel number (``CASE_0000.nii.gz``), by
-    words, then by the words in their folders' names. Where no name tells a modality, every file is a case. Nothing is
+    words, then by the words in their folders' names. Where no name gives a modality, every file is a case. Nothing is
     opened: only names are looked at.
 
     Parameters

@@ -1,7 +1,7 @@
-"""Which modality the words of a name tell.
+"""Which modality the words of a name say.
 
 Words are whole tokens between separators, with the glued forms that people use ("3DT1", "t1ce", "T2FLAIR"). The last word
-that tells a modality wins, because visits are called T1, T2 and T3 before it; a name that can be read in two ways is
+that gives a modality wins, because visits are called T1, T2 and T3 before it; a name that can be read in two ways is
 ambiguous, and says so. Only words of a contrast agent make a T1C: "post" alone may be a visit after an operation.
 """
 
@@ -105,7 +105,7 @@ _STAR_WORDS = frozenset(["star", "hemo", "gre", "ffe", "fl2d", "fl3d", "flash", 
 _TARGETS = frozenset(["to", "onto", "into", "in", "on", "2", "coregto", "regto", "registeredto", "space"])
 _MAPS = frozenset(["map", "maps", "mapping", "ratio"])
 ANATOMY = frozenset(("FLAIR", "T1", "T1C", "T2", "T2STAR", "PD", "PD and T2"))
-# Short words that are as often initials or conditions: they tell a kind only where no other word does.
+# Short words that are as often initials or conditions: they give a kind only where no other word does.
 _WEAK = re.compile(r"fa|md|rd|ad|rest|task|func|diff|b0|epi|eddy|ct|dp")
 VISIT = re.compile(r"t\d{1,2}")
 MASK_WORDS = re.compile(
@@ -117,16 +117,16 @@ MASK_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Told:
-    """What the words of a name tell.
+    """What the words of a name say.
 
     Attributes
     ----------
-    modality : "FLAIR", "T1", "T1C", "T2", or another kind ("bold"); None where no word tells one
-    rest : the name without the words that tell it
+    modality : "FLAIR", "T1", "T1C", "T2", or another kind ("bold"); None where no word says one
+    rest : the name without the words that give it
     protocol : words of the protocol beside it, which went with it
     doubt : why the name can be read in two ways, as the second half of a sentence; None if it can't
     mask : the word that makes it a label or mask; None where it is none
-    told : the words that told it, in small letters
+    told : the words that gave it, in small letters
     """
 
     modality: str | None
@@ -150,13 +150,13 @@ def tell_modality(text: str, known: Sequence[str] = (), visits: frozenset[str] =
 
 
 def has_agent_words(text: str) -> bool:
-    """Tell whether a text names a contrast agent ("postgd", "ceMPRAGE"); "pre", "no" and "without" before it deny it."""
+    """Say whether a text names a contrast agent ("postgd", "ceMPRAGE"); "pre", "no" and "without" before it deny it."""
     words = re.findall(r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower())
     return _Reader(" ".join(["t1", *words]), (), frozenset()).read().modality == "T1C"
 
 
 class _Reader:
-    """A name as words and the separators before them; words that tell the modality are crossed out on the way."""
+    """A name as words and the separators before them; words that give the modality are crossed out on the way."""
 
     def __init__(self, text: str, known: Sequence[str], visits: frozenset[str]) -> None:
         parts = re.split(f"({SEPARATORS})", text)

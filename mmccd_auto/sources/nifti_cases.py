@@ -72,10 +72,10 @@ def list_nifti_cases(
     ----------
     root : folder, searched with all its subfolders
     wanted : modalities, as the caller spells them
-    channels : the dataset's modalities in the order of their channel numbers (``CASE_0000``); none: numbers tell nothing
+    channels : the dataset's modalities in the order of their channel numbers (``CASE_0000``); none: numbers say nothing
     exclude : a folder that is not searched (the output)
-    alone : each scan is examined alone (prediction): where no name tells a modality every file is a case, and scans of one
-        modality in one visit are cases of their own if their names tell them apart
+    alone : each scan is examined alone (prediction): where no name gives a modality every file is a case, and scans of one
+        modality in one visit are cases of their own if their names distinguish them
     """
     left_out: dict[Path, str] = {}
     scans = _scans(root, list(walk(root, exclude)), channels, left_out)
@@ -218,7 +218,7 @@ class _Visits:
                 del self.visits[key]
 
     def _scans_of(self, key: _Key, members: list[NamedFile]) -> dict[str, dict[str, NamedFile]]:
-        """Return the scans of a visit, by what tells several cases of it apart (mostly nothing)."""
+        """Return the scans of a visit, by what distinguishes several cases of it (mostly nothing)."""
         by_modality: dict[str, list[NamedFile]] = defaultdict(list)
         for file in self.chosen[key]:
             by_modality[self._wanted_name(file)].append(file)
@@ -266,7 +266,7 @@ class _Visits:
     def _leave_others(self, members: Sequence[NamedFile], used: Sequence[NamedFile]) -> None:
         for file in members:
             if file not in used:
-                self.left_out.setdefault(file.path, f"{file.modality or 'no modality told'}: only {self.needed}")
+                self.left_out.setdefault(file.path, f"{file.modality or 'no modality given'}: only {self.needed}")
                 self.unneeded |= self._unneeded([file])
 
     def _is_beside(self, key: _Key, members: list[NamedFile]) -> bool:
@@ -276,7 +276,7 @@ class _Visits:
         if not beside and (anatomical or not any(self.chosen.values())):
             return False
         where = f"beside the {self.names} of its case" if beside else f"only {self.needed}"
-        self.left_out |= {file.path: f"{file.modality or 'no modality told'}: {where}" for file in members}
+        self.left_out |= {file.path: f"{file.modality or 'no modality given'}: {where}" for file in members}
         self.unneeded |= self._unneeded(members)
         return True
 
@@ -284,7 +284,7 @@ class _Visits:
         return {file.path for file in files if file.modality is not None and contrast(file.modality) not in self.wanted}
 
     def _is_near(self, key: _Key, other: _Key) -> bool:
-        """Check whether a visit with a scan is of the same person and folder, as far as the names tell."""
+        """Check whether a visit with a scan is of the same person and folder, as far as the names say."""
         shorter = min(len(key[0]), len(other[0]))
         if key[0][:shorter] != other[0][:shorter]:
             return False
@@ -315,10 +315,10 @@ class _Visits:
             others = " while other files do" if self.told else ""
             numbered = f"{case}_{self.number:04d} or " if self.alone else ""
             return (
-                f"{shown(members[0].path.name)} does not tell its modality{others}: name it {numbered}{case}_{name} if it "
+                f"{shown(members[0].path.name)} does not give its modality{others}: name it {numbered}{case}_{name} if it "
                 f"is a {name}, else take it away."
             )
-        found = ", ".join(f"{shown(file.path.name)} ({file.modality or 'not told'})" for file in members)
+        found = ", ".join(f"{shown(file.path.name)} ({file.modality or 'not given'})" for file in members)
         example = f"{case}_{self.number:04d}.nii.gz (or a file with {name} in its name)"
         if not self.alone:
             example = f"{case}_{name}.nii.gz"
@@ -353,7 +353,7 @@ def _people(names: dict[_Key, str], made: dict[_Key, _Made]) -> dict[_Key, str]:
 
 
 def _person(file: NamedFile) -> str:
-    """Return whose a file is, as far as its own path tells."""
+    """Return whose a file is, as far as its own path says."""
     if file.person:
         return folded(file.person)
     return folded(person_by_name(file.stem or (file.folder[-1] if file.folder else "")))

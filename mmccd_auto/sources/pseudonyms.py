@@ -1,4 +1,4 @@
-"""Names for cases and people that tell nothing of who they are."""
+"""Names for cases and people that say nothing of who they are."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _free(word: str, taken: Collection[str]) -> Iterator[str]:
 
 
 def study_code(study: Study) -> str:
-    """Return a hash by which a study is recognised in a later import; it tells nothing to those who don't have the study."""
+    """Return a hash by which a study is recognised in a later import; it says nothing to those who don't have the study."""
     return hashlib.sha256(f"study\0{study.uid}".encode()).hexdigest()[:CODE_LETTERS]
 
 

@@ -66,7 +66,7 @@ def file_row(case: str, file: NamedFile, used_as: str | None, why: str) -> Serie
         case=case,
         series=shown(file.path.name),
         description="",
-        kind=file.modality or "not told",
+        kind=file.modality or "not given",
         confidence=None,
         reason="by its name",
         images=None,

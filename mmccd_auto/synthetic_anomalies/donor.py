@@ -9,7 +9,7 @@ from mmccd_auto.synthetic_anomalies.block import HealthyBlock, continued_beyond_
 
 
 def donor_on_grid(donor: HealthyBlock, block: HealthyBlock, slices: np.ndarray) -> np.ndarray:
-    """Compute a donor's tissue at the same place of the brain, as far as boxes around the brain can tell.
+    """Compute a donor's tissue at the same place of the brain, as far as boxes around the brain can show.
 
     To each slice belongs the donor's slice at the nearest relative place among those with brain (the middle one, where the
     block has a single slice); within it, the centre and edges of the brain's box are laid on those of the block's. Beyond

@@ -94,7 +94,7 @@ def _named(value: str, folders: Folders) -> list[ModelFolder]:
 def _ready(name: str, beginning: str = "") -> list[ModelFolder]:
     """Return the models of a ready model's name.
 
-    ``beginning`` and what a user has to know of the model are told in one line.
+    ``beginning`` and what a user has to know of the model are said in one line.
     """
     ready = find_ready(name)
     logger.info("%s%s", beginning, describe_ready(ready))

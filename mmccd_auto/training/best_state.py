@@ -27,7 +27,7 @@ def is_judged(epoch: int, num_epochs: int, judgements: int) -> bool:
 
 
 def ask(judge: Judge, cycle: Reconstructor, where: str) -> float | None:
-    """Ask the judge about a state; None, and a warning that begins with ``where``, where it can't tell."""
+    """Ask the judge about a state; None, and a warning that begins with ``where``, where it can't know."""
     try:
         return judge(cycle.eval())
     except MMCCDError as error:

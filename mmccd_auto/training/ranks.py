@@ -66,7 +66,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def gather(self, told: Told) -> list[Told]:
-        """Return what every process tells, the leading one first. Each waits here for the last of them."""
+        """Return what every process gives, the leading one first. Each waits here for the last of them."""
         if self.count == 1:
             return [told]
         found: list[Told | None] = [None] * self.count

@@ -173,7 +173,7 @@ class Trainer:
         What it changes of the state isn't in that checkpoint yet.
 
         Where several processes train together, each of them calls it, with the record of the one that leads. What it changes
-        it must change alike in all of them; ``self.ranks.leads`` tells which one writes files.
+        it must change alike in all of them; ``self.ranks.leads`` says which one writes files.
         """
 
     def train(self, overwrite: bool = False) -> Path:

@@ -278,7 +278,7 @@ def _predict_fold(job: _Job, fold: str, cases: Sequence[str]) -> tuple[FoldPredi
 
 
 def _discard_other_maps(output: Path, cases: Sequence[str], calibration: Calibration | None, overwrite: bool) -> None:
-    """Remove maps of another calibration, which CASE.json alone doesn't tell apart, and note the one that is used now."""
+    """Remove maps of another calibration, which CASE.json alone doesn't distinguish, and note the one that is used now."""
     path = output / CALIBRATION_FILE
     content = None if calibration is None else asdict(calibration)
     if not overwrite and path.is_file():
@@ -375,7 +375,7 @@ def _warnings(
     if all(dataset.label_file(case) is None for cases in held_out.cases.values() for case in cases):
         found.append(
             f"{dataset.labels_folder()} holds no label of these cases, so all of them are taken for healthy: AUPRC and best "
-            "Dice are undefined, and only the masked share of the brain tells something."
+            "Dice are undefined, and only the masked share of the brain means something."
         )
     if (model.path / INFERENCE_FILE).is_file():
         found.append(

@@ -100,7 +100,7 @@ def export_model(
         files = list_files(folder, names)
         manifest = Manifest(FORMAT, name, tuple(card.model for card in cards), date.today().isoformat(), __version__, files)
         manifest.save(folder)
-        # What can't be installed is told here, where it can be put right.
+        # What can't be installed is reported here, where it can be put right.
         check_model(folder, manifest)
         write_archive(folder, manifest, output)
     return Exported(output, output.stat().st_size, file_sha256(output), cards)

@@ -209,7 +209,7 @@ def _known_machine(path: Path, device: torch.device) -> MachineSpeed | None:
 
 
 def _measured(device: torch.device) -> MachineSpeed:
-    """Time this machine, told on the screen."""
+    """Time this machine, with a line on the screen."""
     if device.type == "cpu":
         # As it will be at training and prediction.
         keep_large_blocks()
@@ -225,7 +225,7 @@ def _check_still_there(home: Path, plans_name: str) -> None:
 
 
 def _tell(plan: Plan, device: torch.device) -> None:
-    """Tell what the plan is, and what it costs on this device: timed now, which the plan itself must not depend on."""
+    """Say what the plan is, and what it costs on this device: timed now, which the plan itself must not depend on."""
     if device.type == "cpu":
         # As it will be at training and prediction.
         keep_large_blocks()
@@ -264,7 +264,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
 
 
 def _subjects(dataset: Dataset) -> dict[str, str]:
-    """Return the person of each training case; told where they were taken from the names of the cases."""
+    """Return the person of each training case; logged where they were taken from the names of the cases."""
     subjects = {case: dataset.subject(case) for case in dataset.training_cases()}
     if any(case not in dataset.subjects and person != case for case, person in subjects.items()):
         logger.info("%s; name subjects in %s if this is wrong", describe_people(subjects), dataset.folder / DATASET_FILE)

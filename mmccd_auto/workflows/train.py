@@ -171,7 +171,7 @@ def _describe_start(trainer: Trainer, plan: Plan) -> None:
 
 
 def _tell_time(trainer: Trainer, plan: Plan) -> None:
-    """Tell how long a training takes, and whether its plan was made for quite another machine."""
+    """Say how long a training takes, and whether its plan was made for quite another machine."""
     if plan.budget is None or not trainer.cycle_class.of_planned_size or (trainer.output / CHECKPOINT_FINAL).is_file():
         return
     trained, planned = (one.num_epochs * one.iterations_per_epoch for one in (trainer.settings, plan.training))
@@ -235,4 +235,4 @@ def _choose_and_calibrate(
         logger.info("%s", describe_gain(gain))
     except MMCCDError as error:
         # The training is finished and calibrated: it isn't to end by what only describes it.
-        logger.warning("what the networks add to a score without any can't be told: %s", error)
+        logger.warning("what the networks add to a score without any can't be measured: %s", error)

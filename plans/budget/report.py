@@ -1,4 +1,4 @@
-"""A plan for a budget in one line, told before the start, and whether it fits the machine that is here."""
+"""A plan for a budget in one line, shown before the start, and whether it fits the machine that is here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmccd_auto.plans.budget.rungs import MachineSpeed
 from mmccd_auto.plans.plan import BudgetPlan, Plan
 
 MOVED_FACTOR = 1.5
-"""Another machine is told of where it is so many times as quick or slow."""
+"""Another machine is named where it is so many times as quick or slow."""
 
 
 def tell_budget(plan: Plan, shown: float = 1.0) -> str:

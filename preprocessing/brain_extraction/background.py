@@ -1,4 +1,4 @@
-"""Backgrounds of noise at full strength, as MP2RAGE scans have them, told from dark ones, and darkened."""
+"""Backgrounds of noise at full strength, as MP2RAGE scans have them, distinguished from dark ones, and darkened."""
 
 from __future__ import annotations
 

@@ -399,7 +399,7 @@ def test_a_case_of_candidates_alone_does_not_look_empty(model_folder, quick_plan
     assert (record["finding"], record["least_lesion_source"]) == ("candidates only", "given by the user")
     assert record["finding_in_words"].startswith("no lesion, but")
     assert (record["healthy_people"], record["healthy_percentile"]) == (2, None)
-    assert record["healthy_percentile_note"] == "too few healthy people (2) to tell"
+    assert record["healthy_percentile_note"] == "too few healthy people (2) to say"
 
 
 @pytest.mark.parametrize("score", SCORES)

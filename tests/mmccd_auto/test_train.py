@@ -99,7 +99,7 @@ def test_what_can_not_be_told_of_a_training_does_not_end_it(
     home.train()
     assert (home.fold / "calibration.json").is_file()
     assert not (home.fold / "gain.json").exists()
-    assert "can't be told: a: no synthetic anomaly" in caplog.text
+    assert "can't be measured: a: no synthetic anomaly" in caplog.text
 
 
 def test_only_what_is_missing_is_made_for_a_finished_training(home: Home) -> None:
@@ -223,5 +223,5 @@ def test_numbers_of_other_people_are_refused_where_it_matters_who_was_trained_on
     (home.fold / "calibration.json").unlink()
     with pytest.raises(MMCCDError, match=r"comes from another training \(.*another subject_numbers\.json"):
         home.train()
-    with pytest.raises(MMCCDError, match=r"subject_numbers\.json doesn't tell whom this model was trained on"):
+    with pytest.raises(MMCCDError, match=r"subject_numbers\.json doesn't say whom this model was trained on"):
         calibrate_model(home.fold.parent, home.folders.preprocessed / "Dataset900_Tiny" / "mmccdPlans", device=CPU)

@@ -32,7 +32,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.calibrate import calibrate, describe_calibration
 

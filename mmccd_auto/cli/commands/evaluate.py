@@ -36,7 +36,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
     add_processes_option(parser)
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.evaluation.judging import EvaluationOptions
     from mmccd_auto.workflows.evaluate import evaluate
 

@@ -68,7 +68,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _import(options: argparse.Namespace, health: str) -> ImportSummary:
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.importing.import_dataset import ImportOptions
     from mmccd_auto.sources.bids.options import BidsOptions
     from mmccd_auto.workflows.import_export import import_export

@@ -88,7 +88,7 @@ def _add_planning_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, PreparationOptions, plan_and_preprocess
 

@@ -13,7 +13,7 @@ from mmccd_auto.cli.options import add_brain_extraction_option, add_series_optio
 
 def _command(arguments: Sequence[str] | None) -> int:
     options = _make_parser().parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
 

@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 def _command(arguments: Sequence[str] | None) -> None:
     options = _make_parser().parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.training.ranks import join_ranks, leave_ranks
 
     ranks, device = join_ranks(os.environ, choose_device(options.device))
     if not ranks.leads:
-        # All of them do the same: one tells of it.
+        # All of them do the same: one reports it.
         logging.getLogger().setLevel(logging.WARNING)
     try:
         model = _train(options, ranks, device)

@@ -163,7 +163,7 @@ def _holder(what: str) -> dict[str, str | int]:
 
 
 def _describe_holder(folder: Path) -> str:
-    """Say who writes what, as far as the folder tells."""
+    """Say who writes what, as far as the folder shows."""
     try:
         with (folder / HOLDER_FILE).open(encoding="utf-8") as file:
             record = json.loads(file.read(_LARGEST_RECORD))

@@ -31,7 +31,7 @@ class Defect(MMCCDError):
 
 
 def failure_of(error: Exception) -> MMCCDError | MemoryError:
-    """Turn what ended a case into something that can be told: its own sentence, a lack of memory, or a :class:`Defect`.
+    """Turn what ended a case into something that can be reported: its own sentence, a lack of memory, or a :class:`Defect`.
 
     The result can be sent to another process, which not every exception can.
     """
@@ -56,7 +56,7 @@ def sentence_of(case: str, error: MMCCDError | MemoryError) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Describe what can be told of an error without naming files, which may be called by a patient's name."""
+    """Describe what can be said of an error without naming files, which may be called by a patient's name."""
     found = _ITK_TEXT.search(str(error))
     text = error.strerror if isinstance(error, OSError) else found["text"].strip(" .") if found else None
     return f" ({text})" if text and "/" not in text and "\\" not in text else ""

@@ -1,4 +1,4 @@
-"""Memory: the C library's allocator, told to keep large blocks, and Python's garbage collector."""
+"""Memory: the C library's allocator, made to keep large blocks, and Python's garbage collector."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def frames_of(dataset: Dataset) -> tuple[Frame, ...]:
 
 
 def sequence_values(dataset: Dataset) -> dict[str, Any]:
-    """Return what a file tells of its sequence, by the names of :class:`~mmccd_auto.dicom.records.SequenceFacts`."""
+    """Return what a file says of its sequence, by the names of :class:`~mmccd_auto.dicom.records.SequenceFacts`."""
     enhanced = items(dataset, "SharedFunctionalGroupsSequence")[:1] + items(dataset, "PerFrameFunctionalGroupsSequence")[:1]
     places = [dataset, *_groups(*enhanced)]
     b_values = [value for place in places if (value := number(place, "DiffusionBValue")) is not None]

@@ -137,7 +137,7 @@ def _why_skipped(path: Path) -> str | None:
 
 
 def _is_archive(path: Path, alone: bool) -> bool:
-    """Check whether to unpack a file: by its name, for a damaged archive can't be told from its content.
+    """Check whether to unpack a file: by its name, for a damaged archive can't be recognised by its content.
 
     A file that was given by itself may have any name.
     """

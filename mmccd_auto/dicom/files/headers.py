@@ -1,4 +1,4 @@
-"""What the header of one DICOM file tells, checked against the file's length."""
+"""What the header of one DICOM file says, checked against the file's length."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TAGS = [
 
 @dataclass(frozen=True)
 class Header:
-    """What one file tells.
+    """What one file says.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
 
     Returns
     -------
-    the dataset, with the transfer syntax in its ``file_meta`` also where the file doesn't tell it; and a file that stands at
+    the dataset, with the transfer syntax in its ``file_meta`` also where the file doesn't give it; and a file that stands at
     the element of the pixels, if there is one: ``file`` itself, or what its header unpacks to
 
     Raises
@@ -84,7 +84,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
 
 
 def read_transfer_syntax(file: BinaryIO) -> str:
-    """Read the UID of a file's transfer syntax; empty where the file doesn't tell it."""
+    """Read the UID of a file's transfer syntax; empty where the file doesn't give it."""
     if not has_preamble(file.read(PREAMBLE)):
         return ""
     return str(_read_meta(file).get("TransferSyntaxUID", ""))

@@ -17,7 +17,7 @@ TRUNCATED = "are truncated"
 SWELLING = "unpack to more than they announce, which may be an attack"
 TOO_LARGE = "announce more pixels than any scan has"
 OTHER_SIZE = "hold compressed images of another size than they announce"
-UNKNOWN_COMPRESSION = "don't tell how their pixels are compressed"
+UNKNOWN_COMPRESSION = "don't say how their pixels are compressed"
 LARGEST_VOXELS = 2**29
 # Two bytes of RLE stand for at most 128.
 LARGEST_RLE_RATIO = 64

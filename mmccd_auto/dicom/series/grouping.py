@@ -1,7 +1,7 @@
 """Which images are one series and which series one study, also where tools have made the numbers (UIDs) useless.
 
 Tools that take names out give each image a study or series of its own, or one for all, or leave them empty. The numbers are
-believed where they say something; else patient, time, series number and place tell what belongs together.
+believed where they say something; else patient, time, series number and place show what belongs together.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _by_study(members: Sequence[Header]) -> list[tuple[Header, ...]]:
 
 
 def _kind_key(header: Header) -> Hashable:
-    """Return what all images of a series share, as far as a header tells it."""
+    """Return what all images of a series share, as far as a header gives it."""
     frame, values = header.frames[0], header.values
     plane = None if frame.orientation is None else tuple(round(value, 2) + 0.0 for value in frame.orientation)
     names = (header.series_number, values["description"], values["protocol_name"])
@@ -142,7 +142,7 @@ def _by_time(members: Sequence[Header]) -> list[tuple[Header, ...]]:
 
 
 def _study_key(members: Sequence[Header], uids: set[str]) -> tuple[str, ...]:
-    """Describe what tells one study from another: its number, unless that is missing or another one in each image."""
+    """Return what distinguishes one study from another: its number, unless that is missing or another one in each image."""
     if len(uids) == 1 and uids != {""}:
         return ("number", *uids)
     first = members[0]
@@ -152,7 +152,7 @@ def _study_key(members: Sequence[Header], uids: set[str]) -> tuple[str, ...]:
     frames = {header.frame_of_reference for header in members}
     if len(frames) == 1 and frames != {""}:
         return ("frame of reference", *frames)
-    # Nothing tells which other series it belongs to; nobody's series may be mixed.
+    # Nothing says which other series it belongs to; nobody's series may be mixed.
     return ("series", min(header.series_uid for header in members), str(first.path) if not first.series_uid else "")
 
 
@@ -185,5 +185,5 @@ def _notes(scattered: int, several: int, missing: int) -> list[str]:
             "patient, date and series."
         )
     if missing:
-        notes.append(f"{missing} images have no StudyInstanceUID: studies were told apart by patient and date.")
+        notes.append(f"{missing} images have no StudyInstanceUID: studies were distinguished by patient and date.")
     return notes

@@ -1,4 +1,4 @@
-"""What the words of a series' name tell: contrasts, roles (localiser, diffusion, ...), and a contrast agent.
+"""What the words of a series' name say: contrasts, roles (localiser, diffusion, ...), and a contrast agent.
 
 Words count as whole tokens: "diffuse" is no diffusion, "sub-acute" no subtraction, "post op" no contrast agent.
 """
@@ -73,7 +73,7 @@ _REACH = 2
 
 @dataclass(frozen=True)
 class SeriesWords:
-    """What the words of one text tell.
+    """What the words of one text say.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class SeriesWords:
 
 
 def read_words(text: str) -> SeriesWords:
-    """Read what the words of a description or of a protocol's name tell."""
+    """Read what the words of a description or of a protocol's name say."""
     tokens = _tokens(text)
     contrasts = _contrasts(tokens)
     role, shown_by = _role(_without_exam(tokens))

@@ -50,7 +50,7 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
         )
     if any(item.spacing is None or min(item.spacing) <= 0 for _, item in images):
         return (
-            "does not tell its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
+            "does not give its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
             "it again with complete headers"
         )
     axes = _axes(frame)
@@ -91,7 +91,7 @@ def _implausible(grid: SliceGrid) -> str | None:
 
 
 def orientation(images: Sequence[Image]) -> str | None:
-    """Return the plane of the images in a word; None where it isn't told."""
+    """Return the plane of the images in a word; None where it isn't known."""
     axes = [_axes(frame) for _, frame in images if frame.orientation is not None]
     if not axes or axes[0] is None:
         return None
@@ -193,7 +193,7 @@ def _echo(frame: Frame) -> float:
 
 
 def _words_of_type(frame: Frame) -> str:
-    """Return the words that tell kinds of image apart.
+    """Return the words that distinguish kinds of image.
 
     A damaged header may hold anything in their place, and is not repeated.
     """

@@ -48,7 +48,7 @@ def renumber(images: Sequence[Dataset], files: Sequence[Path], identity: DicomId
 
     An archive would show a study under two people if its number stood in an object of another patient. The new numbers are
     hashes of the pseudonym, the salt and the old numbers: equal for all objects of a scan and in every run, other ones under
-    another pseudonym, and without the salt nobody can tell the old ones from them. Images of one scan get one study, one
+    another pseudonym, and without the salt nobody can find the old ones by them. Images of one scan get one study, one
     series and one frame of reference, also where their own are missing or differ, and each gets a number of its own.
 
     Parameters

@@ -55,7 +55,7 @@ def write_segmentation(
     mask : [z, y, x], a voxel above 0 is abnormal; on the scan's grid, its axes in any order and direction
     source_files : the images of the scan: single-frame files in any order, or one multi-frame file
     path : of the object
-    identity : a pseudonym; the patient's name, number, birth date, study number and all else that tells who it is are then
+    identity : a pseudonym; the patient's name, number, birth date, study number and all else that says who it is are then
         left out, and the numbers (UIDs) of study, frame of reference and images are replaced, so that the object can't be
         filed with the scan. None files it with the patient: the attributes in ``dicom_source.FILED_BY`` are copied from the
         scan, and the object shares its study and names its images
@@ -167,7 +167,7 @@ def write_parametric_map(
 def _order_frames(parametric_map: ParametricMap, source: DicomSource) -> None:
     """Put the frames in order along the right-handed normal (row x column); each keeps its pixels, place and references.
 
-    Any order is right by the standard, since each frame tells its place. But dcmqi, by which 3D Slicer reads parametric
+    Any order is right by the standard, since each frame gives its place. But dcmqi, by which 3D Slicer reads parametric
     maps, expects this one and shows the others upside down; highdicom writes the opposite.
     """
     groups = list(parametric_map.PerFrameFunctionalGroupsSequence)

@@ -1,4 +1,4 @@
-"""What a derived DICOM object needs to know of the images that it refers to, and nothing that tells who the patient is."""
+"""What a derived DICOM object needs to know of the images that it refers to, and nothing that says who the patient is."""
 
 from __future__ import annotations
 
@@ -223,9 +223,9 @@ class _Place:
             thickness = frame.get("SliceThickness")
             place = cls(*values, thickness=float(thickness) if thickness else None)
         except (KeyError, TypeError, ValueError) as error:
-            raise MMCCDError("A DICOM image does not tell where it lies in the patient: export the series again.") from error
+            raise MMCCDError("A DICOM image does not say where it lies in the patient: export the series again.") from error
         if (place.position.size, place.orientation.size, place.spacing.size) != (3, 6, 2):
-            raise MMCCDError("A DICOM image does not tell where it lies in the patient: export the series again.")
+            raise MMCCDError("A DICOM image does not say where it lies in the patient: export the series again.")
         return place
 
 

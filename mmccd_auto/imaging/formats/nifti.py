@@ -54,7 +54,7 @@ def is_nifti(path: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a header tells.
+    """What a header says.
 
     Attributes
     ----------
@@ -264,4 +264,4 @@ def _read_out(stream: BinaryIO, path: Path) -> None:
     while block := stream.read(_BLOCK_BYTES):
         rest += len(block)
         if rest > _LARGEST_REST:
-            raise MMCCDError(f"{path} holds far more than its header tells of: its header is wrong; export it again.")
+            raise MMCCDError(f"{path} holds far more than its header gives: its header is wrong; export it again.")

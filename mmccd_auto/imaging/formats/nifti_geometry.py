@@ -82,7 +82,7 @@ def _qform(header: Nifti1Header, pixdim: np.ndarray) -> np.ndarray | None:
 
 
 def _by_pixdim(pixdim: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
-    """Compute the 4 x 4 matrix to RAS of a header that tells voxel edges only."""
+    """Compute the 4 x 4 matrix to RAS of a header that gives voxel edges only."""
     affine = np.diag([-pixdim[0], pixdim[1], pixdim[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(size) - 1) / 2)
     return affine
@@ -101,7 +101,7 @@ def _right_angled(affine: np.ndarray, pixdim: np.ndarray, size: tuple[int, int, 
     direction = matrix / edges
     if abs(np.linalg.det(direction)) < LEAST_DETERMINANT:
         raise MMCCDError(f"{name} has voxel axes that lie in one plane ({source}): correct its header or export it again.")
-    # The rounding of nine numbers says less of the edges than the three that tell them.
+    # The rounding of nine numbers says less of the edges than the three that give them.
     spacing = np.where(np.abs(pixdim - edges) <= _SAME_EDGE * edges, pixdim, edges)
     if np.abs(direction.T @ direction - np.eye(3)).max() > _RIGHT_ANGLE:
         left, _, right = np.linalg.svd(direction)
@@ -122,7 +122,7 @@ def _disagreements(header: Nifti1Header, affine: np.ndarray, pixdim: np.ndarray,
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     tolerance = max(_TOLERANCE_MM, _TOLERANCE_EDGES * float(edges.min()))
     found = []
-    # Written so that NaN is told, too.
+    # Written so that NaN is reported, too.
     if not np.all(np.abs(pixdim - edges) * geometry.size <= tolerance):
         found.append(
             f"The header gives voxels of {_millimetres(pixdim)} mm (pixdim) and of {_millimetres(edges)} mm (sform): the "

@@ -2,7 +2,7 @@
 
 Numbers below 500 are FreeSurfer's own (FreeSurferColorLUT.txt). Those from 502 on are the extra-cerebral classes of the
 label maps that SynthSeg was trained with (Billot et al., Medical Image Analysis 86, 2023), which list no names for them:
-the names here are told by place, size and the intensity priors that come with the maps.
+the names here are recognised by place, size and the intensity priors that come with the maps.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class _Choice:
         return self._by_run(visit, scans)
 
     def _variants(self, visit: str, shows: str, files: list[BidsFile]) -> dict[str, list[BidsFile]]:
-        """Return the scans of one contrast by what tells them apart, without copies of scans that are there."""
+        """Return the scans of one contrast by what distinguishes them, without copies of scans that are there."""
         pattern = self.patterns.get(shows)
         if pattern is not None:
             fitting = [file for file in files if pattern.casefold() in file.path.name.casefold()]

@@ -35,7 +35,7 @@ class BidsFile:
     Attributes
     ----------
     path : of the file
-    name : what its name tells
+    name : what its name says
     fault : why it can't be opened, as the end of a sentence; None if it can
     """
 
@@ -61,7 +61,7 @@ class BidsFiles:
 
 
 def is_bids(folder: str | Path) -> bool:
-    """Tell whether a folder is a BIDS dataset, raw or derivative: it has a dataset_description.json with BIDSVersion.
+    """Say whether a folder is a BIDS dataset, raw or derivative: it has a dataset_description.json with BIDSVersion.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def _fault(path: Path, fault: str | None) -> str | None:
         if os.path.getsize(path) <= _LARGEST_POINTER and path.read_bytes().startswith(_POINTERS):
             return NOT_FETCHED
     except OSError:
-        # Reading the scan tells what is wrong with it.
+        # Reading the scan shows what is wrong with it.
         return None
     return None
 

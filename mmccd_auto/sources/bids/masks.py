@@ -30,7 +30,7 @@ _OF_MASK = frozenset(("label", "desc", "space", "res", "den", "seg", "atlas"))
 
 @dataclass(frozen=True)
 class BidsMask:
-    """A mask, what its name tells, and why it can't be opened (None if it can)."""
+    """A mask, what its name says, and why it can't be opened (None if it can)."""
 
     path: Path
     name: BidsName
@@ -38,7 +38,7 @@ class BidsMask:
 
 
 def holds_bids_masks(folder: str | Path) -> bool:
-    """Tell whether the masks of a folder lie in it as BIDS has them: below ``sub-*``, there or in its derivatives."""
+    """Say whether the masks of a folder lie in it as BIDS has them: below ``sub-*``, there or in its derivatives."""
     return any(True for _ in _people_folders(Path(folder)))
 
 
@@ -134,7 +134,7 @@ def _people_folders(folder: Path) -> Iterator[Path]:
 def _is_ours(folder: Path) -> bool:
     """Check whether a prediction of ours wrote a dataset.
 
-    One that can't tell who wrote it is passed by too, which is said.
+    One that can't say who wrote it is passed by too, which is said.
     """
     try:
         made_by: Any = read_description(folder).get("GeneratedBy", []) if is_bids(folder) else []

@@ -97,9 +97,9 @@ class BatchedLesions:
         return images, lesion
 
     def one_lesion_each(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Put one lesion into each slice [N, M, H, W], and tell where it is, bool [N, 1, H, W].
+        """Put one lesion into each slice [N, M, H, W], and say where it is, bool [N, 1, H, W].
 
-        Nothing changes outside the brain; the soft edge and a push also alter tissue around the place that is told.
+        Nothing changes outside the brain; the soft edge and a push also alter tissue around the place that is given.
         """
         brain = images != BACKGROUND
         common = brain.all(dim=1, keepdim=True)

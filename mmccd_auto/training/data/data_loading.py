@@ -99,7 +99,7 @@ class SliceStore:
 def crop(image: np.ndarray, shape: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
     """Cut ``shape`` (rows, columns) out of ``image`` [C, H, W], which is filled up with background where it is smaller.
 
-    ``position`` tells, per axis, where: 0 at the start, 1 at the end, 0.5 in the middle.
+    ``position`` says, per axis, where: 0 at the start, 1 at the end, 0.5 in the middle.
     """
     for axis, (wanted, where) in enumerate(zip(shape, position, strict=True), start=1):
         excess = image.shape[axis] - wanted
@@ -169,7 +169,7 @@ class BatchLoader(SlimDataLoaderBase):
         self._iteration = first_iteration
 
     def set_thread_id(self, thread_id: int) -> None:
-        """Tell the worker its number; called in the worker before its first batch."""
+        """Give the worker its number; called in the worker before its first batch."""
         super().set_thread_id(thread_id)
         self._iteration += thread_id
         if multiprocessing.parent_process() is not None:

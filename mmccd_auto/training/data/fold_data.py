@@ -75,7 +75,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     Raises
     ------
     MMCCDError
-        If there is nothing to train on (the message tells the numbers), no such fold, or a subject on both sides.
+        If there is nothing to train on (the message gives the numbers), no such fold, or a subject on both sides.
     """
     records = load_case_records(preprocessed)
     if not records:

@@ -42,7 +42,7 @@ def add_motion(
     spacing : mm along z, y, x
     random : everything is drawn from it
     strength : largest shift along each axis, mm, and turn about it, degrees
-    axis : along which lines are told apart (phase encoding)
+    axis : along which lines are distinguished (phase encoding)
 
     Returns
     -------
