@@ -86,11 +86,11 @@ def train(
         keep_large_blocks()
     _check_names(options, fold)
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
-    trainer = _make_trainer(folders, home, fold, options, machine)
+    trainer, plan = _make_trainer(folders, home, fold, options, machine)
     if not machine.ranks.leads:
         trainer.train(overwrite)
         return trainer.output
-    preprocessed, plan = trainer.preprocessed, trainer.dataset_plan
+    preprocessed = trainer.preprocessed
     if trainer.judgements and str(fold) != "all":
         trainer.judge = find_judge(trainer.training_cases, plan, trainer.configuration, fold, preprocessed, machine.device)
     _describe_start(trainer, plan)
@@ -107,8 +107,8 @@ def train(
 
 def _make_trainer(
     folders: Folders, home: Path, fold: int | str, options: TrainingOptions, machine: TrainingMachine
-) -> Trainer:
-    """Make the trainer of a fold, ready to train.
+) -> tuple[Trainer, Plan]:
+    """Make the trainer of a fold, ready to train, and read the plan that it starts from (a trainer may change its own).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _make_trainer(
     configuration = options.configuration or plan.default_configuration
     model = folders.results / home.name / model_folder_name(options.trainer, preprocessed.name, configuration)
     trainer_class = find_trainer(options.trainer, [Path(folder) for folder in options.extensions])
-    return trainer_class(
+    trainer = trainer_class(
         plan,
         configuration,
         fold,
@@ -137,6 +137,7 @@ def _make_trainer(
             ranks=machine.ranks,
         ),
     )
+    return trainer, plan
 
 
 def _check_names(options: TrainingOptions, fold: int | str) -> None:
