@@ -36,7 +36,7 @@ def register(name: str) -> Callable[[Scheme], Scheme]:
 def percentile(voxels: np.ndarray) -> Parameters:
     """Normalise so that P2 of the brain becomes -3, P90 becomes +3; clipped above at +15.
 
-    P90 is METHOD's upper anchor; P2 replaces the air there, so that an offset of the values has no effect.
+    P90 is what the published scheme divides by; P2 stands for its 0, so that an offset of the values has no effect.
     """
     low, high = np.percentile(voxels, (2, 90))
     return {"shift": float(low), "scale": _ratio(6.0, high - low), "upper": UPPER_LIMIT}

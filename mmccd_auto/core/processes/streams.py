@@ -1,7 +1,7 @@
 """Cases on their way through the stages of prediction: each stage works on one case while the next is read already.
 
-A stage that ends, by an error or because it is closed, closes what it reads from: who closes the last stage has ended all of
-them, and their threads, also while somebody holds on to the error.
+A stage that ends, by an error or because it is closed, closes what it reads from. So closing the last stage ends all of
+them and their threads, also while somebody keeps the error.
 """
 
 from __future__ import annotations
