@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def packages() -> list[str]:
-    """mmccd_auto and the three rooms under its name, all with their sub-packages."""
+    """List mmccd_auto and the three rooms under its name, all with their sub-packages."""
     return (
         ["mmccd_auto"]
         + [f"mmccd_auto.{name}" for name in find_packages("mmccd_auto")]

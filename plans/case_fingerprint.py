@@ -91,12 +91,12 @@ class CaseFingerprint:
     modalities: Annotated[dict[ModalityName, ModalityFingerprint], Len(1)]
 
     def in_plane(self, slice_axis: str) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Spacing and brain box (mm), each (rows, columns) of slices cut across ``slice_axis``."""
+        """Return the spacing and brain box (mm), each (rows, columns) of slices cut across ``slice_axis``."""
         rows, columns = IN_PLANE_XYZ[slice_axis]
         box = self.brain_box[::-1]
         return (self.spacing[rows], self.spacing[columns]), (box[rows], box[columns])
 
     def correlation_length(self, modality: str, slice_axis: str) -> float:
-        """Mean correlation length (mm) of a modality along the rows and columns of a slice."""
+        """Compute the mean correlation length (mm) of a modality along the rows and columns of a slice."""
         length = self.modalities[modality].correlation_length[::-1]
         return float(np.mean([length[axis] for axis in IN_PLANE_XYZ[slice_axis]]))

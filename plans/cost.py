@@ -1,5 +1,7 @@
-"""What a planned network costs, by formula: multiply-accumulates, memory, network evaluations, and the speed of a usual
-device of a kind."""
+"""What a planned network costs, by formula.
+
+Multiply-accumulates, memory, network evaluations, and the speed of a usual device of a kind.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class DeviceSpeed:
     evaluations_per_second: float
 
     def training_seconds(self, samples: int) -> float:
-        """How long both networks of a cycle take to train on so many slices, estimated by their forward passes."""
+        """Compute how long both networks of a cycle take to train on so many slices, estimated by their forward passes."""
         return EVALUATIONS_PER_SAMPLE * samples / self.evaluations_per_second
 
 
@@ -74,7 +76,7 @@ class _Part:
 
 
 def multiply_accumulates(network: NetworkPlan, patch_size: tuple[int, int], time_conditioning: bool = True) -> int:
-    """Multiply-accumulates of one slice through the U-Net (convolutions, linear layers, attention products).
+    """Count the multiply-accumulates of one slice through the U-Net (convolutions, linear layers, attention products).
 
     The forward model has time conditioning and two input channels, the backward model one and none.
     """
@@ -90,7 +92,7 @@ def multiply_accumulates(network: NetworkPlan, patch_size: tuple[int, int], time
 
 
 def parameter_count(network: NetworkPlan, patch_size: tuple[int, int], time_conditioning: bool = True) -> int:
-    """Parameters of the U-Net, without biases and norms (about 1 %)."""
+    """Count the parameters of the U-Net, without biases and norms (about 1 %)."""
     base = network.base_channels
     total = 9 * ((2 if time_conditioning else 1) + 1) * base + (20 * base**2 if time_conditioning else 0)
     for part in _parts(network, patch_size):
@@ -100,7 +102,7 @@ def parameter_count(network: NetworkPlan, patch_size: tuple[int, int], time_cond
 
 
 def saved_activations(network: NetworkPlan, patch_size: tuple[int, int]) -> int:
-    """Numbers kept for the backward pass of one slice through one network, counted layer by layer.
+    """Count the numbers kept for the backward pass of one slice through one network, counted layer by layer.
 
     A residual block keeps the inputs of its two norms, two SiLUs, two convolutions and of the scaling, and the dropout's
     mask; attention keeps the input of its norm, of its linear layers, and queries, keys and values.
@@ -114,7 +116,7 @@ def saved_activations(network: NetworkPlan, patch_size: tuple[int, int]) -> int:
 
 
 def training_memory_gb(network: NetworkPlan, patch_size: tuple[int, int], batch_size: int) -> float:
-    """Estimated memory (GiB) while both networks of a cycle are trained on a batch.
+    """Estimate the memory (GiB) while both networks of a cycle are trained on a batch.
 
     Activations at 4 bytes (mixed precision needs less: that is the margin) and 20 % for work space, five copies of the
     weights (themselves, gradients, two moments, running mean), and 0.75 GiB for the libraries.
@@ -125,25 +127,33 @@ def training_memory_gb(network: NetworkPlan, patch_size: tuple[int, int], batch_
 
 
 def strips_per_slice(section: tuple[float, float], width: float, stride: float) -> float:
-    """Mean number of strips, both directions, that hide any of a brain section of (rows, columns) px (or all in mm)."""
+    """Compute the mean number of strips, both directions, that hide any of a brain section.
+
+    The section is (rows, columns) px, or all is in mm.
+    """
     return sum((extent + width - stride) / stride + 1 for extent in section)
 
 
 def tiles_per_slice(extent: tuple[float, float], patch_size: tuple[int, int]) -> int:
-    """Patches, half overlapping, that cover a brain of (rows, columns) px; 1 where it fits."""
+    """Count the patches, half overlapping, that cover a brain of (rows, columns) px; 1 where it fits."""
     return math.prod(
         1 + max(0, math.ceil(2 * (size - edge) / edge - 1e-9)) for size, edge in zip(extent, patch_size, strict=True)
     )
 
 
 def network_evaluations(slices: int, strips: float, steps: int) -> int:
-    """Slices through a network for one case: per slice and strip ``steps`` of the forward model and one of the backward."""
+    """Count the slices through a network for one case.
+
+    Per slice and strip ``steps`` of the forward model and one of the backward.
+    """
     return round(slices * strips * (steps + 1))
 
 
 def usual_device_speed(network: NetworkPlan, patch_size: tuple[int, int], device: str | torch.device = "cpu") -> DeviceSpeed:
-    """How fast a usual device of this kind runs the forward model, by formula: the arithmetic, and the activations on their
-    way to memory and back. Always the same, whatever the machine and its load."""
+    """Compute how fast a usual device of this kind runs the forward model, by formula.
+
+    The arithmetic, and the activations on their way to memory and back. Always the same, whatever the machine and its load.
+    """
     usual = USUAL_DEVICES.get(torch.device(device).type, USUAL_DEVICES["cpu"])
     moved = TRAVELS_OF_ACTIVATIONS * BYTES_PER_VALUE * saved_activations(network, patch_size)
     seconds = multiply_accumulates(network, patch_size) / usual.multiply_accumulates + moved / usual.bytes
@@ -156,7 +166,7 @@ def _block_weights(part: _Part) -> int:
 
 
 def _parts(network: NetworkPlan, patch_size: tuple[int, int]) -> Iterator[_Part]:
-    """The blocks of the U-Net from input to output: encoder, middle, decoder."""
+    """Yield the blocks of the U-Net from input to output: encoder, middle, decoder."""
     widths = [network.base_channels * multiplier for multiplier in network.channel_multipliers]
     pixels = [(patch_size[0] >> level) * (patch_size[1] >> level) for level in range(len(widths))]
     attends = [max(patch_size) >> level in network.attention_edges for level in range(len(widths))]

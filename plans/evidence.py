@@ -14,32 +14,32 @@ class Evidence:
         self.cases = list(fingerprint.cases.values())
 
     def cases_with(self, *modalities: str) -> list[CaseFingerprint]:
-        """Cases that have all of these modalities."""
+        """Return the cases that have all of these modalities."""
         return [case for case in self.cases if set(modalities) <= set(case.modalities)]
 
     def native_spacing(self, slice_axis: str) -> float:
-        """Median in-plane spacing (mm)."""
+        """Compute the median in-plane spacing (mm)."""
         return float(np.median([case.in_plane(slice_axis)[0] for case in self.cases]))
 
     def brain_extent(self, slice_axis: str) -> tuple[float, float]:
-        """99th percentile of the brain box (mm): rows, columns."""
+        """Compute the 99th percentile of the brain box (mm): rows, columns."""
         rows, columns = np.percentile([case.in_plane(slice_axis)[1] for case in self.cases], 99, axis=0)
         return float(rows), float(columns)
 
     def healthy_slices(self, slice_axis: str, *modalities: str) -> int:
-        """Slices without abnormality in the cases that have these modalities."""
+        """Compute the slices without abnormality in the cases that have these modalities."""
         return sum(case.slices[slice_axis].healthy for case in self.cases_with(*modalities))
 
     def typical_slices(self, slice_axis: str) -> tuple[int, tuple[float, float]]:
-        """Median number of slices with brain, and the median of their mean brain section (mm; rows, columns)."""
+        """Compute the median number of slices with brain, and the median of their mean brain section (mm; rows, columns)."""
         found = [case.slices[slice_axis] for case in self.cases]
         rows, columns = np.median([one.mean_section for one in found], axis=0)
         return round(float(np.median([one.with_brain for one in found]))), (float(rows), float(columns))
 
     def correlation_length(self, modality: str, slice_axis: str) -> float:
-        """Median in-plane correlation length (mm)."""
+        """Compute the median in-plane correlation length (mm)."""
         return float(np.median([case.correlation_length(modality, slice_axis) for case in self.cases_with(modality)]))
 
     def percentile(self, modality: str, percentile: str) -> float:
-        """Median over the cases of an intensity percentile inside the brain."""
+        """Compute the median over the cases of an intensity percentile inside the brain."""
         return float(np.median([case.modalities[modality].percentiles[percentile] for case in self.cases_with(modality)]))

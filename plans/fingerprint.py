@@ -69,7 +69,7 @@ class DatasetFingerprint:
         cases: Mapping[str, CaseFingerprint],
         failed: Mapping[str, str] | None = None,
     ) -> DatasetFingerprint:
-        """A fingerprint with its summary."""
+        """Return a fingerprint with its summary."""
         return cls(dataset, tuple(modalities), dict(cases), dict(failed or {}), summarise(cases.values(), modalities))
 
     def save(self, path: str | Path) -> None:
@@ -107,9 +107,10 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
     arguments = []
     for case in names:
         files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
-        parts = (files, dataset.label_file(case), dataset.brain_mask_file(case))
+        masks = (dataset.label_file(case), dataset.brain_mask_file(case))
+        inputs = _CaseInputs(case, dataset.subject(case), files, *masks, dataset.label_values)
         record = output.parent / CASES_FOLDER / f"{case}.json"
-        arguments.append((case, (case, dataset.subject(case), *parts, dataset.label_values, record, overwrite)))
+        arguments.append((case, (inputs, record, overwrite)))
     outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
     cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
     failed = {outcome.case: outcome.error for outcome in outcomes if outcome.result is None}
@@ -149,31 +150,17 @@ def fingerprint_case(
     if not files:
         raise MMCCDError(f"case {case} has no image file: add its channels or remove it.")
     given = _given_mask(brain_mask_file, next(iter(files.values())))
-    measured, brains, geometries, canonical, original = {}, {}, {}, None, None
-    for modality, file in files.items():
-        volume = read_volume(file)
-        turned = to_canonical(volume)
-        turned = without_offset(turned, find_true_zero(with_zeros(turned)))
-        if given is not None and given.shape != turned.array.shape:
-            raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
-        report = examine_brain(with_zeros(turned).array, turned.geometry.spacing)
-        if given is None and not report.usable:
-            raise MMCCDError(f"{file} {report.reason}")
-        brains[modality] = report.mask if given is None else given
-        turned = settle_non_finite(turned, brains[modality], str(file))
-        for warning in turned.warnings:
-            logger.warning("%s: %s", file, warning)
-        measured[modality] = _measure_modality(turned, brains[modality], report.skull, file)
-        geometries[modality] = turned.geometry
-        canonical, original = canonical or turned.geometry, original or volume.geometry
-    one_grid = all(not canonical.differences(geometry) for geometry in geometries.values())
+    scans = {modality: _measure_scan(file, given, brain_mask_file) for modality, file in files.items()}
+    first = next(iter(scans.values()))
+    canonical, brains = first.canonical, {modality: scan.brain for modality, scan in scans.items()}
+    one_grid = all(not canonical.differences(scan.canonical) for scan in scans.values())
     overlaps = [measures.dice(*pair) for pair in itertools.combinations(brains.values(), 2)] if one_grid else []
-    brain = _common(brains) if one_grid else next(iter(brains.values()))
+    brain = _common(brains) if one_grid else first.brain
     label = _given_label(label_file, next(iter(files.values())), label_values or LabelValues())
     anomaly = np.zeros_like(brain) if label is None else label
     return CaseFingerprint(
         subject=subject,
-        orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(original.direction),
+        orientation=sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(first.original.direction),
         size=canonical.size,
         spacing=canonical.spacing,
         slice_axis=measures.coarsest_axis(canonical.spacing),
@@ -183,18 +170,53 @@ def fingerprint_case(
         one_grid=one_grid,
         brain_overlap=min(overlaps) if overlaps else None,
         slices={axis: _measure_slices(brain, anomaly, canonical.spacing, axis) for axis in SLICE_AXES},
-        modalities=measured,
+        modalities={modality: scan.measured for modality, scan in scans.items()},
     )
 
 
+@dataclass(frozen=True)
+class _MeasuredScan:
+    """One modality of a case.
+
+    Attributes
+    ----------
+    measured : its intensities
+    brain : canonical bool [z, y, x]
+    canonical, original : where it lies, turned to LPS and as it is stored
+    """
+
+    measured: ModalityFingerprint
+    brain: np.ndarray
+    canonical: Geometry
+    original: Geometry
+
+
+def _measure_scan(file: Path, given: np.ndarray | None, brain_mask_file: Path | None) -> _MeasuredScan:
+    """Measure one modality inside its brain: the given one (canonical bool [z, y, x]), or the one that is found."""
+    volume = read_volume(file)
+    turned = to_canonical(volume)
+    turned = without_offset(turned, find_true_zero(with_zeros(turned)))
+    if given is not None and given.shape != turned.array.shape:
+        raise MMCCDError(f"{brain_mask_file} is not on the grid of {file}: resample one onto the other.")
+    report = examine_brain(with_zeros(turned).array, turned.geometry.spacing)
+    if given is None and not report.usable:
+        raise MMCCDError(f"{file} {report.reason}")
+    brain = report.mask if given is None else given
+    turned = settle_non_finite(turned, brain, str(file))
+    for warning in turned.warnings:
+        logger.warning("%s: %s", file, warning)
+    measured = _measure_modality(turned, brain, report.skull, file)
+    return _MeasuredScan(measured, brain, turned.geometry, volume.geometry)
+
+
 def _common(brains: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Where every modality has brain; the first one's brain where they don't meet at all."""
+    """Find where every modality has brain; the first one's brain where they don't meet at all."""
     common = np.logical_and.reduce(list(brains.values()))
     return common if common.any() else next(iter(brains.values()))
 
 
 def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
-    """The brain mask of a file, canonical bool [z, y, x]; None without a file."""
+    """Compute the brain mask of a file, canonical bool [z, y, x]; None without a file."""
     if file is None:
         return None
     mask = read_brain_mask(file)
@@ -203,7 +225,7 @@ def _given_mask(file: Path | None, image_file: Path) -> np.ndarray | None:
 
 
 def _given_label(file: Path | None, image_file: Path, values: LabelValues) -> np.ndarray | None:
-    """Where a label isn't normal, canonical bool [z, y, x]; None without a file."""
+    """Find where a label isn't normal, canonical bool [z, y, x]; None without a file."""
     if file is None:
         return None
     label = read_label(file, values).not_normal()
@@ -212,7 +234,7 @@ def _given_label(file: Path | None, image_file: Path, values: LabelValues) -> np
 
 
 def _check_grid(file: Path, geometry: Geometry, image_file: Path) -> None:
-    """A label or mask must lie on the grid of the image."""
+    """Check that a label or mask lies on the grid of the image."""
     differences = geometry.differences(read_geometry(image_file))
     if differences:
         raise MMCCDError(f"{file} is not on the grid of {image_file} ({differences[0]}): resample one onto the other.")
@@ -251,23 +273,26 @@ def _measure_slices(brain: np.ndarray, anomaly: np.ndarray, spacing: Triple, axi
     )
 
 
-def _measure_or_load(
-    case: str,
-    subject: str,
-    files: dict[str, Path],
-    label_file: Path | None,
-    brain_mask_file: Path | None,
-    label_values: LabelValues,
-    record: Path,
-    overwrite: bool,
-) -> CaseFingerprint:
-    """The case's fingerprint from its record if that was made from the same files, else measured and recorded."""
-    inputs = [file for file in (*files.values(), label_file, brain_mask_file) if file is not None]
+@dataclass(frozen=True)
+class _CaseInputs:
+    """What a case is measured by, see :func:`fingerprint_case`."""
+
+    case: str
+    subject: str
+    files: dict[str, Path]
+    label_file: Path | None
+    brain_mask_file: Path | None
+    label_values: LabelValues
+
+
+def _measure_or_load(inputs: _CaseInputs, record: Path, overwrite: bool) -> CaseFingerprint:
+    """Give the case's fingerprint from its record if that was made from the same files, else measured and recorded."""
+    files = (*inputs.files.values(), inputs.label_file, inputs.brain_mask_file)
     key = {
         "version": VERSION,
-        "subject": subject,
-        "modalities": list(files),
-        "files": [_file_state(file) for file in inputs],
+        "subject": inputs.subject,
+        "modalities": list(inputs.files),
+        "files": [_file_state(file) for file in files if file is not None],
     }
     if record.exists() and not overwrite:
         try:
@@ -276,7 +301,9 @@ def _measure_or_load(
                 return dataclass_from_json(CaseFingerprint, content.get("fingerprint"), str(record))
         except MMCCDError as error:
             logger.warning("%s The case is measured again.", error)
-    fingerprint = fingerprint_case(case, subject, files, label_file, brain_mask_file, label_values)
+    fingerprint = fingerprint_case(
+        inputs.case, inputs.subject, inputs.files, inputs.label_file, inputs.brain_mask_file, inputs.label_values
+    )
     save_json({"made_from": key, "fingerprint": dataclasses.asdict(fingerprint)}, record)
     return fingerprint
 
@@ -290,7 +317,7 @@ def _file_state(file: Path) -> list[str | int]:
 
 
 def summarise(cases: Iterable[CaseFingerprint], modalities: Iterable[str]) -> dict[str, Any]:
-    """Medians and ranges over the cases, ready for JSON."""
+    """Return the medians and ranges over the cases, ready for JSON."""
     cases = list(cases)
     overlaps = [case.brain_overlap for case in cases if case.brain_overlap is not None]
     return {
@@ -333,7 +360,7 @@ def _summarise_modality(found: list[ModalityFingerprint]) -> dict[str, Any]:
 
 
 def _range(values: list[Any]) -> dict[str, Any]:
-    """Percentiles 0, 50, 99 and 100 over the cases (each component for itself)."""
+    """Compute the percentiles 0, 50, 99 and 100 over the cases (each component for itself)."""
     return {
         name: np.percentile(values, q, axis=0).tolist()
         for name, q in zip(("min", "median", "p99", "max"), (0, 50, 99, 100), strict=True)

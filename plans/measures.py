@@ -19,7 +19,7 @@ DEPTH_SHELLS = 5
 
 
 def coarsest_axis(spacing: tuple[float, float, float]) -> str:
-    """The slice axis of an acquisition: its coarsest axis where that is > 1.5 x the finest, else axial.
+    """Return the slice axis of an acquisition: its coarsest axis where that is > 1.5 x the finest, else axial.
 
     Parameters
     ----------
@@ -31,13 +31,16 @@ def coarsest_axis(spacing: tuple[float, float, float]) -> str:
 
 
 def brain_box(mask: np.ndarray, spacing: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Edges (mm, z, y, x) of the smallest box around a mask [z, y, x]; ``spacing`` is x, y, z. The mask isn't empty."""
+    """Compute the edges (mm, z, y, x) of the smallest box around a mask [z, y, x]; ``spacing`` is x, y, z.
+
+    The mask isn't empty.
+    """
     box = get_bbox_from_mask(mask)
     return tuple(float((stop - start) * edge) for (start, stop), edge in zip(box, spacing[::-1], strict=True))
 
 
 def healthy_slices(brain_pixels: np.ndarray, anomaly_pixels: np.ndarray) -> np.ndarray:
-    """Which slices may be trained on.
+    """Decide which slices may be trained on.
 
     A slice is healthy if its brain area is at least 10 % of the case's largest and no labelled voxel lies in it or in the
     two slices on either side.
@@ -56,19 +59,19 @@ def healthy_slices(brain_pixels: np.ndarray, anomaly_pixels: np.ndarray) -> np.n
 
 
 def mean_section(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
-    """Mean extent (mm; rows, columns) of the brain over the slices of ``mask`` [S, H, W] that have any."""
+    """Compute the mean extent (mm; rows, columns) of the brain over the slices of ``mask`` [S, H, W] that have any."""
     occupied = mask[mask.any(axis=(1, 2))]
     return tuple(_mean_extent(occupied.any(axis=axis)) * edge for axis, edge in zip((2, 1), spacing, strict=True))
 
 
 def _mean_extent(lines: np.ndarray) -> float:
-    """Mean of last minus first occupied position, plus one, over lines [S, N]."""
+    """Compute the mean of last minus first occupied position, plus one, over lines [S, N]."""
     size = lines.shape[1]
     return float(np.mean(size - lines[:, ::-1].argmax(axis=1) - lines.argmax(axis=1)))
 
 
 def noise_sigma(slices: np.ndarray, mask: np.ndarray, voxels: int = 500_000) -> float:
-    """Noise standard deviation inside the brain, in intensity units.
+    """Estimate the noise standard deviation inside the brain, in intensity units.
 
     The in-plane Laplacian difference of Immerkaer (1996) removes anatomy up to second order; its median absolute
     deviation, unlike its mean, is little moved by the edges that stay.
@@ -90,7 +93,7 @@ def noise_sigma(slices: np.ndarray, mask: np.ndarray, voxels: int = 500_000) -> 
 
 
 def without_slow_changes(volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """A volume minus its mean in a box of 30 mm around each voxel, inside the mask; float32, 0 outside.
+    """Compute a volume minus its mean in a box of 30 mm around each voxel, inside the mask; float32, 0 outside.
 
     That takes out the bias field, which is not anatomy. The brightest and darkest 0.5 % are clipped first.
 
@@ -108,7 +111,7 @@ def without_slow_changes(volume: np.ndarray, mask: np.ndarray, spacing: tuple[fl
 
 
 def correlation_length(changes: np.ndarray, mask: np.ndarray, axis: int, spacing: float, voxels: int = 300_000) -> float:
-    """Distance (mm) along one axis at which the autocorrelation inside the brain falls to 1/e.
+    """Compute the distance (mm) along one axis at which the autocorrelation inside the brain falls to 1/e.
 
     Where it never falls so far, the largest distance that a tenth of the brain's voxels span is returned.
 
@@ -141,10 +144,12 @@ def correlation_length(changes: np.ndarray, mask: np.ndarray, axis: int, spacing
 def depth_profile(
     volume: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float], counted: np.ndarray | None = None
 ) -> tuple[float, ...]:
-    """Mean intensity in five shells of equal volume, from the brain's rim to its depth; P2 of the brain is 0, P90 is 1.
+    """Compute the mean intensity in five shells of equal volume, from the brain's rim to its depth.
 
-    Fluid and cortex lie at the rim, white matter in the depth, so that the profile tells T1 (rising), T2 (falling) and
-    FLAIR apart whatever the scanner.
+    P2 of the brain is 0, P90 is 1.
+
+    Fluid and cortex lie at the rim, white matter in the depth, so that the profile distinguishes T1 (rising), T2 (falling)
+    and FLAIR whatever the scanner.
 
     Parameters
     ----------
@@ -154,7 +159,7 @@ def depth_profile(
     counted : bool [z, y, x], voxels of the mask whose intensities count; None counts all
     """
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
-    # Every second voxel of a millimetre tells the shells' means as well, and eight times as fast.
+    # Every second voxel of a millimetre gives the shells' means as well, and eight times as fast.
     steps = [max(1, int(PROFILE_MM / edge + 1e-6)) for edge in spacing[::-1]]
     coarse = tuple(slice((size - 1) % step // 2, None, step) for size, step in zip(mask[box].shape, steps, strict=True))
     inside, values = mask[box][coarse], volume[box][coarse]
@@ -172,5 +177,5 @@ def depth_profile(
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Overlap of two masks, 0..1."""
+    """Compute the overlap of two masks, 0..1."""
     return float(2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second)))

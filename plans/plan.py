@@ -183,7 +183,7 @@ class ConfigurationPlan:
 
 @dataclass(frozen=True)
 class CostPlan:
-    """What one typical case costs at prediction, told before anything long starts.
+    """What one typical case costs at prediction, shown before anything long starts.
 
     Attributes
     ----------
@@ -247,7 +247,7 @@ class Plan:
             raise MMCCDError(f"the plan {self.plans_name} of {self.dataset_name} is not usable: {'; '.join(problems)}.")
 
     def configuration(self, name: str | None = None) -> ConfigurationPlan:
-        """A modality cycle by name; None gives the default one."""
+        """Find a modality cycle by name; None gives the default one."""
         name = name or self.default_configuration
         if name not in self.configurations:
             raise MMCCDError(
@@ -257,16 +257,16 @@ class Plan:
         return self.configurations[name]
 
     def channel(self, modality: str) -> int:
-        """The raw dataset's channel number of a modality."""
+        """Compute the raw dataset's channel number of a modality."""
         return self.modalities.index(modality)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold."""
+        """Return a dictionary that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any], source: str = "plans.json") -> Plan:
-        """The inverse of :meth:`to_json`; ``source`` is named in errors."""
+        """Return the inverse of :meth:`to_json`; ``source`` is named in errors."""
         return dataclass_from_json(cls, content, source)
 
     def save(self, path: str | Path) -> None:
@@ -280,17 +280,11 @@ class Plan:
 
 
 def _problems(plan: Plan) -> list[str]:
-    """What a person may have edited into something that can't work."""
+    """Describe what a person may have edited into something that can't work."""
     found = []
     if plan.slice_axis not in SLICE_AXES:
         found.append(f"slice_axis {plan.slice_axis} is none of {', '.join(SLICE_AXES)}")
-    network = plan.network
-    if any(edge <= 0 or edge % network.divisor for edge in plan.patch_size):
-        found.append(f"patch_size {list(plan.patch_size)} must be multiples of {network.divisor}")
-    if network.base_channels % 2:
-        found.append(f"network.base_channels {network.base_channels} must be even")
-    if network.base_channels * max(network.channel_multipliers, default=1) > MOST_CHANNELS:
-        found.append(f"network.base_channels times the largest of channel_multipliers must be at most {MOST_CHANNELS}")
+    found += _network_problems(plan)
     if plan.target_spacing <= 0:
         found.append(f"target_spacing {plan.target_spacing} must be above 0 mm")
     if plan.strip_width < 1:
@@ -305,17 +299,34 @@ def _problems(plan: Plan) -> list[str]:
     if plan.default_configuration not in plan.configurations:
         found.append(f"default_configuration {plan.default_configuration} is not among the configurations")
     for name, configuration in plan.configurations.items():
-        for modality in (configuration.input_modality, configuration.translation_modality):
-            if modality not in plan.modalities:
-                found.append(f"configuration {name} uses {modality}, which is no modality of the dataset")
-        if not 1 <= configuration.strip_stride <= plan.strip_width:
-            found.append(f"configuration {name}: strip_stride must be within 1 and strip_width")
-        if configuration.strips_per_pass < 0:
-            found.append(f"configuration {name}: strips_per_pass must be 1 or more, or 0 to hide nothing")
-        if not 1 <= configuration.sampling_steps <= plan.diffusion.timesteps:
-            found.append(f"configuration {name}: sampling_steps must be within 1 and {plan.diffusion.timesteps}")
-        found += [f"configuration {name}: {problem}" for problem in _score_problems(configuration.score)]
+        found += [f"configuration {name}{problem}" for problem in _configuration_problems(plan, configuration)]
     return found
+
+
+def _network_problems(plan: Plan) -> list[str]:
+    found, network = [], plan.network
+    if any(edge <= 0 or edge % network.divisor for edge in plan.patch_size):
+        found.append(f"patch_size {list(plan.patch_size)} must be multiples of {network.divisor}")
+    if network.base_channels % 2:
+        found.append(f"network.base_channels {network.base_channels} must be even")
+    if network.base_channels * max(network.channel_multipliers, default=1) > MOST_CHANNELS:
+        found.append(f"network.base_channels times the largest of channel_multipliers must be at most {MOST_CHANNELS}")
+    return found
+
+
+def _configuration_problems(plan: Plan, configuration: ConfigurationPlan) -> list[str]:
+    """List what is wrong with a configuration, as ends of a sentence that begins with its name."""
+    found = []
+    for modality in (configuration.input_modality, configuration.translation_modality):
+        if modality not in plan.modalities:
+            found.append(f" uses {modality}, which is no modality of the dataset")
+    if not 1 <= configuration.strip_stride <= plan.strip_width:
+        found.append(": strip_stride must be within 1 and strip_width")
+    if configuration.strips_per_pass < 0:
+        found.append(": strips_per_pass must be 1 or more, or 0 to hide nothing")
+    if not 1 <= configuration.sampling_steps <= plan.diffusion.timesteps:
+        found.append(f": sampling_steps must be within 1 and {plan.diffusion.timesteps}")
+    return found + [f": {problem}" for problem in _score_problems(configuration.score)]
 
 
 def _score_problems(score: ScorePlan) -> list[str]:

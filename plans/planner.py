@@ -14,6 +14,7 @@ from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
+from mmccd_auto.plans.options import PLAIN, PlannerOptions
 from mmccd_auto.plans.plan import (
     AfterTrainingPlan,
     ConfigurationPlan,
@@ -49,18 +50,15 @@ class MMCCDPlanner:
     fingerprint : of the dataset
     dataset_name : DatasetXXX_Name
     modalities : channel names in channel order
-    memory_budget_gb : GiB for training; None: 8
     device_speed : of the planned network on the kind of device that will predict, or a function that gives it (see
         :func:`cost.usual_device_speed`); None: unknown, then time limits nothing. It should not be timed: a plan must not
         depend on what else a machine does
-    resolution : "standard", "lowres" or "fullres"
-    target_spacing : mm; None: planned
-    time_budget_minutes : that a typical case may take at prediction
+    options : memory, resolution, spacing and time
 
     Raises
     ------
     MMCCDError
-        If an option can't be obeyed.
+        If the fingerprint holds no case.
     """
 
     margin = 1.05
@@ -80,33 +78,21 @@ class MMCCDPlanner:
         fingerprint: DatasetFingerprint,
         dataset_name: str,
         modalities: tuple[str, ...],
-        memory_budget_gb: float | None = None,
         device_speed: DeviceSpeed | Callable[[NetworkPlan, Patch], DeviceSpeed] | None = None,
-        resolution: str = "standard",
-        target_spacing: float | None = None,
-        time_budget_minutes: float = 10.0,
+        options: PlannerOptions = PLAIN,
     ) -> None:
-        if resolution not in RESOLUTIONS:
-            raise MMCCDError(f"there is no resolution {resolution}: choose one of {', '.join(RESOLUTIONS)}.")
-        for option, value in (
-            ("memory target", memory_budget_gb),
-            ("target spacing", target_spacing),
-            ("time budget", time_budget_minutes),
-        ):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise MMCCDError(f"the {option} {value} must be a number above 0.")
         if not fingerprint.cases:
             raise MMCCDError(f"the fingerprint of {dataset_name} holds no case: nothing can be planned.")
         self.fingerprint = fingerprint
         self.evidence = Evidence(fingerprint)
         self.dataset_name = dataset_name
         self.modalities = tuple(modalities)
-        self.memory_gb = memory_budget_gb or self.default_memory_gb
-        self.memory_known = memory_budget_gb is not None
+        self.memory_gb = options.memory_budget_gb or self.default_memory_gb
+        self.memory_known = options.memory_budget_gb is not None
         self.device_speed = device_speed
-        self.resolution = resolution
-        self.given_spacing = target_spacing
-        self.time_budget_minutes = time_budget_minutes
+        self.resolution = options.resolution
+        self.given_spacing = options.target_spacing
+        self.time_budget_minutes = options.time_budget_minutes
 
     def plan(self) -> Plan:
         """Take every decision and gather the plan.
@@ -167,7 +153,7 @@ class MMCCDPlanner:
         )
 
     def decide_plans_name(self, slice_axis: str, spacing: float) -> tuple[str, str]:
-        """The name of the plan, and whether a finer one would be worth while."""
+        """Decide on the name of the plan, and whether a finer one would be worth while."""
         resolution = RESOLUTIONS[self.resolution]
         why = f"resolution {self.resolution}: patch edges up to {resolution.largest_edge} px"
         native = self.evidence.native_spacing(slice_axis)
@@ -179,7 +165,7 @@ class MMCCDPlanner:
         return resolution.plans_name, why
 
     def decide_slice_axis(self) -> tuple[str, str]:
-        """The axis of most cases' coarsest spacing; axial where it's a draw."""
+        """Decide on the axis of most cases' coarsest spacing; axial where it's a draw."""
         votes = Counter(case.slice_axis for case in self.evidence.cases)
         axis = max(("axial", "coronal", "sagittal"), key=lambda name: votes[name])
         return axis, (
@@ -188,7 +174,10 @@ class MMCCDPlanner:
         )
 
     def decide_target_spacing(self, slice_axis: str, largest_edge: int) -> tuple[float, str]:
-        """Pixel size (mm): the median in-plane spacing, coarser where the brain would not fit into one patch."""
+        """Decide on the pixel size (mm).
+
+        The median in-plane spacing, coarser where the brain would not fit into one patch.
+        """
         if self.given_spacing is not None:
             return float(self.given_spacing), "given by the user"
         native, extent = self.evidence.native_spacing(slice_axis), max(self.evidence.brain_extent(slice_axis))
@@ -204,7 +193,7 @@ class MMCCDPlanner:
     def decide_network(
         self, slice_axis: str, spacing: float, largest_edge: int
     ) -> tuple[NetworkPlan, Patch, dict[str, str]]:
-        """The U-Net and the patch, which depend on one another, and the why of both."""
+        """Decide on the U-Net and the patch, which depend on one another, and the why of both."""
         low = min(self.smallest_edge, largest_edge // 2)
         box = self.evidence.brain_extent(slice_axis)
         extent = tuple(min(largest_edge, max(low, self.margin * edge / spacing)) for edge in box)
@@ -230,7 +219,10 @@ class MMCCDPlanner:
         return network, patch, why
 
     def decide_batch_size(self, network: NetworkPlan, patch: Patch, largest_edge: int, healthy: int) -> tuple[int, str]:
-        """Slices per iteration: what fits into the memory, in fours; the least where the patch had to shrink already."""
+        """Decide on the slices per iteration: what fits into the memory, in fours.
+
+        The least where the patch had to shrink already.
+        """
         least, most = self.batch_limits
         wanted = RESOLUTIONS[self.resolution].largest_edge
         per_four = cost.training_memory_gb(network, patch, 4) - cost.training_memory_gb(network, patch, 0)
@@ -243,7 +235,7 @@ class MMCCDPlanner:
         )
 
     def decide_training(self, batch_size: int, speed: DeviceSpeed | None) -> tuple[TrainingPlan, str]:
-        """Epochs: as many as show 3.2 million slices."""
+        """Decide on epochs: as many as show 3.2 million slices."""
         epochs = math.ceil(self.samples_seen / (self.iterations_per_epoch * batch_size))
         why = (
             f"{epochs} epochs x {self.iterations_per_epoch} iterations x {batch_size} slices: the paper's 3.2 million "
@@ -255,28 +247,28 @@ class MMCCDPlanner:
         return TrainingPlan(batch_size, self.iterations_per_epoch, epochs), why
 
     def decide_after_training(self) -> tuple[AfterTrainingPlan, str]:
-        """The work after the last epoch."""
+        """Decide on the work after the last epoch."""
         return AfterTrainingPlan(), "fixed: small beside a training of days"
 
     def decide_diffusion(self) -> tuple[DiffusionPlan, str]:
-        """The noise schedule."""
+        """Decide on the noise schedule."""
         return DiffusionPlan(), "fixed: the paper's 1000 timesteps with linear betas"
 
     def decide_normalisation(self, modality: str) -> tuple[str, str]:
-        """The scheme for a modality."""
+        """Decide on the scheme for a modality."""
         found = self.evidence.cases_with(modality)
         if not found:
             return "bias_corrected", "no case has this modality"
         low, high = (self.evidence.percentile(modality, key) for key in ("2", "75"))
         return "bias_corrected", (
-            "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json tell its range, "
+            "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json give its range, "
             "1 to 1 where there is none), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
             f"{len(found)} cases before that: {low:.4g} and {high:.4g}): scales differ between scanners, and big lesions "
             "don't move these percentiles"
         )
 
     def decide_cycles(self) -> tuple[dict[str, tuple[str, str]], str]:
-        """Every ordered pair of modalities that at least one case has: name -> (input, translation)."""
+        """Decide on every ordered pair of modalities that at least one case has: name -> (input, translation)."""
         pairs = [(x, y) for x in self.modalities for y in self.modalities if x != y and self.evidence.cases_with(x, y)]
         if not pairs:
             raise MMCCDError(
@@ -287,7 +279,10 @@ class MMCCDPlanner:
         }, "every ordered pair of modalities that at least one case has (input-translation)"
 
     def decide_default_cycle(self, pairs: dict[str, tuple[str, str]]) -> tuple[str, str]:
-        """Input: what most cases have, FLAIR > T2 > T1c > T1. Translation: what most of these have too, T1 first."""
+        """Decide on the input: what most cases have, FLAIR > T2 > T1c > T1.
+
+        Translation: what most of these have too, T1 first.
+        """
 
         def key(name: str) -> tuple[int, int, int, int]:
             x, y = pairs[name]
@@ -314,7 +309,7 @@ class MMCCDPlanner:
         )
 
     def decide_wanted_steps(self, pair: tuple[str, str], slice_axis: str) -> tuple[int, str]:
-        """Sampling steps that the hidden anatomy asks for: 10 for each correlation length that a strip is wide."""
+        """Decide on sampling steps that the hidden anatomy asks for: 10 for each correlation length that a strip is wide."""
         length = self.evidence.correlation_length(pair[1], slice_axis)
         ratio = self.strip_width_mm / max(length, 1e-3)
         known = sorted({rung.steps for rung in LADDER})
@@ -325,7 +320,7 @@ class MMCCDPlanner:
         )
 
     def decide_score(self, pair: tuple[str, str]) -> tuple[ScorePlan, str]:
-        """Which sign of the error counts in full, how much the other one, and how far it is smoothed."""
+        """Decide which sign of the error counts in full, how much the other one, and how far it is smoothed."""
         modality = pair[0]
         sign = "darker" if lesions_expected_dark(modality) else "brighter"
         plan = ScorePlan(sign, smoothing_mm=self.smoothing_mm, fine_smoothing_mm=self.fine_smoothing_mm)
@@ -338,7 +333,7 @@ class MMCCDPlanner:
     def decide_rung(
         self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
-        """The first rung, with no more steps than wanted, that a typical case's time budget allows; else the last."""
+        """Decide on the first rung that a typical case's time budget allows with at most the wanted steps, else the last."""
         rungs = [Rung(rung.times_hidden, min(rung.steps, wanted_steps)) for rung in ladder]
         if speed is None:
             return rungs[
@@ -360,7 +355,7 @@ class MMCCDPlanner:
     def estimate_cost(
         self, grid: Grid, width: int, configuration: ConfigurationPlan, speed: DeviceSpeed | None
     ) -> tuple[CostPlan, str]:
-        """What a typical case costs at prediction."""
+        """Return what a typical case costs at prediction."""
         slices, section = self.evidence.typical_slices(grid.slice_axis)
         strips = cost.strips_per_slice(tuple(edge / grid.spacing for edge in section), width, configuration.strip_stride)
         tiles = self._tiles(grid)
@@ -373,7 +368,7 @@ class MMCCDPlanner:
         )
 
     def _fit_into_memory(self, slice_axis: str, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:
-        """The largest patch edge at which the smallest batch fits, with the spacing, patch and network that follow."""
+        """Find the largest patch edge at which the smallest batch fits, with the spacing, patch and network that follow."""
         wanted = RESOLUTIONS[self.resolution].largest_edge
         for largest_edge in (edge for edge in rules.PATCH_EDGES if edge <= wanted):
             spacing, why_spacing = self.decide_target_spacing(slice_axis, largest_edge)
@@ -394,7 +389,10 @@ class MMCCDPlanner:
         return cost.tiles_per_slice(tuple(edge / grid.spacing for edge in extent), grid.patch)
 
     def _nominal_evaluations(self, grid: Grid, rung: Rung) -> int:
-        """Evaluations of a typical case with strips counted in mm, so that rounding to pixels doesn't move the choice."""
+        """Compute the evaluations of a typical case with strips counted in mm.
+
+        So that rounding to pixels doesn't move the choice.
+        """
         slices, section = self.evidence.typical_slices(grid.slice_axis)
         strips = cost.strips_per_slice(section, self.strip_width_mm, self.strip_width_mm / rung.times_hidden)
         return cost.network_evaluations(slices * self._tiles(grid), strips, rung.steps)

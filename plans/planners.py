@@ -12,8 +12,10 @@ from mmccd_auto.plans.planner import MMCCDPlanner, Patch
 
 
 class MMCCDPlannerSmall(MMCCDPlanner):
-    """Plans U-Nets with a quarter of the paper's channels, half of its blocks and attention at the deepest levels only,
-    which a CPU trains in an hour."""
+    """Plans U-Nets with a quarter of the paper's channels, half of its blocks and attention at the deepest levels only.
+
+    A CPU trains them in an hour.
+    """
 
     base_channels = 8
     residual_blocks = 1
@@ -22,7 +24,7 @@ class MMCCDPlannerSmall(MMCCDPlanner):
     def decide_network(
         self, slice_axis: str, spacing: float, largest_edge: int
     ) -> tuple[NetworkPlan, Patch, dict[str, str]]:
-        """The paper's U-Net, narrower and with fewer blocks."""
+        """Decide on the paper's U-Net, narrower and with fewer blocks."""
         network, patch, why = super().decide_network(slice_axis, spacing, largest_edge)
         edges = tuple(edge for edge in network.attention_edges if edge <= self.largest_attention_edge)
         why["network.base_channels"] = (
@@ -42,11 +44,11 @@ class MMCCDPlannerSmall(MMCCDPlanner):
         return small, patch, why
 
     def decide_plans_name(self, slice_axis: str, spacing: float) -> tuple[str, str]:
-        """The usual name with "Small" in it."""
+        """Decide on the usual name with "Small" in it."""
         name, why = super().decide_plans_name(slice_axis, spacing)
         return name.replace("mmccdPlans", "mmccdPlansSmall"), why
 
 
 def find_planner(name: str, folders: Sequence[Path] = ()) -> type[MMCCDPlanner]:
-    """The planner class of this name; raises :class:`MMCCDError` listing what exists if there is none."""
+    """Find the planner class of this name; raises :class:`MMCCDError` listing what exists if there is none."""
     return find_subclass(MMCCDPlanner, name, ["mmccd_auto.plans"], folders)

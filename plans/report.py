@@ -1,4 +1,4 @@
-"""A plan in a few lines, told before anything long starts."""
+"""A plan in a few lines, shown before anything long starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ LONG_TRAINING_SECONDS = 3 * 86400.0
 
 
 def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
-    """What a person wants to know of a plan: sizes, networks, training length, and what a case costs at prediction.
+    """Describe what a person wants to know of a plan: sizes, networks, training length, and what a case costs at prediction.
 
     Parameters
     ----------
     plan : to describe
-    speed : of its network on the device that is here; None: what the plan assumes is told
+    speed : of its network on the device that is here; None: what the plan assumes is shown
     """
     training, network = plan.training, plan.network
     multipliers = ", ".join(str(multiplier) for multiplier in network.channel_multipliers)
@@ -45,7 +45,7 @@ def describe_plan(plan: Plan, speed: DeviceSpeed | None = None) -> str:
 
 
 def advise_on_training(plan: Plan, speed: DeviceSpeed, on_cpu: bool) -> str | None:
-    """What to do about a training that takes days; None where it doesn't.
+    """Describe what to do about a training that takes days; None where it doesn't.
 
     Parameters
     ----------

@@ -41,12 +41,12 @@ PARTNER_PREFERENCE = ("T1", "T2", "T1C", "FLAIR")
 
 
 def rounded_up(size: float, divisor: int) -> int:
-    """The smallest multiple of ``divisor`` that is at least ``size`` (up to rounding of floats)."""
+    """Compute the smallest multiple of ``divisor`` that is at least ``size`` (up to rounding of floats)."""
     return max(1, math.ceil(size / divisor - 1e-6)) * divisor
 
 
 def network_levels(extent: tuple[float, float]) -> int:
-    """Levels of a U-Net for slices of about ``extent`` px: the most, of 3..6, that leave enough at the bottom.
+    """Choose the levels of a U-Net for slices of about ``extent`` px: the most, of 3..6, that leave enough at the bottom.
 
     With both edges rounded up to the divisor of so many levels, the longer edge must be at least 8 px and the shorter at
     least 4 px (nnU-Net's limit) at the deepest level.
@@ -60,7 +60,7 @@ def network_levels(extent: tuple[float, float]) -> int:
 
 
 def attention_edges(patch_size: tuple[int, int], levels: int) -> tuple[int, ...]:
-    """The longer edge of the feature maps that are small enough for self-attention (32 px), from large to small."""
+    """Compute the longer edge of the feature maps that are small enough for self-attention (32 px), from large to small."""
     edges = (max(patch_size) >> level for level in range(levels))
     return tuple(edge for edge in edges if edge <= LARGEST_ATTENTION_EDGE)
 

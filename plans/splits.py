@@ -87,7 +87,7 @@ def check_splits(splits: Sequence[Split], subjects: Mapping[str, str], source: s
 
 
 def write_or_load_splits(path: str | Path, subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) -> list[Split]:
-    """The splits of splits_final.json, which is made if it doesn't exist and otherwise obeyed and left as it is.
+    """Return the splits of splits_final.json, which is made if it doesn't exist and otherwise obeyed and left as it is.
 
     Raises like :func:`check_splits`.
     """
@@ -100,7 +100,7 @@ def write_or_load_splits(path: str | Path, subjects: Mapping[str, str], folds: i
 
 
 def cases_of_fold(splits: Sequence[Split], cases: Sequence[str], fold: int | str) -> Split:
-    """Training and validation cases of FOLD.
+    """Return the training and validation cases of FOLD.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def prepare_case(
 
 
 def _carried_brain(case: str, fixed: Volume, moving: Volume, modality: str, backend: str) -> BrainExtraction | None:
-    """The brain of another scan, laid on the reference; None where it isn't found, or doesn't fit there."""
+    """Return the brain of another scan, laid on the reference; None where it isn't found, or doesn't fit there."""
     try:
         found = extract_brain(moving, modality, backend, f"{case}: {modality}")
         place = register(fixed, moving, None, f"{case}: {modality}")
@@ -130,7 +130,7 @@ def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
 
 
 def _laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volume:
-    """``moving`` on another grid, NaN where it mostly was so before."""
+    """Return ``moving`` on another grid, NaN where it mostly was so before."""
     finite = with_zeros(moving)
     laid = resample_onto(finite, geometry, found.transform)
     if finite is not moving:
@@ -142,7 +142,10 @@ def _laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volum
 def _brain_of(
     case: str, volumes: Mapping[str, Volume], reference: str, backend: str, brain_mask: Volume | None
 ) -> BrainExtraction:
-    """The brain in the reference: as it is given, as it is found there, or as it is found in another scan of the person."""
+    """Return the brain in the reference.
+
+    As it is given, as it is found there, or as it is found in another scan of the person.
+    """
     volume = with_zeros(volumes[reference])
     if brain_mask is None:
         try:

@@ -48,7 +48,7 @@ def bias_field(
     working_mm: float = WORKING_MM,
     iterations: tuple[int, ...] = ITERATIONS,
 ) -> np.ndarray:
-    """By what a scan is to be divided so that one tissue has one intensity all over the brain.
+    """Estimate the bias field by which a scan is divided so that one tissue has one intensity all over the brain.
 
     Small lesions hardly move it; a large one looks like shading and is divided away, see :func:`field_change`. Brains of
     fewer than four slices, and those that are not positive for the greater part, get a field of 1.
@@ -83,7 +83,10 @@ def bias_field(
 def field_samples(
     array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], working_mm: float = WORKING_MM
 ) -> FieldSamples | None:
-    """The voxels that :func:`bias_field`, with the same parameters, fits the field to; None where there is no field."""
+    """Return the voxels that :func:`bias_field`, with the same parameters, fits the field to.
+
+    None where there is no field.
+    """
     usable = _usable(array, brain)
     if np.count_nonzero(usable) < LEAST_USABLE * np.count_nonzero(brain):
         return None
@@ -110,7 +113,9 @@ def field_change(
     origin: tuple[float, float, float],
     spacing: tuple[float, float, float],
 ) -> np.ndarray | None:
-    """By what a scan that was divided by its bias field is to be divided as well, for a field without some of its voxels.
+    """Compute the field by which a scan that was divided by its bias field is to be divided as well.
+
+    For a field without some of its voxels.
 
     Parameters
     ----------
@@ -140,7 +145,7 @@ def field_change(
 
 
 def _fit(samples: FieldSamples, fitted: np.ndarray, iterations: tuple[int, ...]) -> sitk.Image:
-    """The logarithm of the field at the samples, fitted to some of them."""
+    """Fit the logarithm of the field at the samples, fitted to some of them."""
     image, mask = (sitk.GetImageFromArray(one) for one in (samples.values, fitted.astype(np.uint8)))
     for one in (image, mask):
         one.SetOrigin(samples.origin)
@@ -166,7 +171,7 @@ def _usable(array: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def _taken(size: int, brain_size: int, edge: float, working_mm: float) -> slice:
-    """The voxels along one axis that the field is fitted to, as far from one end as from the other."""
+    """Return the voxels along one axis that the field is fitted to, as far from one end as from the other."""
     step = max(1, min(math.ceil(working_mm / edge - 1e-3), brain_size // LEAST_FITTED))
     whole = (size // step - 1) * step
     start = (size - 1 - whole) // 2
@@ -174,7 +179,10 @@ def _taken(size: int, brain_size: int, edge: float, working_mm: float) -> slice:
 
 
 def _inside_box(image: sitk.Image, box: tuple[slice, ...], spacing: tuple[float, float, float]) -> np.ndarray:
-    """An image [z, y, x] at every voxel of the scan that lies in the box; beyond its own ends it goes on as it ends."""
+    """Compute an image [z, y, x] at every voxel of the scan that lies in the box.
+
+    Beyond its own ends it goes on as it ends.
+    """
     size = [one.stop - one.start for one in reversed(box)]
     origin = [one.start * edge for one, edge in zip(reversed(box), spacing, strict=True)]
     rest = (sitk.sitkLinear, origin, spacing, image.GetDirection(), 0.0, sitk.sitkFloat32, True)

@@ -1,4 +1,4 @@
-"""Intensity normalisation inside the brain: named schemes, all linear, so that a parameter tells the whole of them."""
+"""Intensity normalisation inside the brain: named schemes, all linear, so that a parameter gives the whole of them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def register(name: str) -> Callable[[Scheme], Scheme]:
 
 @register("percentile")
 def percentile(voxels: np.ndarray) -> Parameters:
-    """P2 of the brain becomes -3, P90 becomes +3; clipped above at +15.
+    """Normalise so that P2 of the brain becomes -3, P90 becomes +3; clipped above at +15.
 
-    P90 is METHOD's upper anchor; P2 replaces the air there, so that an offset of the values has no effect.
+    P90 is what the published scheme divides by; P2 stands for its 0, so that an offset of the values has no effect.
     """
     low, high = np.percentile(voxels, (2, 90))
     return {"shift": float(low), "scale": _ratio(6.0, high - low), "upper": UPPER_LIMIT}
@@ -44,7 +44,9 @@ def percentile(voxels: np.ndarray) -> Parameters:
 
 @register("bias_corrected")
 def bias_corrected(voxels: np.ndarray) -> Parameters:
-    """P2 of the brain becomes -3, P75 becomes +2; clipped above at +15; for scans without their bias field.
+    """Normalise so that P2 of the brain becomes -3, P75 becomes +2.
+
+    Clipped above at +15; for scans without their bias field.
 
     A lesion of a tenth of the brain moves P90, and with it the whole scale, by as much as lesions differ from healthy
     tissue. P75 stays. In healthy brains it lies where P90 is about +3.
@@ -55,7 +57,7 @@ def bias_corrected(voxels: np.ndarray) -> Parameters:
 
 @register("official")
 def official(voxels: np.ndarray) -> Parameters:
-    """The published scheme: 6 x / P90(positive voxels) - 3, not clipped (Liang et al. 2023, authors' code)."""
+    """Normalise by the published scheme: 6 x / P90(positive voxels) - 3, not clipped (Liang et al. 2023, authors' code)."""
     positive = voxels[voxels > 0]
     high = float(np.percentile(positive, 90)) if positive.size else 0.0
     return {"shift": 0.0, "scale": _ratio(6.0, high)}
@@ -63,14 +65,14 @@ def official(voxels: np.ndarray) -> Parameters:
 
 @register("zscore")
 def zscore(voxels: np.ndarray) -> Parameters:
-    """Mean 0 and standard deviation 1 inside the brain; clipped above at +15."""
+    """Normalise to mean 0 and standard deviation 1 inside the brain; clipped above at +15."""
     deviation = float(voxels.std())
     shift = float(voxels.mean()) + BACKGROUND * deviation
     return {"shift": shift, "scale": _ratio(1.0, deviation), "upper": UPPER_LIMIT}
 
 
 def find_scheme(name: str) -> Scheme:
-    """A scheme by name.
+    """Find a scheme by name.
 
     Raises
     ------

@@ -66,17 +66,17 @@ class CaseGeometry:
 
     @property
     def slice_spacing(self) -> tuple[float, float, float]:
-        """mm between the slices, rows and columns of the network's grid."""
+        """Distance in mm between the slices, rows and columns of the network's grid."""
         steps = list(self.grid.spacing[::-1])
         return (steps.pop(SLICE_AXIS_POSITION[self.slice_axis]), *steps)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold."""
+        """Return a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any], source: str = "CASE.json") -> CaseGeometry:
-        """The inverse of :meth:`to_json`; ``source`` is named in errors."""
+        """Return the inverse of :meth:`to_json`; ``source`` is named in errors."""
         return dataclass_from_json(cls, content, source)
 
 
@@ -206,7 +206,7 @@ def _normalised(
 
 
 def _brains_on_grid(masks: dict[str, np.ndarray], original: Geometry, grid: Geometry) -> dict[str, BrainOnGrid]:
-    """The modalities' brains on the grid; those that are the same are brought there once."""
+    """Return the modalities' brains on the grid; those that are the same are brought there once."""
     found: dict[str, BrainOnGrid] = {}
     for name, mask in masks.items():
         same = next((other for other in found if np.array_equal(masks[other], mask)), None)

@@ -74,7 +74,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
 
 
 def preprocessing_settings(plan: Plan) -> dict[str, Any]:
-    """The entries of a plan that preprocessed slices depend on, as JSON holds them."""
+    """Return the entries of a plan that preprocessed slices depend on, as JSON holds them."""
     return {
         "format": FORMAT_VERSION,
         "modalities": list(plan.modalities),
@@ -88,7 +88,7 @@ def preprocessing_settings(plan: Plan) -> dict[str, Any]:
 
 
 def _still_there(outcome: Outcome[CaseRecord], output: Path) -> Outcome[CaseRecord]:
-    """The outcome of a case; a failure where what was written has been removed since."""
+    """Return the outcome of a case; a failure where what was written has been removed since."""
     if outcome.error is not None or _existing(output, outcome.case) is not None:
         return outcome
     return Outcome(
@@ -100,7 +100,7 @@ def _still_there(outcome: Outcome[CaseRecord], output: Path) -> Outcome[CaseReco
 
 
 def _raw_files(dataset: Dataset, plan: Plan, case: str) -> dict[str, Path | None]:
-    """Files by modality, and under "label" and "brain mask" what there is of these."""
+    """Return the files by modality, and under "label" and "brain mask" what there is of these."""
     available = [name for name in dataset.available_modalities(case) if name in plan.modalities]
     files: dict[str, Path | None] = {name: dataset.channel_file(case, name) for name in available}
     return {**files, "label": dataset.label_file(case), "brain mask": dataset.brain_mask_file(case)}
@@ -112,7 +112,7 @@ def _file_state(path: Path) -> tuple[int, int]:
 
 
 def _existing(output: Path, case: str) -> CaseRecord | None:
-    """The record of a complete case; None where there is none, or one of another version that must be made again."""
+    """Return the record of a complete case; None where there is none, or one of another version that must be made again."""
     path = case_record_path(output, case)
     if not path.is_file():
         return None

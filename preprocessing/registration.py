@@ -35,7 +35,7 @@ DISTURBANCE_MM, DISTURBANCE_DEGREES = 8.0, 8.0
 LEAST_CONTRAST = 1.2
 LEAST_OVERLAP = 0.5
 MARGIN_MM = 12.0
-"""Likeness counts this far beyond the head: its edge tells more of the place than what is inside."""
+"""Likeness counts this far beyond the head: its edge says more of the place than what is inside."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _register(pair: _Pair, name: str) -> Registration:
 
 
 def resample_onto(moving: Volume, geometry: Geometry, transform: sitk.Transform) -> Volume:
-    """``moving`` on another grid, interpolated linearly; what lies outside of it gets its lowest value.
+    """Resample ``moving`` on another grid, interpolated linearly; what lies outside of it gets its lowest value.
 
     Parameters
     ----------
@@ -179,8 +179,11 @@ class _Pair:
         return cls(*images, mask, points, values, centres[1], centres[0], name)
 
     def likeness(self, transform: sitk.Transform) -> float | None:
-        """Normalised mutual information (Studholme et al. 1999), 1..2; None where less than half of the points lie in the
-        moving scan. Those outside of it count as background, or the likeness would grow as the scans part."""
+        """Compute the normalised mutual information (Studholme et al. 1999), 1..2.
+
+        None where less than half of the points lie in the moving scan. Those outside of it count as background, or the
+        likeness would grow as the scans part.
+        """
         moved = _values_at(self.moving, _transformed(transform, self.points))
         if np.count_nonzero(np.isfinite(moved)) < LEAST_OVERLAP * len(moved):
             return None
@@ -189,7 +192,7 @@ class _Pair:
         return float((_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / max(_entropy(joint), 1e-12))
 
     def likest(self, transforms: Sequence[sitk.Euler3DTransform]) -> sitk.Euler3DTransform:
-        """The one of the greatest likeness."""
+        """Return the one of the greatest likeness."""
         return max(transforms, key=lambda one: self.likeness(one) or 0.0)
 
     def search(self, start: sitk.Euler3DTransform, edge: float) -> sitk.Euler3DTransform:
@@ -274,7 +277,7 @@ def _starts(pair: _Pair) -> list[sitk.Euler3DTransform]:
 
 
 def _disturbed(transform: sitk.Euler3DTransform, millimetres: float, degrees: float) -> list[sitk.Euler3DTransform]:
-    """The transform moved either way along and about each axis."""
+    """Return the transform moved either way along and about each axis."""
     found = []
     for position, step in itertools.product(range(6), (-1, 1)):
         parameters = list(transform.GetParameters())
@@ -294,7 +297,10 @@ def _scaled(volume: Volume, name: str) -> sitk.Image:
 
 
 def _head(image: sitk.Image) -> np.ndarray:
-    """What is brighter than the background (Otsu 1979, on the logarithm, which splits air from dark tissue), filled."""
+    """Return what is brighter than the background, filled.
+
+    By Otsu 1979, on the logarithm, which splits air from dark tissue.
+    """
     array = sitk.GetArrayFromImage(image)
     bright = np.log(array + 0.02)
     threshold = sitk.OtsuThreshold(sitk.GetImageFromArray(bright), 0, 1)
@@ -306,7 +312,7 @@ def _dilated(inside: np.ndarray, spacing: tuple[float, float, float], millimetre
 
 
 def _coarsened(image: sitk.Image, edge: float) -> sitk.Image:
-    """The image smoothed and resampled to ``edge`` mm along the axes that are finer."""
+    """Return the image smoothed and resampled to ``edge`` mm along the axes that are finer."""
     spacing = np.array(image.GetSpacing())
     wanted = np.maximum(spacing, edge)
     size = np.maximum(1, np.floor((np.array(image.GetSize()) - 1) * spacing / wanted).astype(int) + 1)
@@ -331,13 +337,13 @@ def _entropy(shares: np.ndarray) -> float:
 
 
 def _centre(inside: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
-    """Centre of a mask, mm."""
+    """Compute the centre of a mask, mm."""
     index = np.array([np.mean(axis) for axis in np.nonzero(inside)])[::-1]
     return tuple(float(value) for value in _to_points(index[None], geometry)[0])
 
 
 def _to_points(indices: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Indices [n, 3] (x, y, z) to mm."""
+    """Convert indices [n, 3] (x, y, z) to mm."""
     return (indices * geometry.spacing) @ np.reshape(geometry.direction, (3, 3)).T + geometry.origin
 
 
@@ -347,7 +353,7 @@ def _transformed(transform: sitk.Euler3DTransform, points: np.ndarray) -> np.nda
 
 
 def _values_at(image: sitk.Image, points: np.ndarray) -> np.ndarray:
-    """Linear interpolation at points (mm); NaN outside of the image."""
+    """Interpolate linearly at points (mm); NaN outside of the image."""
     direction = np.reshape(image.GetDirection(), (3, 3))
     indices = (points - image.GetOrigin()) @ direction / image.GetSpacing()
     array = sitk.GetArrayViewFromImage(image)

@@ -21,7 +21,7 @@ SMALLEST_WEIGHT = 1e-3
 
 
 def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tuple[int, int], divisor: int) -> Geometry:
-    """The grid that the network sees, in the (possibly oblique) axes of the canonical volume.
+    """Return the grid that the network sees, in the (possibly oblique) axes of the canonical volume.
 
     Along the slice axis it is the volume's own; in plane it has square pixels, is centred on the brain box and has the
     plan's patch size; where the brain doesn't fit into that, the next multiple of the network's divisor that holds it with a
@@ -49,7 +49,7 @@ def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tupl
 
 
 def resample_mask(mask: Volume, grid: Geometry) -> np.ndarray:
-    """A mask (canonical, bool) on ``grid``: linear interpolation above one half; bool [z, y, x]."""
+    """Resample a mask (canonical, bool) on ``grid``: linear interpolation above one half; bool [z, y, x]."""
     if not mask.array.any():
         return np.zeros(tuple(reversed(grid.size)), dtype=bool)
     return _linear(_crop(mask, _box(mask.array)), grid) > 0.5
@@ -78,7 +78,7 @@ class BrainOnGrid:
 
 
 def brain_on_grid(brain: Volume, grid: Geometry) -> BrainOnGrid:
-    """A brain (canonical, bool [z, y, x], not empty) on ``grid``."""
+    """Return a brain (canonical, bool [z, y, x], not empty) on ``grid``."""
     box = _box(brain.array)
     weight = _crop(Volume(brain.array.astype(np.float32), brain.geometry), box)
     sigmas = tuple(_antialiasing_sigma(*pair) for pair in zip(brain.geometry.spacing, grid.spacing, strict=True))
@@ -87,7 +87,7 @@ def brain_on_grid(brain: Volume, grid: Geometry) -> BrainOnGrid:
 
 
 def resample_image(image: Volume, brain: BrainOnGrid) -> np.ndarray:
-    """A normalised image on a grid.
+    """Resample a normalised image on a grid.
 
     Where the grid is coarser than the image, a Gaussian that turns a voxel's width into a pixel's is applied in plane first
     (Cardoso et al. 2015: full widths at half maximum subtract in quadrature). Smoothing and interpolation use brain voxels
@@ -110,7 +110,7 @@ def resample_image(image: Volume, brain: BrainOnGrid) -> np.ndarray:
 
 
 def resample_label(label: Volume, grid: Geometry, slice_axis: str) -> np.ndarray:
-    """A lesion label (canonical, nonzero = lesion) on ``grid``; uint8 [z, y, x] of 0 and 1.
+    """Resample a lesion label (canonical, nonzero = lesion) on ``grid``; uint8 [z, y, x] of 0 and 1.
 
     Linear interpolation above one half, which neither grows nor shrinks lesions on the whole. A lesion section (connected
     within one slice) that would vanish keeps the pixel nearest to its centre, so that no slice with a lesion passes for
@@ -140,7 +140,7 @@ def resample_label(label: Volume, grid: Geometry, slice_axis: str) -> np.ndarray
 
 
 def resample_back(values: Volume, weight: np.ndarray, brain: Volume) -> np.ndarray:
-    """Values on the target grid back on the canonical grid, linearly interpolated between pixels of the brain.
+    """Resample the values on the target grid back on the canonical grid, linearly interpolated between pixels of the brain.
 
     Parameters
     ----------
@@ -163,7 +163,10 @@ def resample_back(values: Volume, weight: np.ndarray, brain: Volume) -> np.ndarr
 
 
 def _antialiasing_sigma(fine: float, coarse: float) -> float:
-    """Sigma in voxels of the fine spacing that widens a voxel to the coarse spacing; 0 where nothing is coarsened."""
+    """Compute the sigma in voxels of the fine spacing that widens a voxel to the coarse spacing.
+
+    0 where nothing is coarsened.
+    """
     if coarse <= fine * (1 + 1e-6):
         return 0.0
     return math.sqrt(coarse**2 - fine**2) / FULL_WIDTH_IN_SIGMAS / fine
@@ -178,7 +181,7 @@ def _smooth(volume: Volume, sigmas: Sequence[float]) -> Volume:
 
 
 def _linear(volume: Volume, grid: Geometry) -> np.ndarray:
-    """Linear interpolation onto ``grid``, 0 outside the volume; float32 [z, y, x]."""
+    """Interpolate linearly onto ``grid``, 0 outside the volume; float32 [z, y, x]."""
     image = Volume(volume.array.astype(np.float32, copy=False), volume.geometry).to_image()
     return sitk.GetArrayFromImage(
         sitk.Resample(
@@ -196,7 +199,7 @@ def _linear(volume: Volume, grid: Geometry) -> np.ndarray:
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The mask's box with one voxel around it, as slices of [z, y, x]."""
+    """Return the mask's box with one voxel around it, as slices of [z, y, x]."""
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
     return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, edge)) for part, edge in zip(box, mask.shape, strict=True))
 
@@ -211,13 +214,16 @@ def _crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
 
 
 def _point(geometry: Geometry, offset: list[float]) -> tuple[float, float, float]:
-    """The place ``offset`` mm from the first voxel along the volume's own axes x, y, z."""
+    """Compute the place ``offset`` mm from the first voxel along the volume's own axes x, y, z."""
     direction = np.asarray(geometry.direction).reshape(3, 3)
     return tuple(float(value) for value in np.asarray(geometry.origin) + direction @ np.asarray(offset))
 
 
 def _nearest_pixels(voxels: np.ndarray, geometry: Geometry, grid: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [N, 3] (z, y, x) on ``grid`` nearest to ``voxels``, clipped to it; and which lie within it, bool [N]."""
+    """Compute the indices [N, 3] (z, y, x) on ``grid`` nearest to ``voxels``, clipped to it.
+
+    Also which of them lie within it, bool [N].
+    """
     direction = np.asarray(geometry.direction).reshape(3, 3)
     shift = direction.T @ (np.asarray(geometry.origin) - np.asarray(grid.origin))
     places = np.asarray(voxels, dtype=float)[:, ::-1] * geometry.spacing + shift

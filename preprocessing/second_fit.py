@@ -19,6 +19,24 @@ from mmccd_auto.preprocessing.preprocess_case import CaseGeometry
 
 
 @dataclass(frozen=True)
+class FirstFit:
+    """How the intensities of a case were fitted at first.
+
+    Attributes
+    ----------
+    parameters : "shift", "scale" and perhaps "upper" of the intensity scale
+    scheme : name of the normalisation
+    geometry : of the case
+    samples : by which the bias field was fitted; None: there was none
+    """
+
+    parameters: Parameters
+    scheme: str
+    geometry: CaseGeometry
+    samples: FieldSamples | None
+
+
+@dataclass(frozen=True)
 class Refitted:
     """Slices after the second fit.
 
@@ -33,14 +51,7 @@ class Refitted:
 
 
 def refit(
-    image: np.ndarray,
-    brain: np.ndarray,
-    leave_out: np.ndarray,
-    parameters: Parameters,
-    scheme: str,
-    geometry: CaseGeometry,
-    samples: FieldSamples | None,
-    first_slice: int = 0,
+    image: np.ndarray, brain: np.ndarray, leave_out: np.ndarray, first: FirstFit, first_slice: int = 0
 ) -> Refitted | None:
     """Fit the bias field and the intensity scale of normalised slices again, without some of their pixels.
 
@@ -53,35 +64,33 @@ def refit(
     image : float32 [S, H, W], adjacent slices of one modality as :func:`preprocess_case` normalised them
     brain : bool [S, H, W]
     leave_out : bool [S, H, W]
-    parameters : "shift", "scale" and perhaps "upper" of the first fit
-    scheme : name of the normalisation
-    geometry : of the case
-    samples : by which the bias field was fitted; None: there was none
+    first : how they were fitted at first
     first_slice : number of the first of the slices in the volume
 
     Returns
     -------
     None where the pixels that are left are too few or have no contrast
     """
-    kept = brain & ~leave_out
+    kept, parameters = brain & ~leave_out, first.parameters
     intensities = np.where(brain, (image - BACKGROUND) / parameters["scale"] + parameters["shift"], 0).astype(np.float32)
     if not kept.any():
         return None
     corrected, bounds = intensities, {}
-    if samples is not None:
-        change = _field_change(leave_out, geometry, samples, first_slice)
+    if first.samples is not None:
+        change = _field_change(leave_out, first.geometry, first.samples, first_slice)
         if change is None:
             return None
         corrected = intensities / change
         low, high = np.percentile(change[brain], (1, 99))
         bounds = {"second_bias_field_p1": float(low), "second_bias_field_p99": float(high)}
-    first, second = (find_scheme(scheme)(voxels.astype(np.float64)) for voxels in (intensities[brain], corrected[kept]))
-    if not np.isfinite(first["scale"]) or not np.isfinite(second["scale"]):
+    find = find_scheme(first.scheme)
+    before, after = (find(voxels.astype(np.float64)) for voxels in (intensities[brain], corrected[kept]))
+    if not np.isfinite(before["scale"]) or not np.isfinite(after["scale"]):
         return None
-    ratio = first["scale"] / second["scale"]
+    ratio = before["scale"] / after["scale"]
     changed = {
         **parameters,
-        "shift": second["shift"] + (parameters["shift"] - first["shift"]) * ratio,
+        "shift": after["shift"] + (parameters["shift"] - before["shift"]) * ratio,
         "scale": parameters["scale"] / ratio,
     }
     normalised = np.full(image.shape, BACKGROUND, dtype=np.float32)
@@ -92,7 +101,7 @@ def refit(
 def _field_change(
     leave_out: np.ndarray, geometry: CaseGeometry, samples: FieldSamples, first_slice: int
 ) -> np.ndarray | None:
-    """By what slices are to be divided, [S, H, W]."""
+    """Compute the field by which slices are to be divided, [S, H, W]."""
     canonical, grid = geometry.canonical, geometry.grid
     direction = np.array(grid.direction).reshape(3, 3)
     offset = direction.T @ (np.array(grid.origin) - np.array(canonical.origin))

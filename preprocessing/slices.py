@@ -100,7 +100,7 @@ class CaseRecord:
 
 
 def case_record_path(folder: str | Path, case: str) -> Path:
-    """Where CASE.json is, or would be."""
+    """Find where CASE.json is, or would be."""
     return Path(folder) / f"{case}.json"
 
 
@@ -223,8 +223,9 @@ def read_slices(
 
 
 def load_case_records(folder: str | Path) -> dict[str, CaseRecord]:
-    """All complete cases of a preprocessed folder by name, sorted; empty where there is none. Cases of unknown health
-    (see :mod:`mmccd_auto.datasets.health`) are left out, whatever lies in the folder.
+    """Load all complete cases of a preprocessed folder by name, sorted; empty where there is none.
+
+    Cases of unknown health (see :mod:`mmccd_auto.datasets.health`) are left out, whatever lies in the folder.
 
     Raises
     ------
@@ -249,7 +250,7 @@ def _slice_file(case: str, index: int) -> str:
 
 
 def _of_unknown_health(folder: Path) -> set[str]:
-    """The cases of unknown health by the dataset.json beside the plans' folder, where there is one."""
+    """Return the cases of unknown health by the dataset.json beside the plans' folder, where there is one."""
     path = folder.parent / DATASET_FILE
     health = read_health(read_record(JsonObject, path), path) if path.is_file() else None
     return {case for case, kind in (health or {}).items() if kind == UNKNOWN}

@@ -29,7 +29,7 @@ def write_samples(folder: Path, samples: Mapping[str, FieldSamples]) -> None:
 
 
 def has_samples(folder: Path) -> bool:
-    """Whether there are samples of a case; earlier versions kept none."""
+    """Check whether there are samples of a case; earlier versions kept none."""
     return (folder / SAMPLES_FILE).is_file()
 
 

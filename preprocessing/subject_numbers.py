@@ -1,4 +1,4 @@
-"""Numbers in the place of names: what a model folder tells of the people that it was trained on.
+"""Numbers in the place of names: what a model folder says of the people that it was trained on.
 
 The link between both, subject_numbers.json, stays with the preprocessed data.
 """
@@ -37,7 +37,7 @@ class SubjectNumbers:
     cases: dict[str, str]
 
     def extended(self, subjects: Mapping[str, str]) -> SubjectNumbers:
-        """The same with further numbers for those of ``subjects`` (person of each case) that have none yet."""
+        """Return the same with further numbers for those of ``subjects`` (person of each case) that have none yet."""
         people, cases = dict(self.subjects), dict(self.cases)
         for person in sorted(set(subjects.values()) - set(people)):
             people[person] = f"subject_{len(people) + 1:02d}"
@@ -49,12 +49,15 @@ class SubjectNumbers:
         return SubjectNumbers(people, cases)
 
     def describe(self, cases: Iterable[str]) -> dict[str, Any]:
-        """The cases that a training was on, for its record: their numbers, and a code by which the link can be checked."""
+        """Describe the cases that a training was on, for its record.
+
+        Their numbers, and a code by which the link can be checked.
+        """
         numbers = [self.cases[case] for case in cases]
         return {TRAINING_CASES: numbers, NUMBERED_BY: _code({self.cases[case]: case for case in cases})}
 
     def names(self, record: Mapping[str, Any], path: Path) -> list[str]:
-        """The cases of a record that :meth:`describe` made.
+        """Return the cases of a record that :meth:`describe` made.
 
         Raises
         ------
@@ -65,14 +68,14 @@ class SubjectNumbers:
         cases = [by_number.get(number, "") for number in record[TRAINING_CASES]]
         if _code(dict(zip(record[TRAINING_CASES], cases, strict=True))) != record[NUMBERED_BY]:
             raise MMCCDError(
-                f"{path} doesn't tell whom this model was trained on: put the file back that lay there at its training, or "
+                f"{path} doesn't say whom this model was trained on: put the file back that lay there at its training, or "
                 "train again with --overwrite."
             )
         return cases
 
 
 def load_subject_numbers(home: str | Path, subjects: Mapping[str, str]) -> SubjectNumbers:
-    """The numbers of a dataset; those that are missing are given and written.
+    """Load the numbers of a dataset; those that are missing are given and written.
 
     Parameters
     ----------
@@ -93,7 +96,9 @@ def load_subject_numbers(home: str | Path, subjects: Mapping[str, str]) -> Subje
 
 
 def trained_on(record: Mapping[str, Any], home: str | Path) -> tuple[str, ...]:
-    """The names of the cases that a checkpoint's record tells by number; earlier checkpoints hold the names themselves.
+    """Return the names of the cases that a checkpoint's record gives by number.
+
+    Earlier checkpoints hold the names themselves.
 
     Parameters
     ----------
@@ -113,7 +118,7 @@ def trained_on(record: Mapping[str, Any], home: str | Path) -> tuple[str, ...]:
 
 
 def without_names(fingerprint: DatasetFingerprint, numbers: SubjectNumbers) -> DatasetFingerprint:
-    """A fingerprint with numbers for people and cases, and without the cases that failed."""
+    """Return a fingerprint with numbers for people and cases, and without the cases that failed."""
     cases = {
         numbers.cases[case]: replace(measured, subject=numbers.subjects[measured.subject])
         for case, measured in fingerprint.cases.items()

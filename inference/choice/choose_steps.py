@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from mmccd_auto.inference.choice.compare import SEEDS, best_of, choice_of, try_choices
 from mmccd_auto.inference.choice.trial import SyntheticTrial
@@ -16,24 +13,15 @@ from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInferenc
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder
 
 PER_KIND = 1
-MAX_SLICES = 24
+"""Synthetic anomalies of each kind after a training."""
 logger = logging.getLogger(__name__)
 
 
-def choose_steps(
-    model_folder: str | Path,
-    fold: str,
-    preprocessed: str | Path,
-    device: torch.device,
-    *,
-    per_kind: int = PER_KIND,
-    max_slices: int = MAX_SLICES,
-    seeds: int = SEEDS,
-    extensions: Sequence[str | Path] = (),
-) -> InferenceChoice:
-    """Find the cheapest steps and strips that show synthetic anomalies in healthy held-out slices as well as any that were
-    tried (mean over some seeds, see :func:`mmccd_auto.inference.choice.compare.best_of`), and write them with the table
-    into MODEL/inference.json.
+def choose_steps(model_folder: str | Path, trial: SyntheticTrial, seeds: int = SEEDS) -> InferenceChoice:
+    """Find the cheapest steps and strips that show synthetic anomalies as well as any that were tried, and write them.
+
+    The anomalies are in healthy held-out slices, the figure is a mean over some seeds (see
+    :func:`mmccd_auto.inference.choice.compare.best_of`), and the table goes with them into MODEL/inference.json.
 
     Without labels, and with the planned score. What was chosen before, after another fold or by
     mmccd_find_best_configuration, stays: all folds of a model predict alike. It is chosen again where this fold's choice was
@@ -42,13 +30,8 @@ def choose_steps(
     Parameters
     ----------
     model_folder : TRAINER__PLANS__CONFIGURATION
-    fold : that was trained just now
-    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
-    device : to compute on
-    per_kind : synthetic anomalies of each kind
-    max_slices : healthy slices that they are put into
+    trial : the fold that was trained just now, and the slices that anomalies are put into
     seeds : of the noise and of the anomalies
-    extensions : folders with the user's own trainers
 
     Returns
     -------
@@ -61,7 +44,6 @@ def choose_steps(
     """
     model = ModelFolder(Path(model_folder))
     known = load_choice(model)
-    trial = SyntheticTrial(fold, Path(preprocessed), device, per_kind, max_slices, tuple(extensions))
     loaded = trial.load(model)
     if known is not None and not _is_outdated(known, loaded, trial.source(model, loaded)):
         return known
@@ -83,13 +65,13 @@ def choose_steps(
 
 
 def _is_outdated(known: InferenceChoice, loaded: FoldModel, source: str) -> bool:
-    """Whether a choice is to be made again now that ``loaded`` is trained, whose slices are ``source`` to it."""
+    """Check whether a choice is to be made again now that ``loaded`` is trained, whose slices are ``source`` to it."""
     trained_longer = known.fold == loaded.fold and known.weights_sha256 not in ("", loaded.weights_sha256)
     return trained_longer or (known.source == TRAINED_ON and source == HELD_OUT)
 
 
 def describe_choice(choice: InferenceChoice) -> str:
-    """The table of what was tried, the cheapest first, and what was chosen."""
+    """Write the table of what was tried, the cheapest first, and what was chosen."""
     lines = [f"{'steps':>6} {'stride':>7} {'at once':>8} {'evaluations':>12} {'AUPRC':>6}  by seed"]
     chosen = (choice.sampling_steps, choice.strip_stride, choice.strips_per_pass)
     for one in choice.tried:

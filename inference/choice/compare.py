@@ -14,6 +14,7 @@ from mmccd_auto.inference.choice.synthetic_check import auprc_of_each, mean_by_k
 from mmccd_auto.inference.choice.trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.plans.budget.rungs import trial_rungs
@@ -99,15 +100,17 @@ def try_choices(
 
 
 def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
-    """The same settings with ``seeds`` seeds of the noise, their own the first."""
+    """Return the same settings with ``seeds`` seeds of the noise, their own the first."""
     return [replace(settings, seed=settings.seed + number) for number in range(seeds)]
 
 
 def candidate_settings(
     model: ModelFolder, loaded: FoldModel, before: ConfigurationPlan | None = None
 ) -> list[InferenceSettings]:
-    """The planned steps; a few steps; and one step, strips side by side or half overlapping, one, two or four of them at
-    once; and what was chosen ``before``.
+    """Return the settings to try.
+
+    The planned steps; a few steps; and one step, strips side by side or half overlapping, one, two or four of them at once;
+    and what was chosen ``before``.
 
     No strips overlap by more than half, also where the plan has them closer: they average more of the same, and would make
     this take longer than a short training.
@@ -119,20 +122,24 @@ def candidate_settings(
     width, stride = planned.strip_width, planned.strip_stride
     rungs = chosen | trial_rungs(width, stride, planned.sampling.steps, planned.strips_per_pass)
     return [
-        make_settings(model.plan, model.configuration, sampling_steps=steps, strip_stride=stride, strips_per_pass=together)
+        make_settings(
+            model.plan,
+            model.configuration,
+            options=MapOptions(sampling_steps=steps, strip_stride=stride, strips_per_pass=together),
+        )
         for steps, stride, together in sorted(rungs, key=lambda rung: ((rung[0] + 1) / rung[1] / max(rung[2], 1), rung))
     ]
 
 
 def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
-    """The planned score with other smoothing, and other weights of the unexpected sign."""
+    """Choose the planned score with other smoothing, and other weights of the unexpected sign."""
     for smoothing in SMOOTHING_MM:
         for weight in OTHER_WEIGHTS:
             yield replace(planned, smoothing_mm=smoothing, other_weight=weight)
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """The cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
+    """Choose the cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
     calibrated = [one for one in tried if not one.published]
     top = max(one.auprc for one in calibrated)
     near = [one for one in calibrated if one.auprc >= (1 - TOLERANCE) * top]
@@ -140,8 +147,10 @@ def best_of(tried: Sequence[Tried]) -> Tried:
 
 
 def best_single(best: Sequence[Tried]) -> Tried:
-    """The model that finds most, of those that were compared on slices they hadn't seen, where there are any: a model knows
-    its training slices, and finds what was put into them more easily."""
+    """Choose the model that finds most, of those that were compared on slices they hadn't seen, where there are any.
+
+    A model knows its training slices, and finds what was put into them more easily.
+    """
     held_out = [one for one in best if one.source == HELD_OUT]
     if held_out and len(held_out) < len(best):
         others = ", ".join(one.model for one in best if one.source != HELD_OUT)
@@ -152,7 +161,7 @@ def best_single(best: Sequence[Tried]) -> Tried:
 
 
 def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, weights_sha256: str = "") -> InferenceChoice:
-    """inference.json for the best of ``tried``.
+    """Write inference.json for the best of ``tried``.
 
     Parameters
     ----------
@@ -178,7 +187,7 @@ def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, we
 
 
 def rungs_of(tried: Sequence[Tried]) -> tuple[TriedRung, ...]:
-    """Steps and strips that were tried, each with the score that found most; the cheapest first."""
+    """Return the steps and strips that were tried, each with the score that found most; the cheapest first."""
     best: dict[tuple[int, int, int], Tried] = {}
     for one in (one for one in tried if not one.published):
         rung = (one.sampling_steps, one.strip_stride, one.strips_per_pass)
@@ -191,7 +200,7 @@ def rungs_of(tried: Sequence[Tried]) -> tuple[TriedRung, ...]:
 def _scores_tried(
     model: ModelFolder, trial: SyntheticTrial, settings: InferenceSettings, maps: TrialMaps, scores: Sequence[ScorePlan]
 ) -> list[Tried]:
-    """One seed's lines: the published score, and those to try."""
+    """Return one seed's lines: the published score, and those to try."""
     planned = model.plan.configuration(model.configuration).score
 
     def line(score: ScorePlan, published: bool) -> Tried:
@@ -221,7 +230,7 @@ def _scores_tried(
 
 
 def _mean_over_seeds(lines: Sequence[Tried]) -> Tried:
-    """One line of the lines of several seeds."""
+    """Return one line of the lines of several seeds."""
     by_seed = tuple(line.auprc for line in lines)
     by_kind = {kind: float(np.mean([line.by_kind[kind] for line in lines])) for kind in lines[0].by_kind}
     each = tuple(value for line in lines for value in line.by_anomaly)

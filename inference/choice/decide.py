@@ -73,7 +73,7 @@ def decide_models(
 
 
 def is_choice(line: Tried, configuration: ConfigurationPlan) -> bool:
-    """Whether a line was tried by the steps, strips and score of a configuration."""
+    """Check whether a line was tried by the steps, strips and score of a configuration."""
     return not line.published and (line.sampling_steps, line.strip_stride, line.strips_per_pass, line.score) == (
         configuration.sampling_steps,
         configuration.strip_stride,

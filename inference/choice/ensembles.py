@@ -65,8 +65,10 @@ def try_ensembles(models: Sequence[ModelFolder], best: Mapping[str, Tried], tria
 
 
 def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str, ...]:
-    """The models to predict with: the best single one unless an ensemble is more than 1 % better; of the ensembles within
-    1 % of the best of them the cheapest."""
+    """Choose the models to predict with: the best single one unless an ensemble is more than 1 % better.
+
+    Of the ensembles within 1 % of the best of them the cheapest.
+    """
     worth = [one for one in ensembles if one.auprc > (1 + TOLERANCE) * single.auprc]
     if not worth:
         return (single.model,)
@@ -76,7 +78,7 @@ def best_members(single: Tried, ensembles: Sequence[TriedEnsemble]) -> tuple[str
 
 
 def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
-    """A model's scores for each seed, of the noise and of the anomalies."""
+    """Return a model's scores for each seed, of the noise and of the anomalies."""
     logger.info("%s: once more, for ensembles", model.path.name)
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
@@ -91,7 +93,7 @@ def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
 
 def _line(group: tuple[str, ...], members: Mapping[str, list[_Member]], best: Mapping[str, Tried]) -> TriedEnsemble:
     each = [_of_each([members[name][seed] for name in group]) for seed in range(SEEDS)]
-    # The anomalies are the same whatever made the maps, so the first member's tell what they are.
+    # The anomalies are the same whatever made the maps, so the first member's say what they are.
     of_seeds = [mean_by_kind(members[group[0]][seed].altered, values) for seed, values in enumerate(each)]
     by_kind = {kind: float(np.mean([one[kind] for one in of_seeds])) for kind in of_seeds[0]}
     evaluations = sum(best[name].evaluations_per_slice for name in group)

@@ -19,7 +19,7 @@ from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.core.wording import counted
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM
 from mmccd_auto.imaging.contrasts import lesions_expected_dark
-from mmccd_auto.inference.choice.paired_difference import paired_difference
+from mmccd_auto.inference.choice.paired_difference import PairedDifference, paired_difference
 from mmccd_auto.inference.choice.synthetic_check import (
     AlteredMaps,
     alter_cases,
@@ -29,10 +29,11 @@ from mmccd_auto.inference.choice.synthetic_check import (
 )
 from mmccd_auto.inference.held_out.calibrate import folds_with_maps
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps
+from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.fold_model import load_fold
-from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import DEFAULT_SCORE
+from mmccd_auto.inference.options import DEFAULT_SCORE, MapOptions
 from mmccd_auto.inference.scores.calibration import Calibration, SliceSource, load_calibration
 from mmccd_auto.inference.scores.control import control_scores, mean_r2, r2_by_subject, scan_of
 from mmccd_auto.inference.scores.score_units import scores_in_units
@@ -124,9 +125,10 @@ def fold_gain(
     """
     model, preprocessed = ModelFolder(Path(model_folder)), Path(preprocessed)
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    settings = make_settings(chosen_plan(model), model.configuration, fits=calibration and calibration.fits)
-    path, weights = model.fold(fold) / GAIN_FILE, model.weights_sha256(fold)
-    known = load_gain(path)
+    settings = make_settings(
+        chosen_plan(model), model.configuration, options=MapOptions(fits=calibration and calibration.fits)
+    )
+    weights, known = model.weights_sha256(fold), load_gain(model.fold(fold) / GAIN_FILE)
     # Earlier versions knew one fit only, and didn't say so.
     if known is not None and (known.weights_sha256, {"fits": 1} | known.settings) == (weights, settings.to_json()):
         return known
@@ -134,10 +136,9 @@ def fold_gain(
     if calibration is None or calibration.control is None or record is None:
         raise MMCCDError(f"{model.fold(fold)} has no control, or no maps of healthy slices: run mmccd_calibrate.")
     healthy = load_validation_maps(model, fold, record, preprocessed)
-    altered = _altered_maps(model, fold, healthy, preprocessed, settings, device, drawings, extensions)
-    each = _auprc_of_each(altered, calibration, model.input_modality)
-    by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
-    gain = paired_difference(each[MAP], each[CONTROL])
+    maker = MapMaker(load_fold(model, fold, device, extensions).cycle, settings, device, model.plan.patch_size)
+    altered = _altered_maps(maker, model.input_modality, healthy, preprocessed, drawings)
+    by_kind, gain = _gain(altered, calibration, model.input_modality)
     found = FoldGain(
         settings=settings.to_json(),
         source=record.source,
@@ -151,12 +152,21 @@ def fold_gain(
         gain=gain.mean,
         interval=(gain.low, gain.high) if math.isfinite(gain.low) else None,
     )
-    save_json(asdict(found), path)
+    save_json(asdict(found), model.fold(fold) / GAIN_FILE)
     return found
 
 
+def _gain(
+    altered: Sequence[AlteredMaps], calibration: Calibration, modality: str
+) -> tuple[dict[str, dict[str, float]], PairedDifference]:
+    """Compute the AUPRC of each score for each kind of anomaly, and the gain of the map over the control."""
+    each = _auprc_of_each(altered, calibration, modality)
+    by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
+    return by_kind, paired_difference(each[MAP], each[CONTROL])
+
+
 def describe_gain(found: FoldGain) -> str:
-    """Tell it in a table for the terminal."""
+    """Write it as a table for the terminal."""
     width = max(map(len, found.auprc))
     between = "" if found.interval is None else f" ({found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
     explained = "not known" if found.reconstruction_r2 is None else f"{found.reconstruction_r2:.3f}"
@@ -172,27 +182,20 @@ def describe_gain(found: FoldGain) -> str:
 
 
 def _altered_maps(
-    model: ModelFolder,
-    fold: str,
-    healthy: Sequence[CaseMaps],
-    preprocessed: Path,
-    settings: InferenceSettings,
-    device: torch.device,
-    drawings: int,
-    extensions: Sequence[str | Path],
+    maker: MapMaker, modality: str, healthy: Sequence[CaseMaps], preprocessed: Path, drawings: int
 ) -> list[AlteredMaps]:
-    """The maps of the slices with anomalies in them, of all drawings."""
-    records, loaded = load_case_records(preprocessed), load_fold(model, fold, device, extensions)
+    """Return the maps of the slices with anomalies in them, of all drawings."""
+    records, two_fits = load_case_records(preprocessed), maker.settings.fits > 1
     altered = [
         one
         for draw in range(drawings)
-        for one in alter_cases(healthy, model.input_modality, preprocessed, records, 1, SEED + draw, settings.fits > 1)
+        for one in alter_cases(healthy, modality, preprocessed, records, 1, SEED + draw, two_fits)
     ]
-    return maps_of_altered(altered, loaded, model.plan, settings, device, "gain over the control")
+    return maps_of_altered(altered, maker, "gain over the control")
 
 
 def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, modality: str) -> Mapping[str, list[float]]:
-    """For each score the AUPRC of each anomaly, in their order."""
+    """Compute for each score the AUPRC of each anomaly, in their order."""
     sign = np.float32(-1 if lesions_expected_dark(modality) else 1)
     score = calibration.score
     intensity = [sign * scan_of(one.case) for one in altered]

@@ -35,7 +35,7 @@ class PairedDifference:
         return self.low > 0
 
     def describe(self) -> str:
-        """In words, with figures."""
+        """Describe the difference in words, with figures."""
         return f"{self.mean:+.3f} in AUPRC ({self.low:+.3f} to {self.high:+.3f}, {self.anomalies} anomalies)"
 
 

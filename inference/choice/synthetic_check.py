@@ -7,19 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mmccd_auto.core.progress import track
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
-from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
-from mmccd_auto.inference.maps.fold_model import FoldModel
-from mmccd_auto.inference.maps.settings import InferenceSettings
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, anomaly_maps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.inference.scores.control import scan_of
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.signed_scores import adjacent_runs
-from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock
 from mmccd_auto.synthetic_anomalies.make import SyntheticAnomaly, mixed_anomalies
@@ -91,19 +87,14 @@ def alter_cases(
 
 
 def maps_of_altered(
-    altered: Sequence[Altered],
-    loaded: FoldModel,
-    plan: Plan,
-    settings: InferenceSettings,
-    device: torch.device,
-    description: str = "synthetic anomalies",
+    altered: Sequence[Altered], maker: MapMaker, description: str = "synthetic anomalies"
 ) -> list[AlteredMaps]:
     """Send altered slices through the cycle. Slices that an anomaly doesn't touch keep the maps that they have.
 
     Parameters
     ----------
-    altered : of :func:`alter_cases`, with maps that ``settings`` made
-    loaded, plan, settings, device : as for prediction
+    altered : of :func:`alter_cases`, with maps that ``maker`` made
+    maker : cycle and settings, as for prediction
     description : shown beside the progress bar; an empty one shows no bar
     """
     found = []
@@ -112,13 +103,10 @@ def maps_of_altered(
     ):
         places = list(one.touched)
         maps = anomaly_maps(
-            loaded.cycle,
+            maker,
             one.anomaly.image[places],
             one.run.brain[places],
-            settings,
             one.run.case,
-            device,
-            plan.patch_size,
             slice_indices=[one.run.indices[place] for place in places],
             description="",
         )
@@ -128,7 +116,7 @@ def maps_of_altered(
 
 
 def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score: str = "combined") -> dict[str, float]:
-    """Area under the precision-recall curve of the brain's pixels, mean over the anomalies of each kind.
+    """Compute the area under the precision-recall curve of the brain's pixels, mean over the anomalies of each kind.
 
     Parameters
     ----------
@@ -140,12 +128,15 @@ def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score:
 
 
 def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> dict[str, float]:
-    """As :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
+    """Work as :func:`auprc_by_kind`, of scores that were made before: [S, H, W] for each of ``cases``."""
     return mean_by_kind(cases, auprc_of_each(cases, scores))
 
 
 def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> list[float]:
-    """Area under the precision-recall curve of the brain's pixels for each anomaly, in the order of ``cases``."""
+    """Compute the area under the precision-recall curve of the brain's pixels for each anomaly.
+
+    The order is that of ``cases``.
+    """
     found = []
     for one, values in zip(cases, scores, strict=True):
         brain = one.case.brain
@@ -154,7 +145,7 @@ def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) ->
 
 
 def mean_by_kind(cases: Sequence[AlteredMaps], figures: Sequence[float]) -> dict[str, float]:
-    """The mean of a figure of each anomaly over the anomalies of each kind."""
+    """Return the mean of a figure of each anomaly over the anomalies of each kind."""
     found: dict[str, list[float]] = {}
     for one, figure in zip(cases, figures, strict=True):
         found.setdefault(one.kind, []).append(figure)
@@ -162,7 +153,7 @@ def mean_by_kind(cases: Sequence[AlteredMaps], figures: Sequence[float]) -> dict
 
 
 def _runs(case: CaseMaps) -> list[CaseMaps]:
-    """The runs of adjacent slices of a case; single slices where all of them are short."""
+    """Return the runs of adjacent slices of a case; single slices where all of them are short."""
     runs = [run for run in adjacent_runs(case.indices) if run.stop - run.start >= LEAST_SLICES]
     runs = runs or [slice(place, place + 1) for place in range(len(case.indices))]
     return [case.of_slices(run) for run in runs if case.brain[run].any()]

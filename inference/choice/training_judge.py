@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 
 from mmccd_auto.inference.choice.synthetic_check import alter_cases, auprc_by_kind, maps_of_altered
 from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records, healthy_maps
-from mmccd_auto.inference.maps.fold_model import FoldModel
+from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.settings import make_settings
-from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
@@ -56,29 +56,26 @@ class SyntheticJudge:
         self.modality = plan.configuration(configuration).input_modality
         self.records, self.source = find_records(self.preprocessed, self.fold, self.modality, training_cases)
         self.chosen = choose_healthy_slices(self.records, max_slices)
-        self.settings = make_settings(plan, configuration, sampling_steps=1, strip_stride=plan.strip_width)
+        self.settings = make_settings(
+            plan, configuration, options=MapOptions(sampling_steps=1, strip_stride=plan.strip_width)
+        )
 
     def __call__(self, cycle: Reconstructor) -> float:
-        """The area under the precision-recall curve, mean over the kinds of anomalies; always of the same anomalies."""
-        loaded = FoldModel(self.fold, cycle, "")
-        healthy = [self._healthy_maps(loaded, case, indices) for case, indices in self.chosen.items()]
+        """Compute the area under the precision-recall curve, mean over the kinds of anomalies.
+
+        Always of the same anomalies.
+        """
+        maker = MapMaker(cycle, self.settings, self.device, self.plan.patch_size)
+        healthy = [
+            healthy_maps(maker, self.modality, self.preprocessed, self.records[case], indices, description="")
+            for case, indices in self.chosen.items()
+        ]
         altered = maps_of_altered(
-            alter_cases(healthy, self.modality, self.preprocessed, self.records, per_kind=1),
-            loaded,
-            self.plan,
-            self.settings,
-            self.device,
-            description="",
+            alter_cases(healthy, self.modality, self.preprocessed, self.records, per_kind=1), maker, description=""
         )
         score = self.plan.configuration(self.configuration).score
         calibration = fit_calibration(healthy, score, self.settings.to_json(), self.source, {})
         return float(np.mean(list(auprc_by_kind(altered, calibration).values())))
-
-    def _healthy_maps(self, loaded: FoldModel, case: str, indices: Sequence[int]) -> CaseMaps:
-        record = self.records[case]
-        return healthy_maps(
-            loaded, self.plan, self.modality, self.preprocessed, record, indices, self.settings, self.device, description=""
-        )
 
 
 def find_judge(
@@ -89,8 +86,11 @@ def find_judge(
     preprocessed: Path,
     device: torch.device,
 ) -> SyntheticJudge | None:
-    """The judge of a training; None where no healthy slice is held out, since slices that a cycle has seen can't tell which
-    of its states is best. The parameters are those of :class:`SyntheticJudge`."""
+    """Find the judge of a training.
+
+    None where no healthy slice is held out, since slices that a cycle has seen can't show which of its states is best. The
+    parameters are those of :class:`SyntheticJudge`.
+    """
     slices = plan.training.judged_slices
     judge = SyntheticJudge(plan, configuration, fold, preprocessed, device, training_cases, slices)
     if judge.source == HELD_OUT:

@@ -10,6 +10,7 @@ import torch
 
 from mmccd_auto.inference.choice.synthetic_check import SEED, AlteredMaps, alter_cases, maps_of_altered
 from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.fold_model import FoldModel, load_fold
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
@@ -61,14 +62,14 @@ class SyntheticTrial:
     extensions: Sequence[str | Path] = ()
 
     def load(self, model: ModelFolder) -> FoldModel:
-        """The fold of a model, on the device."""
+        """Load the fold of a model, on the device."""
         return load_fold(model, self.fold, self.device, self.extensions)
 
     def _trained_on(self, loaded: FoldModel) -> tuple[str, ...]:
         return trained_on(loaded.record, self.preprocessed.parent)
 
     def source(self, model: ModelFolder, loaded: FoldModel) -> str:
-        """What the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
+        """Describe what the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
         return find_records(self.preprocessed, self.fold, model.input_modality, self._trained_on(loaded))[1]
 
     def maps(self, model: ModelFolder, loaded: FoldModel, settings: InferenceSettings, draw: int = 0) -> TrialMaps:
@@ -87,9 +88,10 @@ class SyntheticTrial:
         """
         modality = model.input_modality
         records, source = find_records(self.preprocessed, self.fold, modality, self._trained_on(loaded))
+        maker = MapMaker(loaded.cycle, settings, self.device, model.plan.patch_size)
         healthy = [
-            healthy_maps(loaded, model.plan, modality, self.preprocessed, records[case], indices, settings, self.device, "")
+            healthy_maps(maker, modality, self.preprocessed, records[case], indices, "")
             for case, indices in choose_healthy_slices(records, self.max_slices).items()
         ]
         altered = alter_cases(healthy, modality, self.preprocessed, records, self.per_kind, SEED + draw)
-        return TrialMaps(healthy, maps_of_altered(altered, loaded, model.plan, settings, self.device, ""), source)
+        return TrialMaps(healthy, maps_of_altered(altered, maker, ""), source)

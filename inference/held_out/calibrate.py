@@ -24,7 +24,7 @@ from mmccd_auto.inference.held_out.validation_maps import (
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import MAX_SLICES
+from mmccd_auto.inference.options import MAX_SLICES, MapOptions
 from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
     TRAINED_ON,
@@ -116,8 +116,9 @@ def calibration_on(
     home: Path,
     first_look: ScoreUnits | None = None,
 ) -> Calibration:
-    """Calibrate on healthy slices, with the control without a network, and with numbers for the people: it lies in a model
-    folder, which is handed on.
+    """Calibrate on healthy slices, with the control without a network, and with numbers for the people.
+
+    It lies in a model folder, which is handed on.
 
     Parameters
     ----------
@@ -154,7 +155,10 @@ def told_age(years: Sequence[float]) -> float:
 
 
 def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
-    """The age of each person where dataset.json tells it, see :func:`told_age`."""
+    """Return the age of each person in whole years, 90 for more.
+
+    A model folder, which is handed on, shows no more of anybody.
+    """
     file = home / DATASET_FILE
     known = read_ages(read_record(JsonObject, file), file) if file.is_file() else {}
     of_people: dict[str, list[float]] = {}
@@ -165,8 +169,10 @@ def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:
 
 
 def is_calibrated(model: ModelFolder, fold: str) -> bool:
-    """Whether a fold has a calibration that was made for its weights, and by the settings and score that predict now, with
-    the control without a network; of one fit or of two, which prediction follows.
+    """Check whether a fold has a calibration that was made for its weights.
+
+    Also by the settings and score that predict now, with the control without a network; of one fit or of two, which
+    prediction follows.
 
     Raises
     ------
@@ -180,13 +186,15 @@ def is_calibrated(model: ModelFolder, fold: str) -> bool:
         return False
     plan = chosen_plan(model)
     score = plan.configuration(model.configuration).score
-    return not calibration.differences(make_settings(plan, model.configuration, fits=calibration.fits), score)
+    return not calibration.differences(
+        make_settings(plan, model.configuration, options=MapOptions(fits=calibration.fits)), score
+    )
 
 
 def folds_with_maps(
     model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path
 ) -> dict[str, ValidationRecord]:
-    """The folds whose maps are there and fit: made by these settings and by the weights that are there now."""
+    """Return the folds whose maps are there and fit: made by these settings and by the weights that are there now."""
     found = {}
     for fold in model.folds():
         record = load_validation_record(model, fold, preprocessed)
@@ -198,7 +206,7 @@ def folds_with_maps(
 
 
 def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str | Path) -> dict[str, ValidationRecord]:
-    """Those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
+    """Select those of :func:`folds_with_maps`; raise :class:`MMCCDError` where there is none."""
     found = folds_with_maps(model, settings, preprocessed)
     if not found:
         raise MMCCDError(f"{model.path}: no fold has maps of healthy slices to calibrate on: run mmccd_calibrate.")
@@ -206,8 +214,8 @@ def _members(model: ModelFolder, settings: InferenceSettings, preprocessed: str 
 
 
 def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> InferenceSettings:
-    """The model's own, with one fit where the preprocessed scans can't be fitted twice."""
-    settings = make_settings(chosen_plan(model), model.configuration, fits=fits)
+    """Return the model's own, with one fit where the preprocessed scans can't be fitted twice."""
+    settings = make_settings(chosen_plan(model), model.configuration, options=MapOptions(fits=fits))
     if settings.fits == 1 or all(has_samples(preprocessed / case) for case in load_case_records(preprocessed)):
         return settings
     if fits is not None:
@@ -217,7 +225,7 @@ def _settings(model: ModelFolder, preprocessed: Path, fits: int | None) -> Infer
 
 
 def describe_reconstruction(calibration: Calibration) -> str:
-    """Tell which share of the healthy tissue's variance the networks explain."""
+    """Say which share of the healthy tissue's variance the networks explain."""
     known = [one.reconstruction_r2 for one in calibration.subjects if one.reconstruction_r2 is not None]
     if not known:
         return "how well the reconstruction explains healthy tissue (R2) is not known"

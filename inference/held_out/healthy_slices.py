@@ -6,15 +6,10 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference.maps.engine import anomaly_maps
-from mmccd_auto.inference.maps.fold_model import FoldModel
-from mmccd_auto.inference.maps.settings import InferenceSettings
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
-from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 
@@ -22,35 +17,24 @@ logger = logging.getLogger(__name__)
 
 
 def healthy_maps(
-    loaded: FoldModel,
-    plan: Plan,
+    maker: MapMaker,
     modality: str,
     preprocessed: Path,
     record: CaseRecord,
     indices: Sequence[int],
-    settings: InferenceSettings,
-    device: torch.device,
     description: str | None = None,
 ) -> CaseMaps:
-    """The maps of some slices of a preprocessed case."""
+    """Return the maps of some slices of a preprocessed case."""
     image, brain, _ = read_slices(preprocessed, record, indices)
     channel = record.modalities.index(modality)
-    maps = anomaly_maps(
-        loaded.cycle,
-        image[channel],
-        brain,
-        settings,
-        record.case,
-        device,
-        plan.patch_size,
-        slice_indices=indices,
-        description=description,
-    )
+    maps = anomaly_maps(maker, image[channel], brain, record.case, slice_indices=indices, description=description)
     return CaseMaps(record.case, record.subject, tuple(indices), record.geometry.slice_spacing, maps, brain)
 
 
 def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) -> dict[str, list[int]]:
-    """Healthy slices by case, about equally many of each, as long runs of neighbours around the middle of the brain's run.
+    """Choose healthy slices by case, about equally many of each.
+
+    As long runs of neighbours around the middle of the brain's run.
 
     Neighbours, because scores are smoothed across slices and lesions are larger than one.
 
@@ -80,7 +64,7 @@ def choose_healthy_slices(records: Mapping[str, CaseRecord], max_slices: int) ->
 
 
 def _window(indices: list[int], count: int) -> list[int]:
-    """``count`` of ``indices`` that follow each other, half from the lower and half from the upper part.
+    """Return ``count`` of ``indices`` that follow each other, half from the lower and half from the upper part.
 
     Two windows rather than one, because the error differs between the base of the brain and its top.
     """
@@ -100,7 +84,7 @@ def _middle(indices: list[int], count: int) -> list[int]:
 
 
 def _spread(length: int, count: int) -> list[int]:
-    """``count`` places of ``length``, in the middles of equal parts."""
+    """Return ``count`` places of ``length``, in the middles of equal parts."""
     count = min(count, length)
     return [int((part + 0.5) * length / count) for part in range(count)]
 
@@ -108,7 +92,7 @@ def _spread(length: int, count: int) -> list[int]:
 def find_records(
     preprocessed: Path, fold: str, modality: str, trained_on: Collection[str] = ()
 ) -> tuple[dict[str, CaseRecord], str]:
-    """The preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
+    """Find the preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
 
     Parameters
     ----------

@@ -132,7 +132,10 @@ def _records_without(
     settings: InferenceSettings,
     preprocessed: Path,
 ) -> dict[str, ValidationRecord]:
-    """The other folds' validation records without these people; those of held-out slices alone, where there are any."""
+    """Return the other folds' validation records without these people.
+
+    Those of held-out slices alone, where there are any.
+    """
     found = {}
     for name, record in folds_with_maps(model, settings, preprocessed).items():
         others = {case: subject for case, subject in record.cases.items() if case not in cases and subject not in subjects}
@@ -143,7 +146,10 @@ def _records_without(
 
 
 def _first_look(model: ModelFolder, records: Mapping[str, ValidationRecord], preprocessed: Path) -> ScoreUnits | None:
-    """The first look of one of the other folds; of one that knows none of these people, where there is such a fold."""
+    """Return the first look of one of the other folds.
+
+    Of one that knows none of these people, where there is such a fold.
+    """
     whole = {name: load_validation_record(model, name, preprocessed) for name in records}
     strangers = [record for name, record in records.items() if record.cases == whole[name].cases]
     return (strangers or list(records.values()))[0].first_look

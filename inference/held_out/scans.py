@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from mmccd_auto.core.progress import Progress
-from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, SliceWork, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units
 from mmccd_auto.inference.scores.second_fit import first_look, look_maps, look_places, look_scores, refit_scan
 from mmccd_auto.plans.plan import Plan, ScorePlan
+from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
 from mmccd_auto.preprocessing.stored_samples import read_samples
 
@@ -49,7 +50,7 @@ class HeldOutScans:
         ----------
         chosen : the scans, and healthy slices of each
         score : how errors become scores
-        progress : is told of every scan
+        progress : is informed of every scan
         """
         healthy = []
         for case in chosen:
@@ -61,17 +62,17 @@ class HeldOutScans:
             if places:
                 healthy.append(maps.of_slices(places))
             progress.update(len(look.indices))
-        # Where a scan has so few healthy slices that the first look passes them by, the chosen ones tell.
+        # Where a scan has so few healthy slices that the first look passes them by, the chosen ones decide.
         return fit_units(healthy or [self._case_maps(self._work(case, part)) for case, part in chosen.items()], score)
 
     def slices_to_look_at(self, cases: Sequence[str]) -> int:
-        """How many slices :meth:`look` sends through the network."""
+        """Count how many slices :meth:`look` sends through the network."""
         return sum(
             len(look_places([item.index for item in self.records[case].slices], self._spacing(case)[0])) for case in cases
         )
 
     def maps(self, case: str, indices: Sequence[int], units: ScoreUnits | None) -> CaseMaps:
-        """The maps of some slices of a scan.
+        """Return the maps of some slices of a scan.
 
         Parameters
         ----------
@@ -86,7 +87,8 @@ class HeldOutScans:
         scheme = self.plan.normalisation[self.modality]
         parameters = record.normalisation[self.modality]
         samples = read_samples(Path(self.preprocessed) / case, self.modality)
-        work = refit_scan(whole, look, scores, parameters, scheme, record.geometry, samples, "").work
+        first = FirstFit(parameters, scheme, record.geometry, samples)
+        work = refit_scan(whole, look, scores, first, "").work
         places = [work.indices.index(index) for index in indices]
         return self._case_maps(SliceWork(case, work.image[places], work.brain[places], tuple(indices)))
 
@@ -107,14 +109,5 @@ class HeldOutScans:
         return CaseMaps(work.case, record.subject, work.indices, self._spacing(work.case), self._maps(work), work.brain)
 
     def _maps(self, work: SliceWork) -> SliceMaps:
-        return anomaly_maps(
-            self.loaded.cycle,
-            work.image,
-            work.brain,
-            self.settings,
-            work.case,
-            self.device,
-            self.plan.patch_size,
-            slice_indices=work.indices,
-            description="",
-        )
+        maker = MapMaker(self.loaded.cycle, self.settings, self.device, self.plan.patch_size)
+        return anomaly_maps(maker, work.image, work.brain, work.case, slice_indices=work.indices, description="")

@@ -62,7 +62,7 @@ class ValidationRecord:
     first_look: ScoreUnits | None = None
 
     def made_by(self, settings: InferenceSettings) -> bool:
-        """Whether these settings made the maps; earlier versions knew one fit only, and didn't say so."""
+        """Check whether these settings made the maps; earlier versions knew one fit only, and didn't say so."""
         return {"fits": 1} | self.settings == settings.to_json()
 
 
@@ -129,13 +129,15 @@ def make_validation_maps(
 
 
 def validation_folder(model: ModelFolder, fold: str, preprocessed: str | Path) -> Path:
-    """Where the maps of a fold's held-out people are, beside the preprocessed data: they show brains, and model folders are
-    handed on."""
+    """Find where the maps of a fold's held-out people are, beside the preprocessed data.
+
+    They show brains, and model folders are handed on.
+    """
     return people_folder(Path(preprocessed), model.path, fold) / VALIDATION_FOLDER
 
 
 def load_validation_record(model: ModelFolder, fold: str, preprocessed: str | Path) -> ValidationRecord | None:
-    """validation.json of a fold; None where there is none.
+    """Load validation.json of a fold; None where there is none.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def load_validation_record(model: ModelFolder, fold: str, preprocessed: str | Pa
 def load_validation_maps(
     model: ModelFolder, fold: str, record: ValidationRecord, preprocessed: str | Path
 ) -> list[CaseMaps]:
-    """The maps of a fold's held-out people, by the parameters of :func:`load_validation_record` and what it gave.
+    """Load the maps of a fold's held-out people, by the parameters of :func:`load_validation_record` and what it gave.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def load_validation_maps(
 
 
 def count_validation_slices(model: ModelFolder, fold: str, preprocessed: str | Path) -> int:
-    """On how many healthy slices of a fold the calibration rests; 0 where there are no maps.
+    """Count on how many healthy slices of a fold the calibration rests; 0 where there are no maps.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def count_validation_slices(model: ModelFolder, fold: str, preprocessed: str | P
 
 
 def _standing_folder(model: ModelFolder, fold: str, preprocessed: str | Path) -> Path:
-    """The folder that holds the maps: earlier versions put them into the fold's own."""
+    """Return the folder that holds the maps: earlier versions put them into the fold's own."""
     folder, before = validation_folder(model, fold, preprocessed), model.fold(fold) / VALIDATION_FOLDER
     return before if not (folder / VALIDATION_FILE).is_file() and (before / VALIDATION_FILE).is_file() else folder
 

@@ -130,7 +130,7 @@ def lateral_ventricles(fluid: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def _in_deep_grey(right: np.ndarray, front: np.ndarray, above: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Whether points of MNI space (mm, RAS) lie in the ellipsoids around the basal ganglia and the thalamus."""
+    """Check whether points of MNI space (mm, RAS) lie in the ellipsoids around the basal ganglia and the thalamus."""
     distance = sum(
         ((axis - centre) / (scale * radius)) ** 2
         for axis, centre, radius in zip((np.abs(right), front, above), DEEP_GREY_CENTRE, DEEP_GREY_RADII, strict=True)
@@ -139,14 +139,14 @@ def _in_deep_grey(right: np.ndarray, front: np.ndarray, above: np.ndarray, scale
 
 
 def _is_infratentorial(right: np.ndarray, front: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Whether points of MNI space (mm, RAS) lie below the tentorium, by TENTORIUM."""
+    """Check whether points of MNI space (mm, RAS) lie below the tentorium, by TENTORIUM."""
     side, front, above = np.abs(right) / TENTORIUM_UNIT_MM, front / TENTORIUM_UNIT_MM, above / TENTORIUM_UNIT_MM
     terms = (1, side, front, above, side**2, side * front, side * above, front**2, front * above, above**2)
     return sum(weight * term for weight, term in zip(TENTORIUM, terms, strict=True)) > 0
 
 
 def _image(array: np.ndarray, affine: np.ndarray, beyond: str) -> sitk.Image:
-    """[x, y, z] of RAS as a float image in LPS with a margin, which ``beyond`` fills as numpy.pad does."""
+    """Turn [x, y, z] of RAS as a float image in LPS with a margin, which ``beyond`` fills as numpy.pad does."""
     room = MARGIN_MM // RESOLUTION_MM
     padded = np.pad(np.asarray(array, dtype=np.float32), room, mode=beyond)
     image = sitk.GetImageFromArray(np.ascontiguousarray(padded.transpose(2, 1, 0)[:, ::-1, ::-1]))

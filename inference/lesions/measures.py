@@ -60,7 +60,7 @@ def measure_lesions(
 
 
 def _parts(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """The voxels, int [N, 3], of each connected part, in the order of the array."""
+    """Yield the voxels, int [N, 3], of each connected part, in the order of the array."""
     labels, _ = ndimage.label(mask, structure=NEIGHBOURS)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         yield np.argwhere(labels[box] == number) + [edge.start for edge in box]
@@ -120,7 +120,7 @@ def longest_diameter(voxels: np.ndarray, geometry: Geometry) -> float:
 
 
 def _ends_of_rows(voxels: np.ndarray) -> np.ndarray:
-    """The first and the last voxel of each row along x: no other one can be a corner of the hull."""
+    """Compute the first and the last voxel of each row along x: no other one can be a corner of the hull."""
     _, rows = np.unique(voxels[:, :2], axis=0, return_inverse=True)
     order = np.lexsort((voxels[:, 2], rows.ravel()))
     ordered, numbers = voxels[order], rows.ravel()[order]
@@ -130,7 +130,10 @@ def _ends_of_rows(voxels: np.ndarray) -> np.ndarray:
 
 
 def _hull_corners(points: np.ndarray) -> np.ndarray:
-    """The corners of the convex hull of points, int [M, 3], which may lie in one plane, on one line or in one place."""
+    """Compute the corners of the convex hull of points, int [M, 3].
+
+    They may lie in one plane, on one line or in one place.
+    """
     differences = points - points[0]
     _, sizes, axes = np.linalg.svd(differences.astype(float), full_matrices=False)
     rank = int(np.count_nonzero(sizes > 1e-6 * max(float(sizes[0]), 1.0)))

@@ -76,7 +76,7 @@ class PlaceMaps:
 
 @dataclass(frozen=True)
 class Places:
-    """What tells the places of the lesions of one scan.
+    """What gives the places of the lesions of one scan.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Places:
 
     @classmethod
     def without_template(cls, scan: Volume, brain: np.ndarray, why: str) -> Places:
-        """Only tell sides, and why there is no more; parameters as for :meth:`by_template`."""
+        """Find only sides, and why there is no more; parameters as for :meth:`by_template`."""
         return cls(*_plane_of(scan, brain), why)
 
     def find(self, positions: np.ndarray) -> Place:
@@ -188,7 +188,7 @@ def place_maps(scan: Volume, brain: np.ndarray, to_template: sitk.Transform) -> 
 
 
 def _why_doubtful(fit: TemplateFit) -> str:
-    """Why a fit isn't to be believed, as a clause; empty where it is."""
+    """Explain why a fit isn't to be believed, as a clause; empty where it is."""
     if fit.overlap < LEAST_OVERLAP:
         return f"the template could not be laid on this brain (overlap {fit.overlap:.2f})"
     if fit.likeness < LEAST_LIKENESS:
@@ -197,27 +197,30 @@ def _why_doubtful(fit: TemplateFit) -> str:
 
 
 def _distance(mask: np.ndarray) -> np.ndarray:
-    """mm from the outer edge of a part, 0 inside; float32 [z, y, x]."""
+    """Measure the distance in mm from the outer edge of a part, 0 inside; float32 [z, y, x]."""
     if not mask.any():
         return np.full(mask.shape, BEYOND_MM, dtype=np.float32)
     return np.maximum(ndimage.distance_transform_edt(~mask) - 0.5, 0).astype(np.float32) * WORKING_MM
 
 
 def _index_in(grid: sitk.Image, positions: np.ndarray) -> np.ndarray:
-    """Continuous index z, y, x, float [3, N], of points in mm."""
+    """Compute the continuous index z, y, x, float [3, N], of points in mm."""
     direction = np.reshape(grid.GetDirection(), (3, 3))
     return np.linalg.solve(direction, (positions - grid.GetOrigin()).T)[::-1] / np.array(grid.GetSpacing())[::-1, None]
 
 
 def _at(part: np.ndarray, index: np.ndarray, outside: float | None = None) -> np.ndarray:
-    """Values of a map at continuous indices; beyond its edge those of the edge, or ``outside``."""
+    """Compute the values of a map at continuous indices; beyond its edge those of the edge, or ``outside``."""
     if outside is None:
         return ndimage.map_coordinates(part, index, order=1, mode="nearest")
     return ndimage.map_coordinates(part, index, order=1, mode="constant", cval=outside)
 
 
 def _plane_of(scan: Volume, brain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A point of the plane between the halves, mm (LPS), and the direction to the left, from the brain's outline alone."""
+    """Compute a point of the plane between the halves, mm (LPS).
+
+    Also the direction to the left, from the brain's outline alone.
+    """
     direction = np.reshape(canonical_geometry(scan.geometry).direction, (3, 3))
     index = np.array([float(axis.mean()) for axis in np.nonzero(brain)] if brain.any() else [0.0] * 3)[::-1]
     own = np.reshape(scan.geometry.direction, (3, 3))

@@ -91,7 +91,7 @@ class LesionRow:
 
     @classmethod
     def of(cls, case: str, lesion: LesionRecord) -> LesionRow:
-        """The line on a lesion."""
+        """Return the line on a lesion."""
         mni: tuple[float | None, ...] = (None, None, None) if lesion.mni_mm is None else lesion.mni_mm
         same = {name: getattr(lesion, name) for name in (entry.name for entry in fields(cls)) if hasattr(lesion, name)}
         return cls(

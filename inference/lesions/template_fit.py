@@ -65,13 +65,13 @@ class _Level:
         return float(self.grid.GetSpacing()[0])
 
     def image(self, array: np.ndarray) -> sitk.Image:
-        """An array [z, y, x] as an image on this grid."""
+        """Return an array [z, y, x] as an image on this grid."""
         image = sitk.GetImageFromArray(array.astype(np.float32))
         image.CopyInformation(self.grid)
         return image
 
     def carried(self, image: sitk.Image, transform: sitk.Transform) -> np.ndarray:
-        """A map of the average brain on this grid, float32 [z, y, x]."""
+        """Compute a map of the average brain on this grid, float32 [z, y, x]."""
         return sitk.GetArrayFromImage(sitk.Resample(image, self.grid, transform, sitk.sitkLinear, 0.0))
 
 
@@ -110,7 +110,7 @@ def fit_template(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> Templat
 
 
 def _around_brain(scan: Volume, brain: np.ndarray, marked: np.ndarray) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-    """Scan (0 outside the brain), brain and marked voxels, canonical: brain and a margin, on cubes of FINEST_MM."""
+    """Return scan (0 outside the brain), brain and marked voxels, canonical: brain and a margin, on cubes of FINEST_MM."""
     inside = scan.array[brain]
     low, high = np.percentile(inside, (0.5, 99.5))
     low = min(float(low), 0.0)
@@ -141,7 +141,7 @@ def _level(images: tuple[sitk.Image, sitk.Image, sitk.Image], edge: float) -> _L
 
 
 def _outline_affine(level: _Level, atlas: Atlas) -> sitk.AffineTransform:
-    """The affine that lays one surface on the other, by distances from them."""
+    """Return the affine that lays one surface on the other, by distances from them."""
     template = coarsened(atlas.brain, level.edge)
     average = sitk.GetArrayFromImage(template) > 0.5
     here, there = _middle(level.brain, level.grid), _middle(average, template)
@@ -162,7 +162,7 @@ def _outline_affine(level: _Level, atlas: Atlas) -> sitk.AffineTransform:
 
 
 def _inner_affine(level: _Level, atlas: Atlas, start: sitk.AffineTransform) -> sitk.AffineTransform:
-    """The affine by mutual information of the scan's brain and the average one."""
+    """Return the affine by mutual information of the scan's brain and the average one."""
     method = _method(level, (_surface_distance(level.brain, level.edge) < level.edge) & ~level.marked)
     method.SetMetricAsMattesMutualInformation(BINS)
     return _searched(method, level.image(level.values), coarsened(atlas.t1, level.edge), start)
@@ -192,7 +192,7 @@ def _searched(
 def _deformed(
     images: tuple[sitk.Image, sitk.Image, sitk.Image], atlas: Atlas, affine: sitk.AffineTransform
 ) -> tuple[sitk.Transform, float]:
-    """The affine after a smooth deformation, and how alike scan and average tissues are then."""
+    """Return the affine after a smooth deformation, and how alike scan and average tissues are then."""
     field: sitk.Image | None = None
     total: sitk.Transform = affine
     for edge, steps in DEFORMATIONS_MM:
@@ -215,7 +215,9 @@ def _deformed(
 
 
 def _fitted_contrast(level: _Level, atlas: Atlas, transform: sitk.Transform) -> tuple[np.ndarray, np.ndarray, float]:
-    """The scan without shading (the average tissues where it is marked), the brightness of each tissue, the correlation.
+    """Compute the scan without shading, the brightness of each tissue, and the correlation.
+
+    The scan is the average tissues where it is marked.
 
     Returns
     -------
@@ -240,13 +242,13 @@ def _fitted_contrast(level: _Level, atlas: Atlas, transform: sitk.Transform) -> 
 
 
 def _mixed(level: _Level, atlas: Atlas, transform: sitk.Transform, weights: np.ndarray) -> np.ndarray:
-    """The average tissues, each as bright as ``weights`` says, float [z, y, x]."""
+    """Compute the average tissues, each as bright as ``weights`` says, float [z, y, x]."""
     parts = zip(weights, (atlas.white, atlas.grey, atlas.fluid), strict=True)
     return sum(weight * level.carried(image, transform) for weight, image in parts)
 
 
 def _tissue_brightness(shares: list[np.ndarray], values: np.ndarray) -> np.ndarray:
-    """Brightness of each tissue by least squares in which what fits badly counts less, float [T]."""
+    """Compute the brightness of each tissue by least squares in which what fits badly counts less, float [T]."""
     design = np.stack(shares, axis=1).astype(float)
     trust = np.ones(len(values))
     for _ in range(3):
@@ -257,7 +259,10 @@ def _tissue_brightness(shares: list[np.ndarray], values: np.ndarray) -> np.ndarr
 
 
 def _agreement(level: _Level, atlas: Atlas, affine: sitk.AffineTransform) -> tuple[float, float]:
-    """Dice, and the mean distance between surfaces in mm both ways, of the average brain and the one that was found."""
+    """Compute how well the average brain and the one that was found agree.
+
+    By the Dice, and by the mean distance between surfaces in mm both ways.
+    """
     average = level.carried(atlas.brain, affine) > 0.5
     if not average.any():
         return 0.0, float("inf")
@@ -271,12 +276,12 @@ def _agreement(level: _Level, atlas: Atlas, affine: sitk.AffineTransform) -> tup
 
 
 def _surface_distance(mask: np.ndarray, edge: float) -> np.ndarray:
-    """mm from the surface, negative inside; float32 [z, y, x]."""
+    """Measure the distance in mm from the surface, negative inside; float32 [z, y, x]."""
     outside, inside = (ndimage.distance_transform_edt(side) for side in (~mask, mask))
     return ((outside - inside + np.where(mask, 0.5, -0.5)) * edge).astype(np.float32)
 
 
 def _middle(mask: np.ndarray, image: sitk.Image) -> np.ndarray:
-    """Centre of a mask, mm."""
+    """Compute the centre of a mask, mm."""
     index = [float(np.mean(axis)) for axis in np.nonzero(mask)]
     return np.array(image.TransformContinuousIndexToPhysicalPoint(index[::-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -20,7 +21,7 @@ from mmccd_auto.inference.maps.precision import choose_precision
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
 from mmccd_auto.inference.maps.tiles import tile_corners
-from mmccd_auto.inference.options import BFLOAT16
+from mmccd_auto.inference.options import BFLOAT16, FLOAT32
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
@@ -31,25 +32,41 @@ WITHOUT_WORK = 2
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class MapMaker:
+    """A trained cycle and how it makes maps.
+
+    Attributes
+    ----------
+    cycle : in eval mode, on ``device``
+    settings : steps, strips, batch size, seed
+    device : where the cycle lies
+    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
+    precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
+    """
+
+    cycle: Reconstructor
+    settings: InferenceSettings
+    device: torch.device
+    patch_size: tuple[int, int]
+    precision: str = FLOAT32
+
+
 def anomaly_maps(
-    cycle: Reconstructor,
+    maker: MapMaker,
     image: np.ndarray,
     brain: np.ndarray,
-    settings: InferenceSettings,
     case: str,
-    device: torch.device,
-    patch_size: tuple[int, int],
     *,
-    precision: str = "float32",
     slice_indices: Sequence[int] | None = None,
     description: str | None = None,
 ) -> SliceMaps:
-    """The anomaly maps of the slices of one scan; see :func:`stream_maps`.
+    """Return the anomaly maps of the slices of one scan; see :func:`stream_maps`.
 
     Parameters
     ----------
+    maker : cycle and settings
     image, brain, case, slice_indices : see :class:`SliceWork`; None numbers the slices from 0
-    cycle, settings, device, patch_size, precision : see :func:`stream_maps`
     description : shown beside the progress bar; None shows the case, an empty one no bar
 
     Raises
@@ -60,24 +77,22 @@ def anomaly_maps(
     indices = range(len(image)) if slice_indices is None else slice_indices
     work = SliceWork(case, image, brain, tuple(indices))
     told = case if description is None else description
-    (maps,) = stream_maps(cycle, [work], settings, device, patch_size, precision=precision, description=told)
+    (maps,) = stream_maps(maker, [work], description=told)
     if isinstance(maps, Settled):
         raise maps.outcome
     return maps
 
 
 def stream_maps(
-    cycle: Reconstructor,
+    maker: MapMaker,
     works: Iterable[SliceWork | Settled],
-    settings: InferenceSettings,
-    device: torch.device,
-    patch_size: tuple[int, int],
     *,
-    precision: str = "float32",
     description: str = "",
     across_scans: bool | None = None,
 ) -> Iterator[SliceMaps | Settled]:
-    """The anomaly maps a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) of scans (arXiv 2308.16150), in their order.
+    """Yield the anomaly maps of scans, in their order.
+
+    A map is a(p) = sum_m (x - x^_m)^2 (1 - k_m) / sum_m (1 - k_m) (arXiv 2308.16150).
 
     All (slice, tile, strips) of all scans stand in one queue, from which full batches are taken; a scan is asked for when
     the queue holds less than a batch, so memory doesn't grow with their number. A scan for which the GPU has no memory
@@ -88,12 +103,8 @@ def stream_maps(
 
     Parameters
     ----------
-    cycle : in eval mode, on ``device``
+    maker : cycle and settings
     works : the scans' slices; what is settled already is handed on
-    settings : steps, strips, batch size, seed
-    device : where the cycle lies
-    patch_size : (rows, columns) of the network's input; larger slices are tiled with an overlap of one half
-    precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
     description : shown beside the progress bar; an empty one shows no bar
     across_scans : whether a batch may hold slices of several scans; None: on CUDA. A CPU is no faster with fuller batches,
         and a scan's map is the same to the last bit whatever other scans are predicted with it.
@@ -103,8 +114,8 @@ def stream_maps(
     the maps of each scan; or Settled with an MMCCDError, if the scan or one of its slices alone does not fit into the GPU's
     memory, or the network gives values that are not finite; or with another error of that scan
     """
-    across_scans = device.type == "cuda" if across_scans is None else across_scans
-    engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
+    across_scans = maker.device.type == "cuda" if across_scans is None else across_scans
+    engine = _Engine(maker, across_scans)
     waiting = iter(works)
     with (
         closed_at_the_end(waiting),
@@ -126,27 +137,20 @@ def _is_done(scan: ScanOnDevice | Settled) -> bool:
 
 
 def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> int:
-    """Network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
+    """Count the network evaluations for one pass: of some strips (masked cycles) or of a slice (else)."""
     return cycle.evaluations(settings.sampling)
 
 
 class _Engine:
     """The queue of items, and how a batch of them is worked on."""
 
-    def __init__(
-        self,
-        cycle: Reconstructor,
-        settings: InferenceSettings,
-        device: torch.device,
-        patch_size: tuple[int, int],
-        precision: str,
-        across_scans: bool,
-    ) -> None:
+    def __init__(self, maker: MapMaker, across_scans: bool) -> None:
+        cycle, settings, device, patch_size = maker.cycle, maker.settings, maker.device, tuple(maker.patch_size)
         if device.type == "cuda":
             cycle.to(memory_format=torch.channels_last)
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
-        self.precision = choose_precision(precision, cycle, device, patch_size, settings.batch_size)
+        self.precision = choose_precision(maker.precision, cycle, device, patch_size, settings.batch_size)
         self.hides = cycle.masked and settings.strips_per_pass > 0
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size
@@ -157,7 +161,7 @@ class _Engine:
         self.passes = 0
 
     def wants_another(self) -> bool:
-        """Whether another scan is needed to fill a batch: not while one can be handed out, or waits for memory."""
+        """Check whether another scan is needed to fill a batch: not while one can be handed out, or waits for memory."""
         if self.opened and (self.asked or _is_done(self.opened[0])):
             return False
         room = len(self.queue) < (self.batch_size if self.across_scans else 1)
@@ -175,7 +179,10 @@ class _Engine:
         return True
 
     def take(self) -> SliceMaps | Settled:
-        """The maps of the first of the scans, which is done with, or the error that ended it; it is held on to no longer."""
+        """Return the maps of the first of the scans, which is done with, or the error that ended it.
+
+        It is held on to no longer.
+        """
         scan = self.opened.popleft()
         if isinstance(scan, Settled):
             return scan
@@ -187,7 +194,7 @@ class _Engine:
             return Settled(failure_of(error))
 
     def work_on_a_batch(self) -> int:
-        """Take a batch from the queue and add what its strips tell to the scans' sums; how many items are done with.
+        """Take a batch from the queue and add what its strips give to the scans' sums; how many items are done with.
 
         Where the GPU's memory does not suffice, the batch goes back and the next one is half as large.
         """
@@ -234,7 +241,7 @@ class _Engine:
         return scan
 
     def _items(self, scan: ScanOnDevice) -> Iterator[Item]:
-        """Every pass of a scan; slices without brain give none."""
+        """Yield every pass of a scan; slices without brain give none."""
         work = scan.work
         for tile, (top, left) in enumerate(scan.corners):
             for position, brain in enumerate(self._tile(work.brain, top, left)):
@@ -278,7 +285,7 @@ class _Engine:
         return dropped
 
     def _passes(self, brain: np.ndarray) -> Sequence[tuple[Strip, ...]]:
-        """The strips that each pass of a tile hides."""
+        """Return the strips that each pass of a tile hides."""
         if not self.hides:
             return [()]
         settings = self.settings
@@ -290,7 +297,7 @@ class _Engine:
 
     @torch.inference_mode()
     def _evaluate(self, batch: list[Item]) -> None:
-        """Reconstruct a batch and add what its hidden strips tell to the sums (all or nothing)."""
+        """Reconstruct a batch and add what its hidden strips give to the sums (all or nothing)."""
         tiles = [self._tile(item.scan.image[item.position], *item.scan.corners[item.tile]) for item in batch]
         x = torch.stack(tiles)[:, None]
         keep = self._keep(batch)
@@ -310,14 +317,14 @@ class _Engine:
             self._tile(scan.sums, *scan.corners[tile]).index_add_(0, positions, part)
 
     def _keep(self, batch: list[Item]) -> Tensor:
-        """The keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
+        """Compute the keep masks [N, 1, H, W]: 0 where the pixel is hidden."""
         if not self.hides:
             return torch.ones((len(batch), 1, *self.patch_size), device=self.device)
         groups = [item.strips for item in batch]
         return keep_mask_of_groups(groups, self.patch_size, self.settings.strip_width, self.device)
 
     def _sum_by_slice(self, batch: list[Item], values: Tensor, chosen: list[int]) -> tuple[Tensor, Tensor]:
-        """The values of a scan's tile, summed slice by slice.
+        """Compute the values of a scan's tile, summed slice by slice.
 
         A matrix product instead of scattered additions: those have no fixed order on a GPU.
         """

@@ -62,7 +62,7 @@ def load_fold(model: ModelFolder, fold: str, device: torch.device, extensions: S
 
 
 def choose_folds(model: ModelFolder, folds: Sequence[str] | None) -> list[str]:
-    """The folds that are asked for (None: every finished one).
+    """Choose the folds that are asked for (None: every finished one).
 
     Raises
     ------

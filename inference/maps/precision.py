@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def choose_precision(
     wanted: str, cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
 ) -> str:
-    """The precision to predict in.
+    """Choose the precision to predict in.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def quickest_precision(
 
 
 def _key(candidates: Sequence[str], cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int]) -> str:
-    """What a timing holds for, in words."""
+    """Describe what a timing holds for, in words."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     size = sum(parameter.numel() for parameter in cycle.parameters())
     rows, columns = patch_size
@@ -87,7 +87,7 @@ def _key(candidates: Sequence[str], cycle: Reconstructor, device: torch.device, 
 def _seconds(
     precision: str, cycle: Reconstructor, device: torch.device, patch_size: tuple[int, int], batch_size: int
 ) -> float:
-    """Of the quickest of some batches."""
+    """Return the seconds of the quickest of some batches."""
     x = torch.randn(batch_size, 1, *patch_size, device=device)
     keys = torch.arange(batch_size, device=device)
     sampling = SamplingSettings(1, "trailing", share_initial_noise=False, redraw_condition_noise=False)

@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def timings_file() -> Path:
-    """Where they are: ``$XDG_CACHE_HOME/mmccd_auto/timings.json``, else below ``~/.cache``. It may be removed."""
+    """Return the file of the timings: ``$XDG_CACHE_HOME/mmccd_auto/timings.json``, else below ``~/.cache``.
+
+    It may be removed.
+    """
     folder = os.environ.get(CACHE_VARIABLE, "").strip() or os.path.expanduser("~/.cache")
     # Containers may run as a user without a home.
     folder = tempfile.gettempdir() if folder.startswith("~") else folder
@@ -27,7 +30,7 @@ def timings_file() -> Path:
 
 
 def recall(key: str) -> str | None:
-    """What was found for ``key``, by this process or an earlier one; None where nothing was."""
+    """Describe what was found for ``key``, by this process or an earlier one; None where nothing was."""
     return _known.get(key) or _read().get(key)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.inference.options import MOST_FITS, PRESETS
+from mmccd_auto.inference.options import AS_PLANNED, MOST_FITS, PRESETS, MapOptions
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.plans.plan import LARGEST_STRIPS_PER_PASS, Plan
 
@@ -46,7 +46,7 @@ class InferenceSettings:
     fits: int
 
     def to_json(self) -> dict[str, Any]:
-        """A flat dictionary of what decides the map (the batch size is left out: it changes nothing)."""
+        """Return a flat dictionary of what decides the map (the batch size is left out: it changes nothing)."""
         return {
             "preset": self.preset,
             **asdict(self.sampling),
@@ -62,57 +62,46 @@ class InferenceSettings:
 def make_settings(
     plan: Plan,
     configuration: str | None = None,
-    preset: str = "balanced",
-    sampling_steps: int | None = None,
-    strip_stride: int | None = None,
-    batch_size: int | None = None,
+    options: MapOptions = AS_PLANNED,
     seed: int | None = None,
-    strips_per_pass: int | None = None,
-    fits: int | None = None,
 ) -> InferenceSettings:
-    """The settings of a preset, with a user's own values put in.
+    """Make the settings of a preset, with a user's own values put in.
 
     Parameters
     ----------
     plan : gives the strip width, the planned steps, stride and strips per pass, and the seed
     configuration : modality cycle; None takes the plan's default
-    preset :
+    options : the preset, and what replaces its values:
 
         - "balanced": as planned, or as was chosen by experiment after the training, which is put into the plan
         - "fast": one step, strips side by side, two of them at once; never slower than "balanced"
         - "paper" (arXiv 2308.16150): 100 steps 990, 980, ..., 0, stride one eighth of the strip width, y_T shared by all
           strips of a slice, condition noise redrawn at every step, one fit of the intensities
         - "cyclic": one step and nothing hidden, two network evaluations a slice, as the paper's Cyclic U-Net
-    sampling_steps, strip_stride, batch_size, seed, strips_per_pass, fits : instead of the preset's
+    seed : instead of the plan's
 
     Raises
     ------
     MMCCDError
         If the preset is unknown or a value is out of range.
     """
-    settings = _preset(plan, configuration, preset)
-    sampling, stride, together = settings.sampling, settings.strip_stride, settings.strips_per_pass
-    if sampling_steps is not None:
-        sampling = replace(sampling, steps=_within("sampling_steps", sampling_steps, 1, plan.diffusion.timesteps))
-    if strip_stride is not None:
-        stride = _within("strip_stride", strip_stride, 1, plan.strip_width)
-    if strips_per_pass is not None:
-        together = _within("strips_per_pass", strips_per_pass, 0, LARGEST_STRIPS_PER_PASS)
-    if batch_size is not None:
-        settings = replace(settings, batch_size=_within("batch_size", batch_size, 1, 65536))
-    if fits is not None:
-        settings = replace(settings, fits=_within("fits", fits, 1, MOST_FITS))
-    return replace(
-        settings,
-        sampling=sampling,
-        strip_stride=stride,
-        strips_per_pass=together,
-        seed=plan.training.seed if seed is None else seed,
-    )
+    settings = _preset(plan, configuration, options.preset)
+    if options.sampling_steps is not None:
+        steps = _within("sampling_steps", options.sampling_steps, 1, plan.diffusion.timesteps)
+        settings = replace(settings, sampling=replace(settings.sampling, steps=steps))
+    limits = {
+        "strip_stride": (1, plan.strip_width),
+        "strips_per_pass": (0, LARGEST_STRIPS_PER_PASS),
+        "batch_size": (1, 65536),
+        "fits": (1, MOST_FITS),
+    }
+    given = {name: getattr(options, name) for name in limits}
+    changed = {name: _within(name, value, *limits[name]) for name, value in given.items() if value is not None}
+    return replace(settings, **changed, seed=plan.training.seed if seed is None else seed)
 
 
 def _preset(plan: Plan, configuration: str | None, preset: str) -> InferenceSettings:
-    """The settings of a preset as it is."""
+    """Return the settings of a preset as it is."""
     cycle = plan.configuration(configuration)
     sampling, coverage = _even_sampling(cycle.sampling_steps), "even"
     stride, together = cycle.strip_stride, cycle.strips_per_pass

@@ -82,7 +82,7 @@ class ScanOnDevice:
         self.error: MMCCDError | MemoryError | None = None
 
     def maps(self, network_evaluations: int) -> SliceMaps:
-        """The sums divided by how often each pixel was hidden."""
+        """Return the sums divided by how often each pixel was hidden."""
         squared, signed, cycle, coverage = self.sums.cpu().numpy().transpose(1, 0, 2, 3)
         if not all(np.isfinite(array).all() for array in (squared, signed, cycle)):
             raise MMCCDError(
@@ -116,7 +116,7 @@ class CaseMaps:
     brain: np.ndarray
 
     def of_slices(self, places: slice | Sequence[int]) -> CaseMaps:
-        """The slices at these positions, ascending."""
+        """Return the slices at these positions, ascending."""
         fields = {name: getattr(self.maps, name)[places] for name in ("squared", "signed", "cycle", "coverage")}
         return replace(
             self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def tile_corners(shape: tuple[int, int], patch_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Upper left corners (row, column) of patch-sized tiles that cover a slice.
+    """List the upper left corners (row, column) of patch-sized tiles that cover a slice.
 
     Neighbouring tiles overlap by at least one half, and are spread evenly so that the last one ends at the slice's edge.
     A slice as large as the patch is one tile.

@@ -26,7 +26,7 @@ from mmccd_auto.preprocessing.align_modalities import brain_only
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.page.part import CasePart, write_part
-from mmccd_auto.reporting.pictures import case_picture
+from mmccd_auto.reporting.pictures import DrawnCase, case_picture
 
 SUMMARY_FILE = "summary.csv"
 DONE, KEPT, FAILED, SKIPPED, LEFT_OUT = "done", "kept", "failed", "skipped", "left out"
@@ -75,30 +75,42 @@ class SummaryRow:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class GivenFiles:
+    """What a case is predicted from.
+
+    Attributes
+    ----------
+    input_file : relative to the input folder; None for a DICOM series, whose file names may say who the patient is
+    input_sha256 : of the content
+    brain_mask_file, brain_mask_sha256 : name and content, None where none is given
+    brain_extraction : backend that is asked for, None where a mask is given
+    """
+
+    input_file: str | None
+    input_sha256: str
+    brain_mask_file: str | None
+    brain_mask_sha256: str | None
+    brain_extraction: str | None
+
+
 def describe_request(
     made_by: Mapping[str, Any],
+    given: GivenFiles,
     *,
-    input_file: str | None,
-    input_sha256: str,
-    brain_mask_file: str | None,
-    brain_mask_sha256: str | None,
-    brain_extraction: str | None,
     save_cycle: bool,
     dicom: str | None,
     save_control: bool = False,
     age: float | None = None,
 ) -> dict[str, Any]:
-    """What decides a case's files: the first part of CASE.json, known before the prediction.
+    """Return what decides a case's files: the first part of CASE.json, known before the prediction.
 
     Two requests that are equal give the same files, which is how ``--continue_prediction`` knows finished cases.
 
     Parameters
     ----------
     made_by : the model, see :meth:`mmccd_auto.inference.prediction.scan_predictor.ScanPredictor.request`
-    input_file : relative to the input folder; None for a DICOM series, whose file names may tell who the patient is
-    input_sha256 : of the content
-    brain_mask_file, brain_mask_sha256 : name and content, None where none is given
-    brain_extraction : backend that is asked for, None where a mask is given
+    given : the scan and its brain mask
     save_cycle : also the two halves of the score, the signed error and the cycle
     dicom : under whom DICOM objects are filed, None where none are written
     save_control : also the control without a network; named only where it is asked for, so that cases stay finished that
@@ -106,11 +118,7 @@ def describe_request(
     age : years; named only where it is known
     """
     return {
-        "input_file": input_file,
-        "input_sha256": input_sha256,
-        "brain_mask_file": brain_mask_file,
-        "brain_mask_sha256": brain_mask_sha256,
-        "brain_extraction": brain_extraction,
+        **asdict(given),
         **made_by,
         "save_cycle": save_cycle,
         "dicom": dicom,
@@ -149,19 +157,7 @@ def write_prediction(
     """
     case = prediction.case
     scan = Volume(prediction.scan, prediction.geometry)
-    volumes = {"_anomaly.nii.gz": prediction.anomaly}
-    if save_scan:
-        volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
-    if prediction.mask is not None:
-        volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
-    if prediction.brain_extraction != STRIPPED:
-        volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
-    if request["save_cycle"]:
-        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
-        volumes |= {ending: array for ending, array in halves.items() if array is not None}
-        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
-    if prediction.control is not None:
-        volumes["_control.nii.gz"] = prediction.control
+    volumes = _volumes(prediction, save_scan, request["save_cycle"])
     for ending, array in volumes.items():
         # ITK would write NaN as 0 without a word.
         if not np.isfinite(array).all():
@@ -183,6 +179,25 @@ def write_prediction(
     return record
 
 
+def _volumes(prediction: Prediction, save_scan: bool, save_cycle: bool) -> dict[str, np.ndarray]:
+    """Choose the arrays that are written, [z, y, x], by the ending of their file."""
+    volumes = {"_anomaly.nii.gz": prediction.anomaly}
+    if save_scan:
+        scan = Volume(prediction.scan, prediction.geometry)
+        volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
+    if prediction.mask is not None:
+        volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
+    if prediction.brain_extraction != STRIPPED:
+        volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
+    if save_cycle:
+        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
+        volumes |= {ending: array for ending, array in halves.items() if array is not None}
+        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
+    if prediction.control is not None:
+        volumes["_control.nii.gz"] = prediction.control
+    return volumes
+
+
 def remove_case_files(output: Path, case: str) -> None:
     """Remove what an earlier run left of a case, CASE.json first, so that no mixture of two runs can look complete.
 
@@ -202,7 +217,7 @@ def remove_case_files(output: Path, case: str) -> None:
 
 
 def summary_row(record: dict[str, Any], status: str, lesions: Sequence[LesionRecord]) -> SummaryRow:
-    """The line of summary.csv that a case's CASE.json gives.
+    """Return the line of summary.csv that a case's CASE.json gives.
 
     Parameters
     ----------
@@ -239,8 +254,7 @@ def write_summary(rows: Sequence[SummaryRow], output: Path) -> None:
 def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> list[str]:
     """Draw the case, and the brain that was found in a scan with skull, by which a wrong cut is seen; give the endings."""
     case, scan = prediction.case, Volume(prediction.scan, prediction.geometry)
-    case_picture(
-        output / f"{case}{CASE_PICTURE}",
+    drawn = DrawnCase(
         case,
         brain_only(scan, prediction.brain).array,
         prediction.anomaly,
@@ -255,6 +269,7 @@ def _draw(prediction: Prediction, request: Mapping[str, Any], output: Path) -> l
         slice_axis=request["slice_axis"],
         modality=request["input_modality"],
     )
+    case_picture(output / f"{case}{CASE_PICTURE}", drawn)
     if prediction.brain_extraction == STRIPPED or not prediction.brain.any():
         return [CASE_PICTURE]
     warning = prediction.brain_warning

@@ -42,7 +42,10 @@ def case_part(prediction: Prediction, marking: Marking, series: Series | None) -
 
 
 def marking_of(scoring: Scoring) -> Marking:
-    """The slider's table: for each share of healthy tissue the threshold that it exceeds, by the run's calibrations."""
+    """Return the slider's table.
+
+    For each share of healthy tissue the threshold that it exceeds, by the run's calibrations.
+    """
     if not scoring.calibrated or scoring.threshold is None:
         return Marking(scoring.threshold, scoring.least_lesion_mm3)
     rates = set(RATES) | ({scoring.false_positive_rate} if scoring.false_positive_rate is not None else set())
@@ -60,7 +63,10 @@ def _threshold(scoring: Scoring, rate: float) -> float:
 
 
 def _image_numbers(series: Series, geometry: Geometry) -> tuple[ImageNumbers | None, str]:
-    """The number of every slice, or why there are none to show; a slice is known by where it lies, not by its order."""
+    """Return the number of every slice, or why there are none to show.
+
+    A slice is known by where it lies, not by its order.
+    """
     if series.renumber:
         return None, "the images of the series share their numbers"
     try:

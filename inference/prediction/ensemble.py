@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, split
 from mmccd_auto.imaging.volume import Volume
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.prediction import Scan
-from mmccd_auto.inference.prediction.predictor import Predictor
+from mmccd_auto.inference.prediction.predictor import ALL_FOLDS, CPU, Predictor
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import case_score
 from mmccd_auto.inference.scores.scoring import Scoring
@@ -46,15 +48,17 @@ class Ensemble(ScanPredictor):
         super().__init__(joint_identity(self.members), joint_scoring(self.members), first.device, first.brain_extraction)
 
     @classmethod
-    def from_model_folders(cls, paths: Sequence[str | Path], **options: Any) -> Ensemble:
-        """Load models; ``options`` as for :meth:`Predictor.from_model_folder`, the same for each.
+    def from_model_folders(
+        cls, paths: Sequence[str | Path], options: LoadOptions = ALL_FOLDS, device: torch.device = CPU
+    ) -> Ensemble:
+        """Load models; ``options`` and ``device`` as for :meth:`Predictor.from_model_folder`, the same for each.
 
         Raises
         ------
         MMCCDError
             If one can't be loaded, or they don't fit together.
         """
-        return cls([Predictor.from_model_folder(path, **options) for path in paths])
+        return cls([Predictor.from_model_folder(path, options, device) for path in paths])
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ class Ensemble(ScanPredictor):
         return self.members[0].modalities
 
     def request(self) -> dict[str, Any]:
-        """See :class:`ScanPredictor`; ``members`` holds what each model alone would tell."""
+        """See :class:`ScanPredictor`; ``members`` holds what each model alone would say."""
         settings = {one.identity.model: one.settings.to_json() for one in self.members}
         alone = [one.request() for one in self.members]
         identity = self.identity.to_json()
@@ -90,7 +94,7 @@ class Ensemble(ScanPredictor):
         yield from each(self._joined, *(one.scan_maps(part, **asked) for one, part in of_members))
 
     def _joined(self, *maps: ScanMaps) -> ScanMaps:
-        """The mean of the members' maps."""
+        """Return the mean of the members' maps."""
         scores = {name: _mean([one.scores[name] for one in maps]) for name in maps[0].scores}
         brain = maps[0].brain
         percentiles = [one.healthy_percentile for one in maps if one.healthy_percentile is not None]
@@ -119,7 +123,7 @@ class Ensemble(ScanPredictor):
 
 
 def joint_identity(members: Sequence[Predictor]) -> ModelIdentity:
-    """Names joined by " + ", folds and weights as MODEL/fold_K; the slice axis is the first model's."""
+    """Return the names joined by " + ", folds and weights as MODEL/fold_K; the slice axis is the first model's."""
     identities = [one.identity for one in members]
 
     def joined(name: str) -> str:
@@ -140,7 +144,7 @@ def joint_identity(members: Sequence[Predictor]) -> ModelIdentity:
 
 
 def joint_scoring(members: Sequence[Predictor]) -> Scoring:
-    """The mean of the members' thresholds and least lesion volumes, as those of folds are averaged.
+    """Return the mean of the members' thresholds and least lesion volumes, as those of folds are averaged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Prediction of files, folders and hospital exports: what is found, what is written, and what is told of it."""
+"""Prediction of files, folders and hospital exports: what is found, what is written, and what is said of it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
-from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
+from mmccd_auto.inference.options import ExportOptions, OutputOptions
 from mmccd_auto.inference.prediction.case_files import (
     DONE,
     KEPT,
+    GivenFiles,
     SummaryRow,
     describe_request,
     remove_case_files,
@@ -47,7 +48,7 @@ from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
-from mmccd_auto.sources.cases import SourceCase, list_source_cases
+from mmccd_auto.sources.cases import SourceCase, SourceOptions, list_source_cases
 from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
@@ -57,6 +58,7 @@ NOT_FILED = (
     "DICOM objects carry the pseudonym and new numbers (UIDs), so that an archive can't file them with the original study; "
     "--keep_identity writes them for the patient's own study."
 )
+MAPS_AND_REPORT = OutputOptions()
 logger = logging.getLogger(__name__)
 
 
@@ -87,7 +89,7 @@ def predict_file(
     (found,) = discover_cases(path, predictor.input_modality, predictor.modalities, exclude=output).cases
     if found.error is not None and case is None:
         raise MMCCDError(found.error)
-    run = _Run(predictor, path.parent, output, None, save_cycle, NIFTI_ONLY, Path())
+    run = _Run(predictor, path.parent, output, None, OutputOptions(save_cycle=save_cycle, report=False), Path())
     found = InputCase(case or found.case, path)
     with folder_lock(output, "maps"):
         opened = run.open(found, None if brain_mask is None else Path(brain_mask))
@@ -100,12 +102,7 @@ def predict_folder(
     predictor: PredictsScans,
     source: Path,
     output: Path,
-    brain_masks: Path | None = None,
-    save_cycle: bool = False,
-    continue_prediction: bool = False,
-    export: ExportOptions = NIFTI_ONLY,
-    report: bool = True,
-    save_control: bool = False,
+    options: OutputOptions = MAPS_AND_REPORT,
 ) -> RunSummary:
     """Predict every case of a folder and write the files of each, summary.csv, and report.html.
 
@@ -115,12 +112,7 @@ def predict_folder(
     ----------
     source : a folder of scans (see :func:`discover_cases`), one file, or DICOM: a folder, zip archive or DICOMDIR
     output : folder, another than ``source``
-    brain_masks : folder with a CASE.nii.gz for every case; of a BIDS dataset, one that holds the masks as BIDS has them
-    save_cycle : also write CASE_brighter, CASE_darker, CASE_signed and CASE_cycle.nii.gz
-    continue_prediction : keep the cases that were finished by the same model and settings from the same scan
-    export : the user's wishes for DICOM
-    report : also write report.html, the page to open, and each case's part of it
-    save_control : also write CASE_control.nii.gz, the score without a network
+    options : what is written, and of which brains
 
     Raises
     ------
@@ -128,8 +120,9 @@ def predict_folder(
         If there is nothing to predict, the folders can't be used, or a control is asked for that the model doesn't have.
     """
     check_output(source, output)
-    if save_control:
+    if options.save_control:
         predictor.check_control()
+    brain_masks, export = None if options.brain_masks is None else Path(options.brain_masks), options.export
     if brain_masks is not None and not brain_masks.is_dir():
         raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
     if export.link_file is not None:
@@ -140,15 +133,15 @@ def predict_folder(
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
         there = sum((output / f"{found.case}.json").is_file() for found in listing.cases)
-        if there and not continue_prediction:
+        if there and not options.continue_prediction:
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
         if export.link_file is not None:
             files = [(one.case, "", path_below(root, one.file)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
-        run = _Run(predictor, root, output, masks, save_cycle, export, temporary, report, save_control)
+        run = _Run(predictor, root, output, masks, options, temporary)
         remove_report(output)
-        rows = run.rows(listing.cases, continue_prediction)
+        rows = run.rows(listing.cases, options.continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
             left_out = left_out_rows(listing, root)
@@ -171,21 +164,18 @@ class _Run:
     root: Path
     output: Path
     masks: Mapping[str, Path] | None
-    save_cycle: bool
-    export: ExportOptions
+    options: OutputOptions
     workspace: Path
-    report: bool = False
-    save_control: bool = False
     written: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lesions: dict[str, tuple[LesionRecord, ...]] = field(default_factory=dict)
 
     def missing(self, case: str) -> list[str]:
-        """Those of the files of a case that is done or kept that are there no more."""
+        """Select those of the files of a case that is done or kept that are there no more."""
         return missing_files(self.output, self.written.get(case, ()))
 
     def write_page(self, rows: Sequence[SummaryRow]) -> None:
         """Write report.html of all cases, where it is asked for."""
-        if self.report:
+        if self.options.report:
             path = write_run_report(self.output, self.predictor, rows)
             logger.info("open %s: the cases, the ones with the highest score first", path)
 
@@ -197,7 +187,7 @@ class _Run:
         opened = each(lambda found: self.open(found, self._mask_of(found), continue_prediction), cases)
         for_prediction, beside = split(opened, 2)
         scans = part_of_each("scan", for_prediction)
-        asked = {"only_score": not self.save_cycle, "control": self.save_control}
+        asked = {"only_score": not self.options.save_cycle, "control": self.options.save_control}
         predictions = self.predictor.predict_volumes(scans, **asked)
         return behind(self.close, cases, beside, predictions)
 
@@ -234,7 +224,7 @@ class _Run:
             gc.collect()
 
     def _kept(self, case: str, request: dict[str, Any]) -> SummaryRow | None:
-        """The row of a case that is finished; None where it is to be predicted."""
+        """Return the row of a case that is finished; None where it is to be predicted."""
         record = finished_record(self.output, case, request)
         try:
             return None if record is None else self._finished(record, KEPT)
@@ -267,12 +257,12 @@ class _Run:
         else:
             logger.info("%s: %s", found.case, findings.describe(), extra=of_case)
         extra = self._write_dicom(found, prediction)
-        page = case_part(prediction, marking_of(self.predictor.scoring), found.series) if self.report else None
+        page = case_part(prediction, marking_of(self.predictor.scoring), found.series) if self.options.report else None
         return write_prediction(prediction, request, self.output, found.series is not None, extra, page)
 
     def _load(self, found: InputCase) -> Volume:
         if found.series is None:
-            # What is odd about the file is told with the case's other warnings, and kept in CASE.json.
+            # What is odd about the file is said with the case's other warnings, and kept in CASE.json.
             return read_volume(found.file, warn=False)
         return convert_series(found.series, self.workspace).volume
 
@@ -286,31 +276,37 @@ class _Run:
             name, content = None, files_sha256(sorted(found.series.files))
         return describe_request(
             predictor.request(),
-            input_file=name,
-            input_sha256=content,
-            brain_mask_file=None if mask is None else mask.name,
-            brain_mask_sha256=None if mask is None else files_sha256([mask]),
-            brain_extraction=None if mask is not None else predictor.brain_extraction,
-            save_cycle=self.save_cycle,
+            GivenFiles(
+                input_file=name,
+                input_sha256=content,
+                brain_mask_file=None if mask is None else mask.name,
+                brain_mask_sha256=None if mask is None else files_sha256([mask]),
+                brain_extraction=None if mask is not None else predictor.brain_extraction,
+            ),
+            save_cycle=self.options.save_cycle,
             dicom=self._dicom_kind(found),
-            save_control=self.save_control,
+            save_control=self.options.save_control,
             age=found.age,
         )
 
     def _dicom_kind(self, found: InputCase) -> str | None:
-        if found.series is None or not self.export.dicom_seg:
+        if found.series is None or not self.options.export.dicom_seg:
             return None
-        return "filed with the patient" if self.export.keep_identity else "under the pseudonym, with new numbers"
+        return "filed with the patient" if self.options.export.keep_identity else "under the pseudonym, with new numbers"
 
     def _dicom_identity(self, found: InputCase) -> DicomIdentity | None:
-        """Under whom the DICOM objects of a case are filed; None files them with the patient."""
-        if self.export.keep_identity:
+        """Return under whom the DICOM objects of a case are filed; None files them with the patient."""
+        export = self.options.export
+        if export.keep_identity:
             return None
-        salt = "" if self.export.key_file is None else read_key(self.export.key_file).hex()
+        salt = "" if export.key_file is None else read_key(export.key_file).hex()
         return DicomIdentity(found.case, found.case, salt)
 
     def _write_dicom(self, found: InputCase, prediction: Prediction) -> list[str]:
-        """The names of the DICOM objects that were written; none where they are not asked for or the scan isn't DICOM."""
+        """Return the names of the DICOM objects that were written.
+
+        None where they are not asked for or the scan isn't DICOM.
+        """
         if self._dicom_kind(found) is None:
             return []
         identity, scoring = self._dicom_identity(found), self.predictor.scoring
@@ -329,18 +325,13 @@ class _Run:
 
 
 def _discover(predictor: PredictsScans, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
-    """The cases of volume files, and those of DICOM files beside them."""
+    """Return the cases of volume files, and those of DICOM files beside them."""
     modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
         return discover_cases(source, modality, modalities, exclude=output)
     key = None if options.key_file is None else read_key(options.key_file)
-    listing = list_source_cases(
-        *(source, [modality], workspace, options.series, key),
-        output=output,
-        channels=modalities,
-        alone=True,
-        bids=options.bids,
-    )
+    looked_for = SourceOptions(options.series, key, output, modalities, alone=True, bids=options.bids)
+    listing = list_source_cases(source, [modality], workspace, looked_for)
     for note in listing.notes:
         logger.warning("%s", note)
     unneeded = sum(item.unneeded for item in listing.left_out)
@@ -356,8 +347,10 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
 
 
 def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[InputListing, dict[str, Path] | None]:
-    """The cases, with why one has no mask where BIDS tells it; and the mask of each, whether or not it is there (None where
-    none are given)."""
+    """Return the cases, with why one has no mask where BIDS gives it.
+
+    Also the mask of each, whether or not it is there (None where none are given).
+    """
     if folder is None:
         return listing, None
     masks = {found.case: folder / f"{found.case}.nii.gz" for found in listing.cases}

@@ -1,4 +1,4 @@
-"""One case after the other: a failure does not stop the others, and summary.csv tells what became of each."""
+"""One case after the other: a failure does not stop the others, and summary.csv says what became of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_over_cases(
     left_out: Sequence[SummaryRow] = (),
     write_page: Callable[[Sequence[SummaryRow]], None] | None = None,
 ) -> RunSummary:
-    """Take what becomes of every case, telling the time left, and write summary.csv and lesions.csv (also when interrupted).
+    """Take what becomes of every case, showing the time left, and write summary.csv and lesions.csv (also when interrupted).
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def run_over_cases(
 
 
 def left_out_rows(listing: InputListing, root: Path) -> list[SummaryRow]:
-    """The lines of summary.csv on files that are odd: no scan of any case, and none of another modality either."""
+    """Return the lines of summary.csv on files that are odd: no scan of any case, and none of another modality either."""
     return [
         # Folders of a DICOM export may be called by patients.
         SummaryRow("", LEFT_OUT, reason, input_file="" if listing.studies else relative_name(path, root))

@@ -17,7 +17,7 @@ SMALLEST_SPREAD = 0.06
 
 UNLIKE = 4.0
 CLEARLY_CLOSER = 1.5
-"""Times (1 + 1 / cases): few training scans tell little of how scans of a modality differ."""
+"""Times (1 + 1 / cases): few training scans say little of how scans of a modality differ."""
 
 SPACING_FACTOR = 1.5
 BRAIN_VOLUME_FACTOR = 1.25
@@ -75,7 +75,7 @@ def modality_distances(
 
 
 def _distances(candidates: Sequence[np.ndarray], fingerprint: DatasetFingerprint) -> dict[str, float]:
-    """As :func:`modality_distances`, the smallest of several features of one scan."""
+    """Work as :func:`modality_distances`, the smallest of several features of one scan."""
     distances = {}
     for modality in fingerprint.modalities:
         known = [_features(case.modalities[modality]) for case in fingerprint.cases.values() if modality in case.modalities]
@@ -145,7 +145,10 @@ def _features_of(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, flo
 
 
 def _scaled(percentiles: Sequence[float], profile: Sequence[float]) -> np.ndarray:
-    """The features: percentiles on a scale from P2 to P90, without these two and the noisy lowest one, and the profile."""
+    """Compute the features.
+
+    Percentiles on a scale from P2 to P90, without these two and the noisy lowest one, and the profile.
+    """
     values = dict(zip(PERCENTILES, percentiles, strict=True))
     low, high = values[2.0], values[90.0]
     scaled = [(value - low) / max(high - low, 1e-12) for key, value in values.items() if key not in (0.5, 2.0, 90.0)]

@@ -43,7 +43,7 @@ def model_sections(
     settings: InferenceSettings,
     fingerprint: DatasetFingerprint | None,
 ) -> tuple[Section, ...]:
-    """Tables on the model, its training, its calibration and the settings of the maps.
+    """Return the tables on the model, its training, its calibration and the settings of the maps.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def model_sections(
 
 
 def card_section(card: ModelCard) -> Section:
-    """The card that came with a model, as its maker described it."""
+    """Return the card that came with a model, as its maker described it."""
     described = (("Made on", card.made_on), ("Licence", card.licence or "not stated"))
     lines = tuple((name[:1].upper() + name[1:], value) for name, value in card_rows(card))
     return Section("Model card", (*described, *lines), " ".join(text for text in (card.description, *card.limits) if text))
@@ -93,7 +93,7 @@ def found_rate(calibrations: Sequence[Calibration], rate: float, score: str) -> 
 
 
 def _share_above(threshold: float, histogram: Sequence[int]) -> float:
-    """The share of values above a threshold, by logarithmic interpolation between EDGES."""
+    """Compute the share of values above a threshold, by logarithmic interpolation between EDGES."""
     shares = np.maximum(exceeded_shares([histogram]), LEAST_SHARE)
     return float(np.exp(np.interp(np.log(threshold), np.log(EDGES), np.log(shares))))
 

@@ -19,8 +19,10 @@ from mmccd_auto.trained.identity import ModelIdentity
 
 
 class PredictsScans(Protocol):
-    """What the run over a folder needs of a predictor, see
-    :class:`mmccd_auto.inference.prediction.scan_predictor.ScanPredictor`."""
+    """What the run over a folder needs of a predictor.
+
+    See :class:`mmccd_auto.inference.prediction.scan_predictor.ScanPredictor`.
+    """
 
     identity: ModelIdentity
     scoring: Scoring
@@ -36,13 +38,13 @@ class PredictsScans(Protocol):
         """Of the dataset."""
 
     def request(self) -> dict[str, Any]:
-        """All of the model that decides what a map looks like, for CASE.json."""
+        """Return all of the model that decides what a map looks like, for CASE.json."""
 
     def describe(self) -> str:
-        """Folds, preset and steps in words."""
+        """Describe folds, preset and steps in words."""
 
     def facts(self) -> tuple[Section, ...]:
-        """How the model was made, in tables for the report."""
+        """Describe how the model was made, in tables for the report."""
 
     def check_control(self) -> None:
         """Raise :class:`MMCCDError` where the model's calibration holds no control without a network."""
@@ -100,7 +102,7 @@ class Prediction:
     calibrated : 1.0 is the score that healthy tissue exceeds in 1 % of its voxels; else the score is the squared error
     case_score : mean of the highest 1 % of scores
     healthy_percentile : share of healthy people, in percent, whose case score is lower; None where it isn't known, or
-        where fewer than ten people would tell it
+        where fewer than ten people would give it
     network_evaluations : forward and backward network of all folds together
     seconds : that it took
     normalisation : parameters of the intensity scale

@@ -18,21 +18,23 @@ from mmccd_auto.evaluation.baselines import CONTROL
 from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, stream_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel, choose_folds, load_fold
 from mmccd_auto.inference.maps.precision import choose_precision
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.input_check import input_warnings, zero_warnings
 from mmccd_auto.inference.prediction.model_facts import card_section, model_sections
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import calibration_of, case_score
-from mmccd_auto.inference.scores.scoring import ScoreOptions, Scoring, choose_fits, choose_scoring
+from mmccd_auto.inference.scores.scoring import Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.scores.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
+from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.identity import ModelIdentity
 from mmccd_auto.trained.inference_choice import chosen_plan
@@ -42,6 +44,7 @@ from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_ca
 CPU = torch.device("cpu")
 NEAR_ABNORMAL_MM = 6.0
 """Tissue nearer than this to what is marked isn't taken for healthy: marks are rarely drawn to the last voxel."""
+ALL_FOLDS = LoadOptions()
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class _Prepared:
         return first_look(self.work, self.preprocessed.geometry.slice_spacing[0])
 
     def case_maps(self, of_folds: Sequence[SliceMaps], brain: np.ndarray) -> tuple[CaseMaps, ...]:
-        """The maps that the folds made of the work; of the pixels of ``brain``, bool [S, H, W], alone."""
+        """Collect the maps that the folds made of the work; of the pixels of ``brain``, bool [S, H, W], alone."""
         case, spacing = self.work.case, self.preprocessed.geometry.slice_spacing
         return tuple(CaseMaps(case, case, self.work.indices, spacing, one, brain) for one in of_folds)
 
@@ -78,125 +81,107 @@ def _healthy_maps(prepared: _Prepared, *of_folds: SliceMaps) -> tuple[CaseMaps, 
     return prepared.case_maps(of_folds, brain)
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a model folder holds.
+
+    Attributes
+    ----------
+    identity : which model it is
+    plan : of the model
+    folds : whose maps are averaged, on the device that predicts
+    fingerprint : of the training scans, with which a scan is compared; None compares with nothing
+    card : that came with the model; None where it has none
+    """
+
+    identity: ModelIdentity
+    plan: Plan
+    folds: Sequence[FoldModel]
+    fingerprint: DatasetFingerprint | None = None
+    card: ModelCard | None = None
+
+
+def load_model(folder: ModelFolder, options: LoadOptions, device: torch.device) -> LoadedModel:
+    """Load the folds of a model, and what describes it.
+
+    Raises
+    ------
+    MMCCDError
+        If a fold can't be loaded, or a file of the folder is damaged.
+    """
+    folds = [load_fold(folder, fold, device, options.extensions) for fold in choose_folds(folder, options.folds)]
+    identity = ModelIdentity(
+        model=folder.path.resolve().name,
+        dataset=folder.plan.dataset_name,
+        trainer=folder.trainer,
+        plans=folder.plans_name,
+        configuration=folder.configuration,
+        input_modality=folder.input_modality,
+        slice_axis=folder.plan.slice_axis,
+        folds=tuple(one.fold for one in folds),
+        weights_sha256={one.fold: one.weights_sha256 for one in folds},
+    )
+    fingerprint = None
+    if (folder.path / FINGERPRINT_FILE).is_file():
+        fingerprint = DatasetFingerprint.load(folder.path / FINGERPRINT_FILE)
+    card = load_card(folder.path) if (folder.path / CARD_FILE).is_file() else None
+    return LoadedModel(identity, folder.plan, folds, fingerprint, card)
+
+
 class Predictor(ScanPredictor):
     """A trained model that makes anomaly maps of scans of its input modality; made by :meth:`from_model_folder`.
 
     Parameters
     ----------
-    identity : which model it is
-    plan : of the model
-    folds : whose maps are averaged, on ``device``
+    model : what the model folder holds
     settings : steps, strips, batch size, seed
     scoring : how errors become the score and the mask
     device : to compute on
-    fingerprint : of the training scans, with which a scan is compared; None compares with nothing
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
     precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
-    card : that came with the model; None where it has none
     one_fit : why scans get one fit of their intensities; empty for two, see :mod:`mmccd_auto.inference.scores.second_fit`
     """
 
     def __init__(
         self,
-        identity: ModelIdentity,
-        plan: Plan,
-        folds: Sequence[FoldModel],
+        model: LoadedModel,
         settings: InferenceSettings,
         scoring: Scoring,
         device: torch.device,
-        fingerprint: DatasetFingerprint | None = None,
         brain_extraction: str = "auto",
         precision: str = "auto",
-        card: ModelCard | None = None,
         one_fit: str = ONE_FIT,
     ) -> None:
-        super().__init__(identity, scoring, device, brain_extraction)
-        self.plan = plan
-        self.precision = choose_precision(precision, folds[0].cycle, device, plan.patch_size, settings.batch_size)
-        self.folds = tuple(folds)
+        super().__init__(model.identity, scoring, device, brain_extraction)
+        self.plan, self.folds = model.plan, tuple(model.folds)
+        self.precision = choose_precision(precision, self.folds[0].cycle, device, self.plan.patch_size, settings.batch_size)
         self.settings = settings
-        self.fingerprint = fingerprint
-        self.card = card
+        self.fingerprint, self.card = model.fingerprint, model.card
         self.one_fit = one_fit
 
     @classmethod
-    def from_model_folder(
-        cls,
-        path: str | Path,
-        *,
-        folds: Sequence[str] | None = None,
-        preset: str = "balanced",
-        sampling_steps: int | None = None,
-        strip_stride: int | None = None,
-        strips_per_pass: int | None = None,
-        batch_size: int | None = None,
-        score: str | None = None,
-        false_positive_rate: float | None = None,
-        threshold: float | None = None,
-        least_lesion_mm3: float | None = None,
-        device: torch.device = CPU,
-        extensions: Sequence[str | Path] = (),
-        brain_extraction: str = "auto",
-        precision: str = "auto",
-        fits: int | None = None,
-    ) -> Predictor:
+    def from_model_folder(cls, path: str | Path, options: LoadOptions = ALL_FOLDS, device: torch.device = CPU) -> Predictor:
         """Load a model.
 
         Parameters
         ----------
         path : the model folder TRAINER__PLANS__CONFIGURATION; it can be used alone
-        folds : whose maps are averaged; None takes every finished one
-        preset : "balanced", "fast", "paper" or "cyclic", see :func:`make_settings`
-        sampling_steps, strip_stride, strips_per_pass, batch_size : instead of the preset's
-        score, false_positive_rate, threshold, least_lesion_mm3 : see
-            :class:`mmccd_auto.inference.scores.scoring.ScoreOptions`
+        options : folds, preset, score; see :class:`mmccd_auto.inference.options.LoadOptions`
         device : to compute on
-        extensions : folders with the user's own trainers (they are run as code)
-        brain_extraction : backend for scans with skull; "auto" takes the best that is installed
-        precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
-        fits : 1 for one fit of the bias field and the intensity scale; None fits as for the calibration
 
         Raises
         ------
         MMCCDError
             If the folder holds no such model, or a value is out of range.
         """
-        model = ModelFolder(Path(path))
-        plan = chosen_plan(model)
-        settings = make_settings(
-            plan,
-            model.configuration,
-            preset,
-            sampling_steps,
-            strip_stride,
-            batch_size,
-            strips_per_pass=strips_per_pass,
-            fits=fits,
-        )
-        wishes = ScoreOptions(score, false_positive_rate, threshold, least_lesion_mm3)
-        loaded = [load_fold(model, fold, device, extensions) for fold in choose_folds(model, folds)]
-        calibrations = {one.fold: calibration_of(model, one) for one in loaded}
-        settings, one_fit = choose_fits(settings, fits, calibrations, model.path.resolve().name)
+        folder = ModelFolder(Path(path))
+        settings = make_settings(chosen_plan(folder), folder.configuration, options)
+        model = load_model(folder, options, device)
+        calibrations = {one.fold: calibration_of(folder, one) for one in model.folds}
+        settings, one_fit = choose_fits(settings, options.fits, calibrations, model.identity.model)
         there = {fold: calibration for fold, calibration in calibrations.items() if calibration is not None}
-        scoring = choose_scoring(model, loaded, settings, wishes, there)
-        configuration = model.plan.configuration(model.configuration)
-        identity = ModelIdentity(
-            model=model.path.resolve().name,
-            dataset=model.plan.dataset_name,
-            trainer=model.trainer,
-            plans=model.plans_name,
-            configuration=model.configuration,
-            input_modality=configuration.input_modality,
-            slice_axis=model.plan.slice_axis,
-            folds=tuple(one.fold for one in loaded),
-            weights_sha256={one.fold: one.weights_sha256 for one in loaded},
-        )
-        fingerprint = None
-        if (model.path / FINGERPRINT_FILE).is_file():
-            fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
-        card = load_card(model.path) if (model.path / CARD_FILE).is_file() else None
-        rest = (fingerprint, brain_extraction, precision, card, one_fit)
-        return cls(identity, model.plan, loaded, settings, scoring, device, *rest)
+        scoring = choose_scoring(folder, model.folds, settings, options, there)
+        return cls(model, settings, scoring, device, options.brain_extraction, options.precision, one_fit)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -244,7 +229,7 @@ class Predictor(ScanPredictor):
         yield from each(_healthy_maps, *self._fitted_maps(located))
 
     def _fitted_maps(self, scans: Iterable[Scan | Settled]) -> list[Iterator[Any]]:
-        """The scans as they were fitted last, and the maps that each fold makes of them."""
+        """Return the scans as they were fitted last, and the maps that each fold makes of them."""
         fitted: Iterator[_Prepared | Settled] = prefetched(each(self._prepared, scans))
         if not self.one_fit:
             first, *looks = self._through_folds(fitted, "look")
@@ -252,7 +237,7 @@ class Predictor(ScanPredictor):
         return self._through_folds(fitted, "work")
 
     def _through_folds(self, scans: Iterator[_Prepared | Settled], part: str) -> list[Iterator[Any]]:
-        """The scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
+        """Return the scans, and for each fold the maps of the ``part`` of them that is named: "work" or "look"."""
         prepared, *for_folds = split(scans, 1 + len(self.folds))
         suffix = ", first look" if part == "look" else ""
         several = len(self.folds) > 1
@@ -260,12 +245,8 @@ class Predictor(ScanPredictor):
             prepared,
             *(
                 stream_maps(
-                    fold.cycle,
+                    MapMaker(fold.cycle, self.settings, self.device, self.plan.patch_size, self.precision),
                     part_of_each(part, works),
-                    self.settings,
-                    self.device,
-                    self.plan.patch_size,
-                    precision=self.precision,
                     description=(f"fold {fold.fold}" if several else "network") + suffix,
                 )
                 for fold, works in zip(self.folds, for_folds, strict=True)
@@ -273,7 +254,7 @@ class Predictor(ScanPredictor):
         ]
 
     def _prepared(self, scan: Scan) -> _Prepared:
-        """The scan on the network's grid; slices without brain get no work."""
+        """Return the scan on the network's grid; slices without brain get no work."""
         volumes = {self.input_modality: scan.volume}
         preprocessed = preprocess_case(scan.case, volumes, self.plan, scan.abnormal, scan.brain_mask)
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
@@ -282,23 +263,17 @@ class Predictor(ScanPredictor):
         return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit, age=scan.age)
 
     def _refitted(self, prepared: _Prepared, *of_folds: SliceMaps) -> _Prepared:
-        """The scan after the second fit, without what the folds mark together: the mean of their scores decides."""
+        """Return the scan after the second fit, without what the folds mark together: the mean of their scores decides."""
         geometry, look = prepared.preprocessed.geometry, prepared.look
         scores = [
             look_scores(look_maps(look, maps, geometry.slice_spacing), self.scoring.calibrations[fold.fold].first_look)
             for fold, maps in zip(self.folds, of_folds, strict=True)
         ]
         scheme = self.plan.normalisation[self.input_modality]
-        found = refit_scan(
-            prepared.work,
-            look,
-            np.mean(scores, axis=0, dtype=np.float32),
-            prepared.parameters,
-            scheme,
-            geometry,
-            prepared.preprocessed.field_samples.get(self.input_modality),
-            self.identity.model,
-        )
+        samples = prepared.preprocessed.field_samples.get(self.input_modality)
+        first = FirstFit(prepared.parameters, scheme, geometry, samples)
+        mean = np.mean(scores, axis=0, dtype=np.float32)
+        found = refit_scan(prepared.work, look, mean, first, self.identity.model)
         evaluations = sum(one.network_evaluations for one in of_folds)
         return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations, prepared.age)
 
@@ -338,7 +313,10 @@ class Predictor(ScanPredictor):
     def _mean_maps(
         self, prepared: _Prepared, of_folds: Sequence[SliceMaps], control: bool
     ) -> tuple[SliceMaps, dict[str, np.ndarray]]:
-        """Maps and scores on the network's grid, averaged over the folds; the control among the scores, if asked for."""
+        """Return the maps and scores on the network's grid, averaged over the folds.
+
+        The control among the scores, if asked for.
+        """
         preprocessed, work = prepared.preprocessed, prepared.work
         cases = prepared.case_maps(of_folds, work.brain)
         scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]

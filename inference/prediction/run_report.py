@@ -82,7 +82,7 @@ def _list_row(row: SummaryRow) -> ListRow:
 
 
 def _content(output: Path, row: ListRow) -> CaseContent | None:
-    """What the view of a case needs; None where nothing was predicted."""
+    """Return what the view of a case needs; None where nothing was predicted."""
     if row.status not in (DONE, KEPT):
         return None
     record: dict[str, Any] = read_record(JsonObject, output / f"{row.case}.json")

@@ -19,8 +19,8 @@ from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
-from mmccd_auto.inference.prediction.folder_prediction import predict_file, predict_folder
+from mmccd_auto.inference.options import OutputOptions
+from mmccd_auto.inference.prediction.folder_prediction import MAPS_AND_REPORT, predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.prediction import Prediction, Scan
 from mmccd_auto.inference.scores.findings import find_findings
@@ -103,21 +103,21 @@ class ScanPredictor(ABC):
 
     @abstractmethod
     def request(self) -> dict[str, Any]:
-        """All of the model that decides what a map looks like, for CASE.json."""
+        """Return all of the model that decides what a map looks like, for CASE.json."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Folds, preset and steps in words."""
+        """Describe folds, preset and steps in words."""
 
     @abstractmethod
     def facts(self) -> tuple[Section, ...]:
-        """How the model was made, in tables for the report."""
+        """Describe how the model was made, in tables for the report."""
 
     @abstractmethod
     def scan_maps(
         self, scans: Iterable[Scan | Settled], *, only_score: bool = False, control: bool = False
     ) -> Iterator[ScanMaps | Settled]:
-        """The maps of scans, in their order; scans are asked for ahead of the maps that are given.
+        """Yield the maps of scans, in their order; scans are asked for ahead of the maps that are given.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class ScanPredictor(ABC):
 
     @abstractmethod
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
-        """Sentences on how the scan differs from what the model has seen."""
+        """Return the sentences on how the scan differs from what the model has seen."""
 
     def check_control(self) -> None:
         """Raise :class:`MMCCDError` where the model's calibration holds no control without a network."""
@@ -150,8 +150,9 @@ class ScanPredictor(ABC):
         case: str = "case",
         brain_mask: np.ndarray | None = None,
     ) -> Prediction:
-        """Predict from voxels alone: axes are taken for z from inferior to superior, y from anterior to posterior, x from
-        the patient's right to left.
+        """Predict from voxels alone.
+
+        Axes are taken for z from inferior to superior, y from anterior to posterior, x from the patient's right to left.
 
         Parameters
         ----------
@@ -237,7 +238,7 @@ class ScanPredictor(ABC):
         yield from each(finished, beside, maps)
 
     def _located(self, scan: Scan) -> _Located:
-        """The scan in float32, finite, and where its brain is."""
+        """Return the scan in float32, finite, and where its brain is."""
         started = time.monotonic()
         given, name = scan.volume, f"{scan.case}: {self.input_modality}"
         if given.array.dtype.kind == "c":
@@ -302,25 +303,16 @@ class ScanPredictor(ABC):
         brain_mask: str | Path | None = None,
         save_cycle: bool = False,
     ) -> Prediction:
-        """Predict one file and write its maps; see
-        :func:`mmccd_auto.inference.prediction.folder_prediction.predict_file`."""
+        """Predict one file and write its maps.
+
+        See :func:`mmccd_auto.inference.prediction.folder_prediction.predict_file`.
+        """
         return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
 
-    def predict_folder(
-        self,
-        source: str | Path,
-        output: str | Path,
-        *,
-        brain_masks: str | Path | None = None,
-        save_cycle: bool = False,
-        save_control: bool = False,
-        continue_prediction: bool = False,
-        export: ExportOptions = NIFTI_ONLY,
-        report: bool = True,
-    ) -> RunSummary:
-        """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
-        report.html; see :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`."""
-        masks = None if brain_masks is None else Path(brain_masks)
-        return predict_folder(
-            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control
-        )
+    def predict_folder(self, source: str | Path, output: str | Path, options: OutputOptions = MAPS_AND_REPORT) -> RunSummary:
+        """Predict every case of a folder, a hospital's export among them.
+
+        Also write the files of each, summary.csv and report.html; see
+        :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`.
+        """
+        return predict_folder(self, Path(source), Path(output), options)

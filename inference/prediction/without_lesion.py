@@ -52,7 +52,7 @@ def features_without_lesion(
 
 
 def _largest_thick_part(marked: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """The largest part of a mask that holds balls of CORE_MM, with what is marked up to RIM_MM around them."""
+    """Compute the largest part of a mask that holds balls of CORE_MM, with what is marked up to RIM_MM around them."""
     sampling = spacing[::-1]
     # Padded, because the border of the box ends the brain as well.
     depth = ndimage.distance_transform_edt(np.pad(marked, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]

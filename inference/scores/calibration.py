@@ -18,7 +18,7 @@ from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.options import SCORES, check_rate
 from mmccd_auto.inference.scores.control import Control, mean_r2, reconstruction_r2
 from mmccd_auto.inference.scores.false_alarm_rate import EDGES, exceeded_shares, histogram, threshold_for
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError
@@ -101,8 +101,10 @@ class Calibration:
 
     @property
     def reconstruction_r2(self) -> float | None:
-        """Which share of the healthy tissue's variance the reconstruction explains, mean over the subjects; None where it
-        isn't known."""
+        """Which share of the healthy tissue's variance the reconstruction explains, mean over the subjects.
+
+        None where it isn't known.
+        """
         return mean_r2([subject.reconstruction_r2 for subject in self.subjects])
 
     @property
@@ -116,35 +118,37 @@ class Calibration:
         return len(self.subjects) < ENOUGH_PEOPLE
 
     def threshold(self, rate: float, score: str = "combined") -> float:
-        """The score, in calibrated units, that the share ``rate`` of healthy pixels exceeds."""
+        """Compute the score, in calibrated units, that the share ``rate`` of healthy pixels exceeds."""
         check_rate(rate)
         return threshold_for(rate, exceeded_shares([subject.histograms[score] for subject in self.subjects]))
 
     def pixels_above(self, rate: float) -> float:
-        """On how many false-positive pixels a threshold for ``rate`` rests."""
+        """Count on how many false-positive pixels a threshold for ``rate`` rests."""
         return rate * sum(subject.pixels for subject in self.subjects)
 
     def least_lesion_mm3(self, rate: float) -> float:
-        """The volume that the largest false component of a mask exceeds in half of the healthy subjects; for rates beyond
-        RATES that of the nearest one. Fewer than ENOUGH_PEOPLE can't raise it above LARGEST_LEAST_LESION_OF_FEW: one odd
-        brain among two or three would hide real lesions."""
+        """Compute the volume that the largest false component of a mask exceeds in half of the healthy subjects.
+
+        For rates beyond RATES that of the nearest one. Fewer than ENOUGH_PEOPLE can't raise it above
+        LARGEST_LEAST_LESION_OF_FEW: one odd brain among two or three would hide real lesions.
+        """
         usual = self.usual_false_component_mm3(rate)
         return min(usual, LARGEST_LEAST_LESION_OF_FEW) if self.few_people else usual
 
     def usual_false_component_mm3(self, rate: float) -> float:
-        """As :meth:`least_lesion_mm3`, whatever the number of people."""
+        """Work as :meth:`least_lesion_mm3`, whatever the number of people."""
         rates = RATES[::-1]
         volumes = [np.median([one.largest_component_mm3[f"{rate:g}"] for one in self.subjects]) for rate in rates]
         return float(np.interp(math.log(rate), np.log(rates), volumes))
 
     def of_age(self, age: float | None) -> tuple[HealthySubject, ...]:
-        """Those whose age differs by AGE_RANGE at most; none where they are fewer than ENOUGH_PEOPLE."""
+        """Select those whose age differs by AGE_RANGE at most; none where they are fewer than ENOUGH_PEOPLE."""
         known = [] if age is None else [one for one in self.subjects if one.age is not None]
         found = tuple(one for one in known if abs(one.age - age) <= AGE_RANGE)
         return found if len(found) >= ENOUGH_PEOPLE else ()
 
     def healthy_percentile(self, score: float, age: float | None = None) -> float | None:
-        """The share of healthy people, in percent, whose case score is below ``score``; None for too few of them.
+        """Compute the share of healthy people, in percent, whose case score is below ``score``; None for too few of them.
 
         Those of about the same age count alone where the age is known and they are enough.
         """
@@ -154,8 +158,10 @@ class Calibration:
         return 100 * float(np.mean([subject.case_score < score for subject in people]))
 
     def differences(self, settings: InferenceSettings, score: ScorePlan) -> list[str]:
-        """In what settings and the planned score differ from the calibrated ones (the preset's name aside): "NAME VALUE
-        against VALUE"."""
+        """Describe in what settings and the planned score differ from the calibrated ones (the preset's name aside).
+
+        "NAME VALUE against VALUE".
+        """
         wanted = settings.to_json() | asdict(score)
         there = self.settings | asdict(self.score) | {"fits": self.fits}
         return [
@@ -183,7 +189,7 @@ def load_calibration(path: Path) -> Calibration | None:
 
 
 def _problem(calibration: Calibration) -> str | None:
-    """What a calibration lacks, or the first histogram without a pixel; None where it can be used."""
+    """Describe what a calibration lacks, or the first histogram without a pixel; None where it can be used."""
     parts = [("", calibration, calibration.score)]
     if calibration.control is not None:
         parts.append(("control.", calibration.control, calibration.score))
@@ -237,7 +243,7 @@ def fit_calibration(
 
 
 def limits_of(people: int) -> tuple[str, ...]:
-    """What a calibration on so many healthy people can't say, in sentences; empty where they are enough."""
+    """Describe what a calibration on so many healthy people can't say, in sentences; empty where they are enough."""
     if people >= ENOUGH_PEOPLE:
         return ()
     told = f"{too_few(people)}, {ENOUGH_PEOPLE} are needed"
@@ -253,15 +259,12 @@ def too_few(people: int) -> str:
 
 
 def case_score(values: np.ndarray) -> float:
-    """How anomalous a whole case is: the mean of the highest 1 % of ``values``, the scores of all its brain pixels."""
+    """Compute how anomalous a whole case is.
+
+    The mean of the highest 1 % of ``values``, the scores of all its brain pixels.
+    """
     count = max(1, round(TOP_SHARE * len(values)))
     return float(np.partition(values, len(values) - count)[-count:].mean())
-
-
-def check_rate(rate: float) -> None:
-    """Raise :class:`MMCCDError` where ``rate`` can't be a false-positive rate."""
-    if not 0 < rate < 1:
-        raise MMCCDError(f"a false-positive rate of {rate} is impossible: give a share above 0 and below 1, such as 0.005.")
 
 
 def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndarray]]) -> tuple[HealthySubject, ...]:
@@ -293,14 +296,14 @@ def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndar
 
 
 def _largest_component(case: CaseMaps, score: np.ndarray, threshold: float) -> float:
-    """mm3; slices that aren't neighbours don't touch."""
+    """Measure the largest component in mm3; slices that aren't neighbours don't touch."""
     volume = float(np.prod(case.spacing))
     mask = (score > threshold) & case.brain
     return max((*component_volumes(mask[run], volume)[:1].tolist(), 0.0)[0] for run in adjacent_runs(case.indices))
 
 
 def calibration_of(model: ModelFolder, fold: FoldModel) -> Calibration | None:
-    """The calibration of a loaded fold; None where there is none, or it belongs to other weights (which is said)."""
+    """Return the calibration of a loaded fold; None where there is none, or it belongs to other weights (which is said)."""
     calibration = load_calibration(model.fold(fold.fold) / CALIBRATION_FILE)
     if calibration is not None and calibration.weights_sha256.get(fold.fold) != fold.weights_sha256:
         logger.warning("fold %s: calibration.json belongs to other weights and is not used; mmccd_calibrate.", fold.fold)

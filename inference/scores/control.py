@@ -80,8 +80,10 @@ def control_maps(case: CaseMaps, constant: float) -> CaseMaps:
 
 
 def scan_of(case: CaseMaps) -> np.ndarray:
-    """The normalised scan that maps were made of, after the second fit where there was one; float32 [S, H, W], 0 where
-    nothing was reconstructed."""
+    """Compute the normalised scan that maps were made of, after the second fit where there was one.
+
+    As float32 [S, H, W], 0 where nothing was reconstructed.
+    """
     return case.maps.signed + case.maps.cycle
 
 
@@ -114,11 +116,11 @@ def r2_by_subject(cases: Sequence[CaseMaps]) -> dict[str, float | None]:
 
 
 def mean_r2(values: Sequence[float | None]) -> float | None:
-    """The mean over the subjects that have an R2; None where none has."""
+    """Compute the mean over the subjects that have an R2; None where none has."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
 def _seen(case: CaseMaps) -> np.ndarray:
-    """Where there is a reconstruction."""
+    """Find where there is a reconstruction."""
     return case.brain & (case.maps.coverage > 0)

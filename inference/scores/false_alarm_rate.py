@@ -13,18 +13,18 @@ LEAST_SHARE = 1e-9
 
 
 def histogram(values: np.ndarray) -> tuple[int, ...]:
-    """How many of ``values`` lie in each of the len(EDGES) + 1 classes; a class holds its upper edge."""
+    """Count how many of ``values`` lie in each of the len(EDGES) + 1 classes; a class holds its upper edge."""
     return tuple(np.bincount(np.searchsorted(EDGES, values), minlength=len(EDGES) + 1).tolist())
 
 
 def exceeded_shares(histograms: Sequence[Sequence[int]]) -> np.ndarray:
-    """For each of EDGES the share of values above it: the mean over ``histograms``, whose sizes don't matter."""
+    """Compute for each of EDGES the share of values above it: the mean over ``histograms``, whose sizes don't matter."""
     counts = np.array(histograms, dtype=np.float64)
     return (1 - np.cumsum(counts, axis=1)[:, :-1] / counts.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 def threshold_for(rate: float, shares: np.ndarray) -> float:
-    """The score that the share ``rate`` of values exceeds, by logarithmic interpolation between EDGES.
+    """Compute the score that the share ``rate`` of values exceeds, by logarithmic interpolation between EDGES.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def threshold_for(rate: float, shares: np.ndarray) -> float:
 
 
 def left_out_shares(rate: float, histograms: Sequence[Sequence[int]]) -> list[float]:
-    """Tell for each of several people which share of their values exceeds the threshold that the others give.
+    """Compute for each of several people which share of their values exceeds the threshold that the others give.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Findings:
         return LESIONS if self.lesions else CANDIDATES if self.candidates else NOTHING
 
     def describe(self) -> str:
-        """What was found, as one clause."""
+        """Describe what was found, as one clause."""
         if self.kind == NO_MASK:
             return "no mask, since there is no threshold"
         if self.kind == NOTHING:

@@ -70,7 +70,7 @@ class HealthyError:
                 raise MMCCDError(f"healthy_error.{sign} must have {rows} rows of {columns} numbers, as its classes have.")
 
     def relative(self, signed: np.ndarray, place: Place) -> dict[str, np.ndarray]:
-        """How much brighter and darker pixels are than their cycle, divided by the healthy error at such places.
+        """Compute how much brighter and darker pixels are than their cycle, divided by the healthy error at such places.
 
         Parameters
         ----------
@@ -83,11 +83,11 @@ class HealthyError:
         return {name: np.maximum(sign * signed, 0) / self.spread(name, place) for name, sign in SIGNS.items()}
 
     def own_error(self, relative: Mapping[str, np.ndarray], brain: np.ndarray) -> float:
-        """How large a scan's errors are on the whole against those of healthy subjects.
+        """Compute how large a scan's errors are on the whole against those of healthy subjects.
 
         Scanners and sequences differ in contrast and noise, and the cycle knows some better than others: the errors of the
         healthy tissue of one person can be twice those of another, which no threshold for both can fix. The median over
-        the brain tells; lesions hardly move it unless they fill much of the brain.
+        the brain shows; lesions hardly move it unless they fill much of the brain.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class HealthyError:
         return max(median / self.usual_median, LEAST_OWN_ERROR)
 
     def spread(self, sign: str, place: Place) -> np.ndarray:
-        """The healthy error to expect at each pixel of ``place``; float32, at least LEAST_SPREAD.
+        """Compute the healthy error to expect at each pixel of ``place``; float32, at least LEAST_SPREAD.
 
         Linear between the centres of the intensity classes, constant beyond the first and the last.
         """
@@ -116,7 +116,7 @@ class HealthyError:
 
 
 def place_of(cycle: np.ndarray, brain: np.ndarray, pixel_mm: float) -> Place:
-    """The place of every pixel of slices.
+    """Return the place of every pixel of slices.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def fit_healthy_error(errors: Sequence[np.ndarray], places: Sequence[Place]) -> 
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, probability: float) -> float:
-    """The smallest value that at least ``probability`` of the weight doesn't exceed."""
+    """Compute the smallest value that at least ``probability`` of the weight doesn't exceed."""
     order = np.argsort(values, kind="stable")
     share = np.cumsum(weights[order], dtype=np.float64)
     place = np.searchsorted(share, probability * share[-1] * (1 - 1e-12))

@@ -40,7 +40,7 @@ def lesions_and_candidates(
 
 
 def component_volumes(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
-    """Volumes in mm3 of the components (26 neighbours) of a mask [z, y, x], the largest first; float64."""
+    """Compute the volumes in mm3 of the components (26 neighbours) of a mask [z, y, x], the largest first; float64."""
     marked = np.asarray(mask, dtype=bool)
     if not marked.any():
         return np.zeros(0)
@@ -49,7 +49,7 @@ def component_volumes(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The components' numbers, from 1, and their sizes in voxels; that of 0, the background, isn't counted."""
+    """Compute the components' numbers, from 1, and their sizes in voxels; that of 0, the background, isn't counted."""
     labels, count = ndimage.label(mask, structure=NEIGHBOURS)
     # Not of all voxels: bincount makes 64 bits of each.
     return labels, np.bincount(labels[mask], minlength=count + 1)

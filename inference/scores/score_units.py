@@ -47,13 +47,16 @@ class HasUnits(Protocol):
     """What scores need to know: :class:`ScoreUnits`, or a whole calibration."""
 
     @property
-    def score(self) -> ScorePlan: ...
+    def score(self) -> ScorePlan:
+        """How errors become scores."""
 
     @property
-    def healthy_error(self) -> HealthyError: ...
+    def healthy_error(self) -> HealthyError:
+        """The healthy error by place."""
 
     @property
-    def units(self) -> dict[str, float]: ...
+    def units(self) -> dict[str, float]:
+        """What maps are divided by, by score."""
 
 
 def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> ScoreUnits:
@@ -121,7 +124,7 @@ def needed_units(score: ScorePlan) -> list[str]:
 
 
 def _signs(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> dict[str, np.ndarray]:
-    """Each sign's larger score of the two smoothings, in units of each; not yet in units of its own."""
+    """Return each sign's larger score of the two smoothings, in units of each; not yet in units of its own."""
     if score.fine_smoothing_mm is None:
         return {name: raw[name] for name in SIGNS}
     scales = {name: [f"{name}{ending}" for ending in smoothings(score)] for name in SIGNS}
@@ -129,11 +132,11 @@ def _signs(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: Sco
 
 
 def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
-    """Both signs together, not yet in units of its own."""
+    """Combine both signs together, not yet in units of its own."""
     return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
 
 
 def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
-    """The value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
+    """Compute the value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
     scores = np.concatenate([one[case.brain] for one, case in zip(values, cases, strict=True)])
     return max(weighted_quantile(scores, subject_weights(cases), 1 - UNIT_RATE), LEAST_UNIT)

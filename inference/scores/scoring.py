@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +14,11 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, SCORES
+from mmccd_auto.inference.options import DEFAULT_RATE, DEFAULT_SCORE, ScoreOptions
 from mmccd_auto.inference.scores.calibration import (
     LARGEST_LEAST_LESION_OF_FEW,
     Calibration,
     calibration_of,
-    check_rate,
     too_few,
 )
 from mmccd_auto.inference.scores.control import control_scores
@@ -36,41 +34,6 @@ BY_USER = "given by the user"
 AGE_BEYOND = 5.0
 """Years beyond those of the healthy people, from which on a warning is due."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What a user asks for; None takes what is calibrated.
-
-    Attributes
-    ----------
-    score : one of SCORES
-    false_positive_rate : share of healthy tissue in the mask, which chooses its threshold
-    threshold : instead of one by a rate, in the unit of the score
-    least_lesion_mm3 : smaller components are candidates instead of lesions
-
-    Raises
-    ------
-    MMCCDError
-        If a value is out of range.
-    """
-
-    score: str | None = None
-    false_positive_rate: float | None = None
-    threshold: float | None = None
-    least_lesion_mm3: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.score is not None and self.score not in SCORES:
-            raise MMCCDError(f"there is no score {self.score}: choose one of {', '.join(SCORES)}.")
-        if self.false_positive_rate is not None:
-            check_rate(self.false_positive_rate)
-            if self.threshold is not None:
-                raise MMCCDError("give either a false-positive rate or a threshold, not both.")
-        if self.threshold is not None and not _is_amount(self.threshold):
-            raise MMCCDError(f"the threshold {self.threshold} is no score: give a number that is 0 or larger.")
-        if self.least_lesion_mm3 is not None and not _is_amount(self.least_lesion_mm3):
-            raise MMCCDError(f"the least lesion volume {self.least_lesion_mm3} is impossible: give mm3, 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -102,7 +65,7 @@ class Scoring:
         return bool(self.calibrations)
 
     def scores(self, fold: str, case: CaseMaps) -> dict[str, np.ndarray]:
-        """The scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
+        """Return the scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
         if not self.calibrated:
             return {UNCALIBRATED_SCORE: case.maps.squared}
         return scores_in_units(case, self.calibrations[fold])
@@ -113,13 +76,18 @@ class Scoring:
         return self.calibrated and all(one.control is not None for one in self.calibrations.values())
 
     def control(self, fold: str, case: CaseMaps) -> np.ndarray:
-        """The same score without a network, by the calibration of one fold, float32 [S, H, W]; where :attr:`has_control`."""
+        """Compute the same score without a network, by the calibration of one fold, float32 [S, H, W].
+
+        Where :attr:`has_control`.
+        """
         calibration = self.calibrations[fold]
         return control_scores(case, calibration.control, calibration.score)[self.score]
 
     def healthy_percentile(self, case_score: float, age: float | None = None) -> float | None:
-        """The share of healthy people (of this age, where :meth:`percentile_of` says so), in percent, that score less; None
-        where :meth:`percentile_note` says why."""
+        """Compute the share of healthy people, in percent, that score less.
+
+        They are people of this age, where :meth:`percentile_of` says so; None where :meth:`percentile_note` says why.
+        """
         if self.percentile_note:
             return None
         if not self.percentile_of(age):
@@ -161,11 +129,11 @@ class Scoring:
         if self.score != DEFAULT_SCORE:
             return f"known for the score {DEFAULT_SCORE} only"
         if any(one.few_people for one in self.calibrations.values()):
-            return f"{too_few(self.healthy_people)} to tell"
+            return f"{too_few(self.healthy_people)} to say"
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """What CASE.json tells of it."""
+        """Return what CASE.json says of it."""
         return {
             "score": self.score,
             "score_unit": "1 % of healthy tissue exceeds 1" if self.calibrated else "squared normalised intensity",
@@ -219,7 +187,7 @@ def choose_scoring(
     options: ScoreOptions,
     calibrations: Mapping[str, Calibration] | None = None,
 ) -> Scoring:
-    """What a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
+    """Choose what a user asks for, and else: the combined score at a false-positive rate of 0.005, as calibrated.
 
     Parameters
     ----------
@@ -255,7 +223,7 @@ def choose_scoring(
 def _least_lesion(
     calibrations: Mapping[str, Calibration], rate: float, score: str, options: ScoreOptions
 ) -> tuple[float, str]:
-    """The least lesion volume in mm3, and where it comes from."""
+    """Compute the least lesion volume in mm3, and where it comes from."""
     if options.least_lesion_mm3 is not None:
         return options.least_lesion_mm3, BY_USER
     if score != DEFAULT_SCORE:
@@ -284,12 +252,11 @@ def _span(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _is_amount(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
-
-
 def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOptions) -> Scoring:
-    """The published map as it is; scores in different units can't be averaged, so all folds must be calibrated or none."""
+    """Return the published map as it is.
+
+    Scores in different units can't be averaged, so all folds must be calibrated or none.
+    """
     reason = f"no calibration of fold {', '.join(missing)}"
     if options.score not in (None, UNCALIBRATED_SCORE) or options.false_positive_rate is not None:
         wish = "a false-positive rate" if options.false_positive_rate is not None else f"the score {options.score}"

@@ -16,10 +16,8 @@ from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.score_units import HasUnits, scores_in_units
-from mmccd_auto.preprocessing.bias_field import FieldSamples
 from mmccd_auto.preprocessing.normalisation import Parameters
-from mmccd_auto.preprocessing.preprocess_case import CaseGeometry
-from mmccd_auto.preprocessing.second_fit import refit
+from mmccd_auto.preprocessing.second_fit import FirstFit, refit
 
 LOOK_MM = 3.0
 """Between the slices of the first look: what is smoothed over as much needs no more of them."""
@@ -101,13 +99,13 @@ def look_places(indices: Sequence[int], slice_mm: float) -> list[int]:
 
 
 def first_look(work: SliceWork, slice_mm: float) -> SliceWork:
-    """The slices of :func:`look_places`, of all slices of a scan."""
+    """Return the slices of :func:`look_places`, of all slices of a scan."""
     places = look_places(work.indices, slice_mm)
     return SliceWork(work.case, work.image[places], work.brain[places], tuple(work.indices[place] for place in places))
 
 
 def look_maps(look: SliceWork, maps: SliceMaps, spacing: tuple[float, float, float], subject: str = "") -> CaseMaps:
-    """The maps of a first look as a case whose slices are neighbours, as far apart as they are.
+    """Return the maps of a first look as a case whose slices are neighbours, as far apart as they are.
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def look_maps(look: SliceWork, maps: SliceMaps, spacing: tuple[float, float, flo
 
 
 def look_scores(look: CaseMaps, units: HasUnits) -> np.ndarray:
-    """The score by which pixels are left out, in units, float32 [S, H, W]."""
+    """Compute the score by which pixels are left out, in units, float32 [S, H, W]."""
     return scores_in_units(look, units)["combined"]
 
 
@@ -158,16 +156,7 @@ def choose_left_out(scores: np.ndarray, brain: np.ndarray, spacing: tuple[float,
     return LeftOut(mask, float(np.count_nonzero(mask) / pixels), capped)
 
 
-def refit_scan(
-    work: SliceWork,
-    look: SliceWork,
-    scores: np.ndarray,
-    parameters: Parameters,
-    scheme: str,
-    geometry: CaseGeometry,
-    samples: FieldSamples | None,
-    model: str,
-) -> RefittedScan:
+def refit_scan(work: SliceWork, look: SliceWork, scores: np.ndarray, first: FirstFit, model: str) -> RefittedScan:
     """Fit a scan's bias field and intensity scale again without what the first look marks.
 
     Parameters
@@ -175,7 +164,7 @@ def refit_scan(
     work : all slices with brain, as the first fit made them
     look : of :func:`first_look`
     scores : of the look, in units, float32 [L, H, W]; every slice has those of the nearest one
-    parameters, scheme, geometry, samples : see :func:`mmccd_auto.preprocessing.second_fit.refit`
+    first : how the scan was fitted at first
     model : for the record
     """
     indices = np.array(work.indices)
@@ -183,15 +172,15 @@ def refit_scan(
     inside = indices - indices[0]
     # Slices without brain between them, where there are any, keep their places.
     brain = _whole(work.brain, inside, False)
-    left_out = choose_left_out(_whole(scores[nearest], inside, 0), brain, geometry.slice_spacing)
+    left_out = choose_left_out(_whole(scores[nearest], inside, 0), brain, first.geometry.slice_spacing)
 
     def unchanged(note: str) -> RefittedScan:
-        return RefittedScan(work, parameters, FitRecord(model, 1, left_out.share, left_out.capped, note))
+        return RefittedScan(work, first.parameters, FitRecord(model, 1, left_out.share, left_out.capped, note))
 
     if not left_out.mask.any():
         return unchanged(NOTHING_MARKED)
-    image, rest = _whole(work.image, inside, BACKGROUND), (parameters, scheme, geometry, samples, work.indices[0])
-    fitted = refit(image, brain, left_out.mask, *rest)
+    image = _whole(work.image, inside, BACKGROUND)
+    fitted = refit(image, brain, left_out.mask, first, work.indices[0])
     if fitted is None:
         return unchanged(TOO_LITTLE_LEFT)
     record = FitRecord(model, 2, left_out.share, left_out.capped, "")
@@ -203,14 +192,14 @@ def _step(slice_mm: float) -> int:
 
 
 def _whole(slices: np.ndarray, places: np.ndarray, empty: float | bool) -> np.ndarray:
-    """Slices at their places in a run without gaps."""
+    """Compute the slices at their places in a run without gaps."""
     whole = np.full((places[-1] + 1, *slices.shape[1:]), empty, dtype=slices.dtype)
     whole[places] = slices
     return whole
 
 
 def _grown(mask: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """A mask and the pixels of the brain that lie within MARGIN_MM of it."""
+    """Compute a mask and the pixels of the brain that lie within MARGIN_MM of it."""
     if not mask.any():
         return mask
     return brain & (ndimage.distance_transform_edt(~mask, sampling=spacing) <= MARGIN_MM * (1 + 1e-6))

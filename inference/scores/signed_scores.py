@@ -50,7 +50,10 @@ def signed_scores(
 
 
 def combine(units: Mapping[str, np.ndarray], plan: ScorePlan) -> np.ndarray:
-    """The larger of brighter and darker in calibrated units, the unexpected sign weighted by ``plan.other_weight``."""
+    """Compute the larger of brighter and darker in calibrated units.
+
+    The unexpected sign weighted by ``plan.other_weight``.
+    """
     other = "darker" if plan.lesion_sign == "brighter" else "brighter"
     return np.maximum(units[plan.lesion_sign], np.float32(plan.other_weight) * units[other])
 
@@ -58,7 +61,7 @@ def combine(units: Mapping[str, np.ndarray], plan: ScorePlan) -> np.ndarray:
 def smooth_in_brain(
     values: np.ndarray, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, smoothing_mm: float
 ) -> np.ndarray:
-    """Gaussian mean over the pixels of the brain nearby, in the slice and in the slices next to it.
+    """Compute the Gaussian mean over the pixels of the brain nearby, in the slice and in the slices next to it.
 
     What lies outside the brain has no weight, so that a constant stays one up to the edge.
 
@@ -78,6 +81,6 @@ def smooth_in_brain(
 
 
 def adjacent_runs(indices: Sequence[int]) -> list[slice]:
-    """Positions of slices that follow each other without a gap; ``indices`` ascend."""
+    """Return the positions of slices that follow each other without a gap; ``indices`` ascend."""
     breaks = [place for place in range(1, len(indices)) if indices[place] != indices[place - 1] + 1]
     return [slice(start, stop) for start, stop in zip([0, *breaks], [*breaks, len(indices)], strict=True) if start < stop]

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """A whole number in plain digits from ``lowest`` to ``highest``."""
+    """Parse a whole number in plain digits from ``lowest`` to ``highest``."""
 
     def parse(text: str) -> int:
         value = int(text) if _WHOLE.fullmatch(text) else None
@@ -30,7 +30,7 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def number(lowest: float, highest: float, above: bool = False, below: bool = False) -> Callable[[str], float]:
-    """A finite number from ``lowest`` to ``highest``.
+    """Parse a finite number from ``lowest`` to ``highest``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def number(lowest: float, highest: float, above: bool = False, below: bool = Fal
 
 
 def path_name(kind: str) -> Callable[[str], str]:
-    """A name that becomes a folder, see :func:`mmccd_auto.core.names.check_path_name`."""
+    """Parse a name that becomes a folder, see :func:`mmccd_auto.core.names.check_path_name`."""
 
     def parse(text: str) -> str:
         try:
@@ -61,7 +61,7 @@ def path_name(kind: str) -> Callable[[str], str]:
 
 
 def fold(text: str) -> str:
-    """A fold: all, or a number in plain digits."""
+    """Parse a fold: all, or a number in plain digits."""
     try:
         return check_fold(text, "fold")
     except MMCCDError as error:

@@ -24,7 +24,7 @@ logger = logging.getLogger("mmccd_auto")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Tells the default of each option that has one to tell, unless its help does."""
+    """Shows the default of each option that has one to show, unless its help does."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
@@ -35,7 +35,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every command has."""
+    """Make a parser with the options that every command has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     parser.add_argument("--version", action="version", version=f"mmccd_auto {__version__}")
     group = parser.add_argument_group("messages")
@@ -88,7 +88,7 @@ class _JsonLog(_AtOnce):
 
 
 def add_folder_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Options for some of the three data folders ("raw", "preprocessed", "results")."""
+    """Add the options for some of the three data folders ("raw", "preprocessed", "results")."""
     for name in names:
         parser.add_argument(
             f"--{name}_folder",
@@ -99,14 +99,14 @@ def add_folder_options(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """The option -device."""
+    """Add the option -device."""
     parser.add_argument(
         "-device", default="auto", metavar="DEVICE", help="cuda, cuda:1, mps or cpu; auto takes a GPU where there is one"
     )
 
 
 def add_processes_option(parser: argparse.ArgumentParser, default: int | None = None) -> None:
-    """The option -np."""
+    """Add the option -np."""
     parser.add_argument(
         "-np",
         dest="processes",
@@ -118,7 +118,7 @@ def add_processes_option(parser: argparse.ArgumentParser, default: int | None = 
 
 
 def add_extension_option(parser: argparse.ArgumentParser) -> None:
-    """The option --extensions: folders with one's own planners and trainers."""
+    """Add the option --extensions: folders with one's own planners and trainers."""
     parser.add_argument(
         "--extensions",
         nargs="+",
@@ -129,7 +129,10 @@ def add_extension_option(parser: argparse.ArgumentParser) -> None:
 
 
 def folders_from(options: argparse.Namespace) -> Folders:
-    """The data folders that the options, the environment and the defaults give; logged, so that nobody has to guess."""
+    """Return the data folders that the options, the environment and the defaults give.
+
+    Logged, so that nobody has to guess.
+    """
     folders = Folders.resolve(
         raw=getattr(options, "raw_folder", None),
         preprocessed=getattr(options, "preprocessed_folder", None),

@@ -15,77 +15,77 @@ from mmccd_auto.core.processes.signals import describe_interrupt, endings_as_int
 
 
 def run() -> None:
-    """mmccd_run."""
+    """Run mmccd_run."""
     _run("run")
 
 
 def plan_and_preprocess() -> None:
-    """mmccd_plan_and_preprocess."""
+    """Run mmccd_plan_and_preprocess."""
     _run("plan_and_preprocess", starts_workers=_may_start_workers(sys.argv[1:]))
 
 
 def import_export() -> None:
-    """mmccd_import."""
+    """Run mmccd_import."""
     _run("import_export")
 
 
 def train() -> None:
-    """mmccd_train."""
+    """Run mmccd_train."""
     _run("train")
 
 
 def calibrate() -> None:
-    """mmccd_calibrate."""
+    """Run mmccd_calibrate."""
     _run("calibrate")
 
 
 def find_best_configuration() -> None:
-    """mmccd_find_best_configuration."""
+    """Run mmccd_find_best_configuration."""
     _run("find_best_configuration")
 
 
 def cross_validate() -> None:
-    """mmccd_cross_validate."""
+    """Run mmccd_cross_validate."""
     _run("cross_validate")
 
 
 def predict() -> None:
-    """mmccd_predict."""
+    """Run mmccd_predict."""
     _run("predict")
 
 
 def bids() -> None:
-    """mmccd_bids."""
+    """Run mmccd_bids."""
     _run("bids")
 
 
 def evaluate() -> None:
-    """mmccd_evaluate."""
+    """Run mmccd_evaluate."""
     _run("evaluate")
 
 
 def export_model() -> None:
-    """mmccd_export_model."""
+    """Run mmccd_export_model."""
     _run("sharing.export_model")
 
 
 def install_model() -> None:
-    """mmccd_install_model."""
+    """Run mmccd_install_model."""
     _run("sharing.install_model")
 
 
 def models() -> None:
-    """mmccd_models."""
+    """Run mmccd_models."""
     _run("sharing.models")
 
 
 def demo() -> None:
-    """mmccd_demo."""
+    """Run mmccd_demo."""
     _run("demo")
 
 
 def _may_start_workers(arguments: list[str]) -> bool:
-    """A glance at the arguments: the command parses them only after it has loaded its own libraries."""
+    """Glance at the arguments: the command parses them only after it has loaded its own libraries."""
     if not {"-h", "--help", "--version"}.isdisjoint(arguments):
         return False
     words = [word for one in arguments for word in (one.split("=") if one.startswith("-np=") else [one])]

@@ -14,7 +14,7 @@ BRAIN_EXTRACTIONS = ("auto", "hd-bet", "synthstrip", "deepbet", "template")
 
 
 def add_model_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
-    """The options -c, -tr and -p, which say which trained models are meant.
+    """Add the options -c, -tr and -p, which say which trained models are meant.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def add_model_options(parser: argparse.ArgumentParser, several: bool = False) ->
 
 
 def add_folds_option(parser: argparse.ArgumentParser) -> None:
-    """The option -f of commands that take several folds."""
+    """Add the option -f of commands that take several folds."""
     parser.add_argument(
         "-f", dest="folds", nargs="+", type=fold, default=None, metavar="FOLD", help="default: every trained fold"
     )
 
 
 def add_fits_option(parser: argparse.ArgumentParser, default: str) -> None:
-    """The option --fits: how often the intensities of a scan are fitted.
+    """Add the option --fits: how often the intensities of a scan are fitted.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def add_fits_option(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def models_from(options: argparse.Namespace) -> PredictionOptions:
-    """The models, folds and extensions that the options name."""
+    """Return the models, folds and extensions that the options name."""
     return PredictionOptions(
         models=tuple(getattr(options, "models", ())),
         dataset=options.dataset,
@@ -85,7 +85,7 @@ def models_from(options: argparse.Namespace) -> PredictionOptions:
 
 
 def add_series_option(parser: argparse._ActionsContainer) -> None:
-    """The option --series: what stands for a modality in a DICOM export."""
+    """Add the option --series: what stands for a modality in a DICOM export."""
     parser.add_argument(
         "--series",
         nargs="+",
@@ -98,14 +98,14 @@ def add_series_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_runs_option(parser: argparse._ActionsContainer) -> None:
-    """The option --runs."""
+    """Add the option --runs."""
     parser.add_argument(
         "--runs", default="last", choices=("last", ALL_RUNS), help="BIDS: which runs of a scan; all: a case for each"
     )
 
 
 def add_brain_extraction_option(parser: argparse._ActionsContainer) -> None:
-    """The option --bet."""
+    """Add the option --bet."""
     parser.add_argument(
         "--bet",
         default="auto",
@@ -115,7 +115,7 @@ def add_brain_extraction_option(parser: argparse._ActionsContainer) -> None:
 
 
 def add_link_option(parser: argparse.ArgumentParser) -> None:
-    """The option --keep_link, also spelled as it was before."""
+    """Add the option --keep_link, also spelled as it was before."""
     parser.add_argument(
         "--keep_link",
         "--keep-link",

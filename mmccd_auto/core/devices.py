@@ -9,7 +9,7 @@ from mmccd_auto.core.errors import MMCCDError
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device that ``-device`` names.
+    """Choose the torch device that ``-device`` names.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _computes(device: torch.device) -> bool:
-    """Whether a device that only some builds of torch support gives a right sum."""
+    """Check whether a device that only some builds of torch support gives a right sum."""
     try:
         return torch.ones(2, device=device).sum().item() == 2
     # Each backend has errors of its own for "not here".
@@ -43,7 +43,7 @@ def _computes(device: torch.device) -> bool:
 
 
 def sent_to(device: torch.device | str | None, tensor: Tensor) -> Tensor:
-    """A tensor of the CPU on ``device``; a GPU copies it while it still works, and nobody waits for that.
+    """Send a tensor of the CPU to ``device``; a GPU copies it while it still works, and nobody waits for that.
 
     Parameters
     ----------
@@ -60,6 +60,8 @@ def sent_to(device: torch.device | str | None, tensor: Tensor) -> Tensor:
 
 
 def training_memory_format(device: torch.device) -> torch.memory_format:
-    """How feature maps lie in memory while training: channels last, which tensor cores want; on a CPU channel by channel,
-    since torch's backward pass of group norm is ten times slower there with channels last."""
+    """Return how feature maps lie in memory while training: channels last, which tensor cores want.
+
+    On a CPU channel by channel, since torch's backward pass of group norm is ten times slower there with channels last.
+    """
     return torch.contiguous_format if device.type == "cpu" else torch.channels_last

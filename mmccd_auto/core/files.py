@@ -63,7 +63,7 @@ def save_json(content: Any, path: str | Path) -> None:
 
 
 def save_json_once(content: Any, path: str | Path) -> bool:
-    """As :func:`save_json`, unless ``path`` is there already: of several processes that write it the first one wins.
+    """Work as :func:`save_json`, unless ``path`` is there already: of several processes that write it the first one wins.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def _write_json(content: Any, path: Path) -> None:
 
 
 def _machine() -> str:
-    """A short code of this machine: on some network disks a lock holds on its own machine only."""
+    """Return a short code of this machine: on some network disks a lock holds on its own machine only."""
     return f"{zlib.crc32(platform.node().encode('utf-8')):08x}"
 
 

@@ -71,7 +71,10 @@ def check_path_name(kind: str, value: str, where: str) -> str:
 
 
 def name_problem(kind: str, value: str) -> str | None:
-    """What is wrong with a name, as the end of a sentence; None where it can be used. See :func:`check_path_name`."""
+    """Describe what is wrong with a name, as the end of a sentence; None where it can be used.
+
+    See :func:`check_path_name`.
+    """
     rule = _RULES[kind]
     if not value.strip():
         return "is empty"
@@ -114,7 +117,7 @@ def check_fold(value: int | str, where: str) -> str:
 
 
 def is_fold(value: str) -> bool:
-    """Whether a text names a fold, see :func:`check_fold`."""
+    """Check whether a text names a fold, see :func:`check_fold`."""
     return value == ALL_FOLDS or _FOLD.fullmatch(value) is not None
 
 

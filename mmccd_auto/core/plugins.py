@@ -62,13 +62,13 @@ def _own_modules(names: Sequence[str]) -> Iterator[ModuleType]:
 
 
 def _subclasses(module: ModuleType, base: type) -> list[type]:
-    """The public subclasses defined in ``module`` itself (not those it imports)."""
+    """Return the public subclasses defined in ``module`` itself (not those it imports)."""
     classes = [value for value in vars(module).values() if isinstance(value, type) and not value.__name__.startswith("_")]
     return [found for found in classes if issubclass(found, base) and found.__module__ == module.__name__]
 
 
 def _class_names(file: Path) -> set[str]:
-    """Names of the classes at a file's top level, read without running it; none where it isn't Python."""
+    """Return the names of the classes at a file's top level, read without running it; none where it isn't Python."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError, ValueError):

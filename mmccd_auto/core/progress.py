@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def on_terminal() -> bool:
-    """Whether standard error is a terminal: bars would fill a log."""
+    """Check whether standard error is a terminal: bars would fill a log."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
@@ -153,16 +153,16 @@ def _bars_shown(leave: bool) -> tuple[bool, bool]:
 
 
 class Progress:
-    """Tells how much of a work is done.
+    """Shows how much of a work is done.
 
     Parameters
     ----------
     total : of the units; 0 where it isn't known yet
     description : of the work
     unit : what is counted, in the singular
-    leave : the bar stays on the terminal at the end, and elsewhere a last line tells how long it took; for work within other
+    leave : the bar stays on the terminal at the end, and elsewhere a last line says how long it took; for work within other
         work: False
-    disable : tell nothing
+    disable : show nothing
     """
 
     def __init__(self, total: int, description: str, unit: str, *, leave: bool = True, disable: bool = False) -> None:
@@ -217,7 +217,7 @@ class Progress:
 def track(
     items: Iterable[Item], *, total: int, description: str, unit: str, leave: bool = True, disable: bool = False
 ) -> Iterator[Item]:
-    """Give the items one by one and tell how many are done; parameters as for :class:`Progress`."""
+    """Give the items one by one and show how many are done; parameters as for :class:`Progress`."""
     with Progress(total, description, unit, leave=leave, disable=disable) as progress:
         for item in items:
             yield item
@@ -225,13 +225,13 @@ def track(
 
 
 class PlainLines:
-    """Lines of a long work that are told off the terminal only: the first, the last, and one every so often."""
+    """Lines of a long work that are written off the terminal only: the first, the last, and one every so often."""
 
     def __init__(self) -> None:
         self._told = -float("inf")
 
     def tell(self, line: str, last: bool = False) -> None:
-        """Tell a line, where it is due."""
+        """Write a line, where it is due."""
         if not on_terminal() and (last or time.monotonic() - self._told >= PERIOD_SECONDS):
             self._told = time.monotonic()
             logger.info("%s", line)

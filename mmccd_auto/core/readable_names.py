@@ -20,7 +20,7 @@ def shown(name: str | Path) -> str:
 
 
 def has_readable_name(path: str | Path) -> bool:
-    """Tell whether a path is text; on the bytes of another encoding (Latin-1 of old shares) ITK ends the process."""
+    """Say whether a path is text; on the bytes of another encoding (Latin-1 of old shares) ITK ends the process."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

@@ -103,7 +103,7 @@ def _adapter(kind: Any) -> Any:
 
 
 def _sentence(kind: Any, errors: list[dict[str, Any]], remedy: str) -> str:
-    """The first error; an entry with a wrong name before the one that is missing for that reason."""
+    """Return the first error; an entry with a wrong name before the one that is missing for that reason."""
     error = next((one for one in errors if one["type"] == "unexpected_keyword_argument"), errors[0])
     place = error["loc"][1:]
     if error["type"] == "json_invalid":
@@ -125,13 +125,13 @@ def _sentence(kind: Any, errors: list[dict[str, Any]], remedy: str) -> str:
 
 
 def _path(place: tuple[str | int, ...]) -> str:
-    """training.batch_size, subjects[0].slices."""
+    """Write a path as training.batch_size, subjects[0].slices."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:200]
 
 
 def _hint_at(kind: Any, place: tuple[str | int, ...]) -> Any:
-    """The annotation of the entry at ``place``."""
+    """Return the annotation of the entry at ``place``."""
     for part in place:
         kind, _ = _without_constraints(kind)
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -147,7 +147,7 @@ def _hint_at(kind: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def _without_constraints(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A hint without ``| None`` and ``Annotated``, and the constraints of the latter."""
+    """Return a hint without ``| None`` and ``Annotated``, and the constraints of the latter."""
     constraints: tuple[Any, ...] = ()
     while True:
         if typing.get_origin(hint) is typing.Annotated:
@@ -165,7 +165,7 @@ def _key_words(kind: Any, place: tuple[str | int, ...]) -> str:
 
 
 def _words(hint: Any) -> str:
-    """What belongs into an entry: "a whole number from 1 to 4096"."""
+    """Describe what belongs into an entry: "a whole number from 1 to 4096"."""
     inner, constraints = _without_constraints(hint)
     own = [one.words for one in constraints if isinstance(one, Expected)]
     origin, arguments = typing.get_origin(inner), typing.get_args(inner)

@@ -73,7 +73,7 @@ def parse_json(text: str | bytes, source: str, errors: str = "strict") -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON writes it, short enough for a sentence."""
+    """Return a value as JSON writes it, short enough for a sentence."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):

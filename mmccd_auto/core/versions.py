@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what a training depends on."""
+    """Return the versions of what a training depends on."""
     found = {"python": platform.python_version()}
     for package in ("mmccd_auto", "torch", "numpy", "batchgenerators"):
         try:

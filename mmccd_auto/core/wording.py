@@ -28,7 +28,7 @@ def sentences(texts: Iterable[str]) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as a person would say it."""
+    """Write a duration as a person would say it."""
     for limit, unit, size in ((90, "s", 1), (90 * 60, "minutes", 60), (48 * 3600, "hours", 3600)):
         if seconds < limit:
             return f"{seconds / size:.2g} {unit}"

@@ -24,7 +24,7 @@ def read_ages(content: Mapping[str, Any], source: str | Path) -> dict[str, float
 
     Returns
     -------
-    years at the scan, by case; empty where dataset.json tells nothing of it
+    years at the scan, by case; empty where dataset.json says nothing of it
 
     Raises
     ------

@@ -36,10 +36,10 @@ class Dataset:
     modalities : channel names in the order of their channel numbers, two or more
     labels : name -> value; what is neither background (0) nor "ignore" is abnormal
     file_ending : of every image and label, such as ``.nii.gz``
-    subjects : case -> person, for the cases where dataset.json tells it
-    stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json tells nothing of it
+    subjects : case -> person, for the cases where dataset.json gives it
+    stated_health : case -> "healthy", "labelled" or "unknown"; None where dataset.json says nothing of it
     content : dataset.json as it is
-    ages : case -> years at the scan, where dataset.json tells them
+    ages : case -> years at the scan, where dataset.json gives them
     """
 
     folder: Path
@@ -53,19 +53,22 @@ class Dataset:
     ages: dict[str, float] = field(default_factory=dict)
 
     def images_folder(self, split: str = "Tr") -> Path:
-        """Folder ``imagesTr`` (training) or ``imagesTs`` (test)."""
+        """Return folder ``imagesTr`` (training) or ``imagesTs`` (test)."""
         return self._folder("images", split)
 
     def labels_folder(self, split: str = "Tr") -> Path:
-        """Folder ``labelsTr`` or ``labelsTs``; it need not exist."""
+        """Return folder ``labelsTr`` or ``labelsTs``; it need not exist."""
         return self._folder("labels", split)
 
     def brain_masks_folder(self, split: str = "Tr") -> Path:
-        """Folder ``brain_masksTr`` or ``brain_masksTs``; it need not exist."""
+        """Return folder ``brain_masksTr`` or ``brain_masksTs``; it need not exist."""
         return self._folder("brain_masks", split)
 
     def cases(self, split: str = "Tr") -> list[str]:
-        """Cases that have at least one channel, sorted. Hidden files and files named otherwise are passed over."""
+        """Return the cases that have at least one channel, sorted.
+
+        Hidden files and files named otherwise are passed over.
+        """
         found = set()
         for path in visible_files(self.images_folder(split)):
             parts = parse_channel_name(path.name, self.file_ending)
@@ -74,7 +77,7 @@ class Dataset:
         return sorted(found)
 
     def channel_file(self, case: str, modality: str, split: str = "Tr") -> Path:
-        """Where the case's scan of this modality is, or would be (see :meth:`available_modalities`).
+        """Find where the case's scan of this modality is, or would be (see :meth:`available_modalities`).
 
         Raises
         ------
@@ -88,15 +91,15 @@ class Dataset:
         return self.images_folder(split) / f"{case}_{self.modalities.index(modality):04d}{self.file_ending}"
 
     def available_modalities(self, case: str, split: str = "Tr") -> tuple[str, ...]:
-        """The modalities of which the case has a file, in channel order."""
+        """Return the modalities of which the case has a file, in channel order."""
         return tuple(name for name in self.modalities if self.channel_file(case, name, split).is_file())
 
     def label_file(self, case: str, split: str = "Tr") -> Path | None:
-        """The case's drawn abnormalities; None where there is no file, which means: healthy, or not examined."""
+        """Return the case's drawn abnormalities; None where there is no file, which means: healthy, or not examined."""
         return _if_file(self.labels_folder(split) / f"{case}{self.file_ending}")
 
     def brain_mask_file(self, case: str, split: str = "Tr") -> Path | None:
-        """The case's given brain mask, or None: then the mask is found from the images."""
+        """Return the case's given brain mask, or None: then the mask is found from the images."""
         return _if_file(self.brain_masks_folder(split) / f"{case}{self.file_ending}")
 
     @property
@@ -105,7 +108,7 @@ class Dataset:
         return LabelValues(self.labels, str(self.folder / DATASET_FILE))
 
     def subject(self, case: str) -> str:
-        """Tell the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
+        """Find the person the case is of; where dataset.json doesn't, the names of the cases do (``P1_T1``, ``P1_T2``)."""
         return self.people.get(case) or self.subjects.get(case, case)
 
     @cached_property
@@ -114,8 +117,10 @@ class Dataset:
         return complete_subjects([*self.cases("Tr"), *self.cases("Ts")], self.subjects)
 
     def health(self, case: str, split: str = "Tr") -> str:
-        """Give "healthy", "labelled" or "unknown" (a patient without labels), see
-        :func:`mmccd_auto.datasets.health.health_of`."""
+        """Give "healthy", "labelled" or "unknown" (a patient without labels).
+
+        See :func:`mmccd_auto.datasets.health.health_of`.
+        """
         return health_of(self.stated_health, case, self.label_file(case, split) is not None)
 
     def training_cases(self) -> list[str]:
@@ -146,7 +151,7 @@ class Dataset:
 
 
 def parse_channel_name(file_name: str, file_ending: str) -> tuple[str, int] | None:
-    """(case, channel) of ``CASE_0000.nii.gz``, or None where the name isn't of that form.
+    """Parse (case, channel) of ``CASE_0000.nii.gz``, or None where the name isn't of that form.
 
     The channel is the LAST ``_dddd`` before the file ending, so case ids may contain such groups themselves.
     """
@@ -155,7 +160,7 @@ def parse_channel_name(file_name: str, file_ending: str) -> tuple[str, int] | No
 
 
 def split_case_and_channel(file_name: str, file_ending: str) -> tuple[str, int]:
-    """(case, channel) of a file name: ``BraTS2021_00006_0000.nii.gz`` is channel 0 of case ``BraTS2021_00006``.
+    """Return (case, channel) of a file name: ``BraTS2021_00006_0000.nii.gz`` is channel 0 of case ``BraTS2021_00006``.
 
     Raises
     ------
@@ -172,7 +177,10 @@ def split_case_and_channel(file_name: str, file_ending: str) -> tuple[str, int]:
 
 
 def list_datasets(raw: str | Path) -> list[Path]:
-    """Folders ``DatasetXXX_Name`` in the raw folder, by number and then by name; empty where the folder doesn't exist."""
+    """List the folders ``DatasetXXX_Name`` in the raw folder, by number and then by name.
+
+    Empty where the folder doesn't exist.
+    """
     raw = Path(raw)
     if not raw.is_dir():
         return []
@@ -189,7 +197,7 @@ _HOW_TO_FILL = {
 
 
 def find_dataset(raw: str | Path, identifier: int | str, kind: str = "raw") -> Path:
-    """The folder of one dataset.
+    """Find the folder of one dataset.
 
     Parameters
     ----------
@@ -263,7 +271,7 @@ def read_label_values(path: str | Path) -> LabelValues:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name, without hidden files (``._x`` of macOS); empty where it doesn't exist."""
+    """Return what a folder holds, sorted by name, without hidden files (``._x`` of macOS); empty where it doesn't exist."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -312,7 +320,7 @@ def _labels(content: dict[str, Any], path: Path, regions: bool = False) -> dict[
 
 
 def _is_value(value: Any, regions: bool) -> bool:
-    """A whole number, or the several of one of nnU-Net's regions."""
+    """Check for a whole number, or the several of one of nnU-Net's regions."""
     if regions and isinstance(value, list):
         return bool(value) and all(type(one) is int for one in value)
     return type(value) is int
@@ -326,7 +334,7 @@ def _file_ending(content: dict[str, Any], path: Path) -> str:
 
 
 def _subjects(content: dict[str, Any], path: Path) -> dict[str, str]:
-    """case -> person, from ``subjects`` and from ``cases.CASE.subject``."""
+    """Return case -> person, from ``subjects`` and from ``cases.CASE.subject``."""
     subjects = content.get("subjects", {})
     if not isinstance(subjects, dict) or not all(_is_name(value) for value in subjects.values()):
         raise MMCCDError(f'{path}: subjects must be an object of cases and people, as in {{"case1": "person1"}}.')

@@ -59,10 +59,10 @@ class Folders:
         return cls(**paths, sources=sources)
 
     def describe(self) -> str:
-        """Three lines for people: each folder and why it is used."""
+        """Write three lines for people: each folder and why it is used."""
         return "\n".join(f"{kind + ':':<13} {getattr(self, kind)} ({self.sources.get(kind, 'as given')})" for kind in KINDS)
 
 
 def environment_variable(kind: str) -> str:
-    """The name of the environment variable of ``raw``, ``preprocessed`` or ``results``."""
+    """Return the name of the environment variable of ``raw``, ``preprocessed`` or ``results``."""
     return f"mmccd_{kind}"

@@ -24,7 +24,7 @@ def read_health(content: Mapping[str, Any], source: str | Path) -> dict[str, str
 
     Returns
     -------
-    "healthy", "labelled" or "unknown" by case; None where dataset.json tells nothing of it
+    "healthy", "labelled" or "unknown" by case; None where dataset.json says nothing of it
 
     Raises
     ------
@@ -42,8 +42,11 @@ def read_health(content: Mapping[str, Any], source: str | Path) -> dict[str, str
 
 
 def health_of(health: Mapping[str, str] | None, case: str, has_label: bool) -> str:
-    """Give the health of a case: what dataset.json says; else labelled where there is a label, unknown where dataset.json
-    tells it of other cases, and healthy where it tells it of none."""
+    """Give the health of a case: what dataset.json says.
+
+    Else labelled where there is a label, unknown where dataset.json gives it of other cases, and healthy where it gives it
+    of none.
+    """
     if health is not None and case in health:
         return health[case]
     if has_label:
@@ -57,7 +60,7 @@ def describe_health(kinds: Mapping[str, str], stated: bool) -> str:
     Parameters
     ----------
     kinds : of each training case
-    stated : dataset.json tells it
+    stated : dataset.json gives it
     """
     counts = Counter(kinds.values())
     if not stated:

@@ -76,7 +76,7 @@ def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
 
 
 def description_problems(dataset: Dataset) -> list[str]:
-    """What in dataset.json disagrees with the folders: numTraining, subjects, missing_channels."""
+    """Describe what in dataset.json disagrees with the folders: numTraining, subjects, missing_channels."""
     file = dataset.folder / DATASET_FILE
     cases = {split: dataset.cases(split) for split in SPLITS}
     known = set(cases["Tr"]) | set(cases["Ts"])
@@ -112,7 +112,10 @@ def description_problems(dataset: Dataset) -> list[str]:
 
 
 def _people_problems(dataset: Dataset) -> list[str]:
-    """Sessions of one person, by the names of the cases, that dataset.json gives to several people: the folds would leak."""
+    """List the sessions of one person, by the names of the cases, that dataset.json gives to several people.
+
+    The folds would leak.
+    """
     if dataset.content.get(CONFIRMED_KEY) is True:
         return []
     return [
@@ -158,11 +161,11 @@ def verify_case(dataset: Dataset, case: str, split: str) -> CaseReport:
 
 
 def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) -> list[str]:
-    """Images that stand under two names: for two people (the folds would leak) or as two modalities of one case.
+    """List the images that stand under two names: for two people (the folds would leak) or as two modalities of one case.
 
     Parameters
     ----------
-    dataset : tells whose the cases are
+    dataset : says whose the cases are
     owners : hash of the voxels -> (case, file) of every image that has it
     """
     problems = []
@@ -181,7 +184,7 @@ def copy_problems(dataset: Dataset, owners: dict[str, list[tuple[str, str]]]) ->
 
 
 def _health_problems(dataset: Dataset, known: set[str]) -> list[str]:
-    """Cases whose stated health doesn't fit their labels, or that don't exist."""
+    """List the cases whose stated health doesn't fit their labels, or that don't exist."""
     file = dataset.folder / DATASET_FILE
     stated = dataset.stated_health or {}
     problems = [
@@ -213,7 +216,7 @@ def _declaration_problems(dataset: Dataset, known: set[str]) -> list[str]:
 
 
 def _channel_problems(dataset: Dataset, case: str, split: str) -> list[str]:
-    """Missing channels: each training scan that isn't declared as missing, and cases with fewer than two."""
+    """List missing channels: each training scan that isn't declared as missing, and cases with fewer than two."""
     available = dataset.available_modalities(case, split)
     if split == "Ts":
         # A single modality is enough for prediction, and which one is known only once a model is chosen.
@@ -246,7 +249,7 @@ def _read(path: Path, problems: list[str], warnings: list[str]) -> Volume | None
 
 
 def _image_problems(path: Path, volume: Volume, brain: np.ndarray | None, warnings: list[str]) -> list[str]:
-    """What is wrong with a scan's values; ``brain`` is the given mask."""
+    """Describe what is wrong with a scan's values; ``brain`` is the given mask."""
     finite = with_zeros(volume)
     if finite is not volume:
         if brain is None or brain.shape != volume.array.shape:

@@ -12,7 +12,7 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def naming_problems(dataset: Dataset, split: str) -> list[str]:
-    """Every file of the split's folders that will not be used, with what it should be called or what to do.
+    """List every file of the split's folders that will not be used, with what it should be called or what to do.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _partner_name_problem(dataset: Dataset, split: str, path: Path, kind: str, c
 
 
 def _general_problem(dataset: Dataset, path: Path) -> str | None:
-    """Folders and files of another ending."""
+    """Return the folders and files of another ending."""
     if not has_readable_name(path):
         return f"{shown(path)}{NO_TEXT}"
     if path.is_dir():
@@ -84,7 +84,7 @@ def _general_problem(dataset: Dataset, path: Path) -> str | None:
 
 
 def _case_and_modality(stem: str, dataset: Dataset) -> tuple[str, str] | None:
-    """Case and modality of a name such as ``case1_flair``, where exactly one part of it names a modality."""
+    """Return the case and modality of a name such as ``case1_flair``, where exactly one part of it names a modality."""
     parts = re.split(r"([_.-])", stem)
     by_name = {name.lower(): name for name in dataset.modalities}
     found = [index for index, part in enumerate(parts) if part.lower() in by_name]

@@ -1,7 +1,7 @@
-"""Who is who: the people behind cases, as the cases' names tell them.
+"""Who is who: the people behind cases, as the cases' names give them.
 
-Sessions of one person must stay in one fold. Where nobody has written down whose a case is, its name often tells: BIDS says
-``sub-01_ses-2``, others write visits, time points, years or dates behind the person.
+Sessions of one person must stay in one fold. Where nobody has written down whose a case is, its name often shows it: BIDS
+says ``sub-01_ses-2``, others write visits, time points, years or dates behind the person.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def folded(name: str) -> str:
 
 
 def person_by_name(case: str) -> str:
-    """Tell the person from the name of one case: the name without what says session, time point, date or state of the scan.
+    """Find the person from the name of one case: the name without what says session, time point, date or state of the scan.
 
     ``sub-01_ses-2`` is ``sub-01``, ``P1_T2`` is ``P1``. A name that holds nothing else is of :data:`NOBODY`.
     """
@@ -65,14 +65,14 @@ def person_by_name(case: str) -> str:
 
 
 def says_only_a_session(name: str) -> bool:
-    """Tell whether a name holds nothing but what says session, time point, date or state of the scan ("time01", "pre")."""
+    """Say whether a name holds nothing but what says session, time point, date or state of the scan ("time01", "pre")."""
     return person_by_name(f"x_{name}") == "x"
 
 
 def people_by_names(cases: Iterable[str], folders: Iterable[str] = ()) -> dict[str, str]:
-    """Tell the person of each case from the cases' names.
+    """Find the person of each case from the cases' names.
 
-    Beside what a single name tells (:func:`person_by_name`), numbers and letters behind a number count as sessions
+    Beside what a single name gives (:func:`person_by_name`), numbers and letters behind a number count as sessions
     (``training01_02``, ``BraTS-GLI-00005-001``), unless one name has more of them than a person has sessions.
 
     Parameters
@@ -112,7 +112,7 @@ def complete_subjects(cases: Iterable[str], given: Mapping[str, str]) -> dict[st
     Parameters
     ----------
     cases : names of all cases
-    given : case -> person, for the cases where somebody has told it
+    given : case -> person, for the cases where somebody has given it
     """
     by_name = people_by_names(cases)
     told: dict[str, set[str]] = defaultdict(set)

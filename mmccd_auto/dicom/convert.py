@@ -72,7 +72,7 @@ def convert_series(series: Series, workspace: str | Path, time_limit: float = 30
     Raises
     ------
     MMCCDError
-        If the series has a problem, dcm2niix is missing, fails or takes too long, or its volume isn't what the headers tell.
+        If the series has a problem, dcm2niix is missing, fails or takes too long, or its volume isn't what the headers say.
     """
     if series.problem is not None or series.grid is None:
         raise MMCCDError(series.problem or f"{sentence(series.label)} forms no regular grid: choose another series.")
@@ -111,12 +111,12 @@ def _convert(program: Path, series: Series, workspace: Path, time_limit: float) 
 
 
 def _least_bytes(grid: SliceGrid) -> int:
-    """What the converted volume takes at least, with 16 bits a voxel."""
+    """Return what the converted volume takes at least, with 16 bits a voxel."""
     return 2 * math.prod(grid.size)
 
 
 def find_dcm2niix() -> Path:
-    """The dcm2niix program: the one that the package of this name brings, else one on the PATH.
+    """Find the dcm2niix program: the one that the package of this name brings, else one on the PATH.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 def _one_volume(folder: Path, message: str, series: Series) -> Path:
-    """The path of the one volume that was made."""
+    """Return the path of the one volume that was made."""
     found = sorted(folder.glob("*.nii"))
     if not found:
         raise MMCCDError(_why_nothing(message, series))
@@ -183,7 +183,7 @@ def _one_volume(folder: Path, message: str, series: Series) -> Path:
 
 
 def _why_nothing(message: str, series: Series) -> str:
-    """A sentence for what dcm2niix said."""
+    """Return a sentence for what dcm2niix said."""
     label, low = sentence(series.label), message.lower()
     compressed = series.facts.transfer_syntax not in UNCOMPRESSED
     if compressed and any(word in low for word in ("transfer syntax", "decode", "decompress", "jpeg", "compressed")):
@@ -203,7 +203,7 @@ def _read(path: Path, series: Series) -> Volume:
 
 
 def _check(geometry: Geometry, grid: SliceGrid, series: Series) -> None:
-    """Compare the volume's grid with the one that the headers tell, whatever the order of its axes.
+    """Compare the volume's grid with the one that the headers give, whatever the order of its axes.
 
     Raises
     ------

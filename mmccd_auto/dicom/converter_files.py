@@ -38,7 +38,7 @@ _SIZE = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SamplesPerPixel"
 
 
 def put_files(series: Series, folder: Path) -> None:
-    """Give dcm2niix the files of this series alone, under names that tell nothing and need no quoting.
+    """Give dcm2niix the files of this series alone, under names that say nothing and need no quoting.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def put_files(series: Series, folder: Path) -> None:
 
 
 def syntax_name(series: Series) -> str:
-    """The transfer syntax in words; what isn't one is not repeated."""
+    """Return the transfer syntax in words; what isn't one is not repeated."""
     syntax = UID(series.facts.transfer_syntax)
     return syntax.name if syntax in AllTransferSyntaxes else "an unknown transfer syntax"
 

@@ -17,7 +17,7 @@ _HARMLESS = frozenset(
 
 
 def patient_words(patient: Patient) -> tuple[str, ...]:
-    """The words, longest first and in small letters, that may not be shown: name parts, number and birth date."""
+    """Return the words, longest first and in small letters, that may not be shown: name parts, number and birth date."""
     found = {patient.identifier.strip().lower(), *_birth_dates(patient.birth_date)}
     for text in (patient.name, patient.identifier):
         found.update(re.split(r"[\W_]+", text.lower()))
@@ -26,7 +26,7 @@ def patient_words(patient: Patient) -> tuple[str, ...]:
 
 
 def without_patient(text: str, words: tuple[str, ...]) -> str:
-    """``text`` with every one of ``words`` replaced, and without control characters.
+    """Return ``text`` with every one of ``words`` replaced, and without control characters.
 
     Words of four letters or more are replaced inside other words, too; shorter ones only where they stand alone.
     """

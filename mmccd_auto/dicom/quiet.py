@@ -1,4 +1,4 @@
-"""Reading DICOM without telling what stands in it."""
+"""Reading DICOM without showing what stands in it."""
 
 from __future__ import annotations
 

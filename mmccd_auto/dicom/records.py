@@ -1,6 +1,6 @@
 """What is known of a DICOM export: patients, studies, series and the facts of their sequences.
 
-Whatever may name a patient is left out of every ``repr``, so that a stray log line can't tell it.
+Whatever may name a patient is left out of every ``repr``, so that a stray log line can't give it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class SequenceFacts:
-    """How a series was measured, as its headers tell it; None or empty where they don't.
+    """How a series was measured, as its headers give it; None or empty where they don't.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class SliceGrid:
     axes: np.ndarray = field(repr=False, compare=False)
 
     def corners(self) -> np.ndarray:
-        """Positions of the centres of the eight corner voxels, float64 [8, 3], mm."""
+        """Compute the positions of the centres of the eight corner voxels, float64 [8, 3], mm."""
         steps = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(self.size) - 1) * self.spacing
         return steps @ self.axes.T + self.origin
 
@@ -173,12 +173,12 @@ class Export:
 
 
 def series_label(number: int | None, description: str, part: str = "") -> str:
-    """The words by which a message names a series; ``description`` must not name the patient."""
+    """Return the words by which a message names a series; ``description`` must not name the patient."""
     words = f"series {number}" if number is not None else "a series without a number"
     inner = ", ".join(text for text in (description, part) if text)
     return f"{words} ({inner})" if inner else words
 
 
 def sentence(text: str) -> str:
-    """``text`` with a capital at its beginning."""
+    """Return ``text`` with a capital at its beginning."""
     return text[:1].upper() + text[1:]

@@ -1,0 +1,1 @@
+"""Maps against labels."""

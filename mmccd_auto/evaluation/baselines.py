@@ -18,7 +18,7 @@ SMOOTHING_MM = 3.0
 
 
 def intensity_score(image: np.ndarray, brain: np.ndarray, modality: str, name: str) -> np.ndarray:
-    """The baseline: how bright a voxel is (or how dark, where lesions are dark), in units that compare across scans.
+    """Compute the baseline: how bright a voxel is (or how dark, where lesions are dark), in units that compare across scans.
 
     Meissen et al. 2021 showed that this beats many published methods on FLAIR. The image is normalised as for the model
     (2nd percentile of the brain at -3, 90th at +3); on modalities with dark lesions the sign is turned.

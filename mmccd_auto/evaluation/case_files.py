@@ -1,4 +1,4 @@
-"""Which files belong to one case of an evaluation; everything that is missing is told at once."""
+"""Which files belong to one case of an evaluation; everything that is missing is reported at once."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def find_compared_files(
 
 
 def find_label_values(reference: Path) -> LabelValues:
-    """What the values of the labels in a folder mean: by the dataset.json in it or beside it, else 0 and 1 alone.
+    """Return what the values of the labels in a folder mean: by the dataset.json in it or beside it, else 0 and 1 alone.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def find_label_values(reference: Path) -> LabelValues:
 
 
 def raise_together(problems: Mapping[str, Sequence[str]], cases: int) -> None:
-    """Raise one MMCCDError that tells all ``problems`` (case -> sentences), one a line; do nothing where there are none."""
+    """Raise one MMCCDError that lists all ``problems`` (case -> sentences), one a line; do nothing where there are none."""
     if problems:
         told = dict.fromkeys(problem for of_case in problems.values() for problem in of_case)
         lines = "\n".join(f"  - {problem}" for problem in told)
@@ -163,7 +163,7 @@ def _case_files(case: str, label: Path, prediction: Path, images: Path | None, b
 
 
 def _beside(reference: Path) -> Path | None:
-    """imagesTs for labelsTs."""
+    """Name the folder of scans beside one of labels: imagesTs for labelsTs."""
     folder = reference.resolve()
     images = folder.with_name(folder.name.replace("labels", "images", 1))
     return images if images != folder and images.is_dir() else None
@@ -193,7 +193,7 @@ def _find_brain_mask(case: str, record_file: Path, brain_masks: Path | None) -> 
 
 
 def _places(named: Path, folder: Path | None) -> list[Path]:
-    """Where in a folder a file that a record names may be: with as much of its path as exists there."""
+    """Find where in a folder a file that a record names may be: with as much of its path as exists there."""
     if folder is None:
         return []
     parts = named.relative_to(named.anchor).parts
@@ -205,7 +205,7 @@ def _first_file(candidates: list[Path]) -> Path | None:
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
-    """Case name -> volume, for every volume of ``folder`` that isn't hidden or unfinished."""
+    """Return case name -> volume, for every volume of ``folder`` that isn't hidden or unfinished."""
     found = {}
     for path in sorted(folder.iterdir()):
         ending = next((ending for ending in VOLUME_ENDINGS if path.name.endswith(ending)), None)

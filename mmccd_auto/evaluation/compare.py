@@ -12,7 +12,9 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files, find_label_values
 from mmccd_auto.evaluation.judging import (
+    WHOLE_BRAIN,
     CaseEvaluation,
+    EvaluationOptions,
     Grid,
     JudgedMethod,
     JudgedVoxels,
@@ -61,7 +63,7 @@ class ComparisonResult(EvaluationResult):
 
 
 def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None = None) -> dict[str, Path]:
-    """Method -> folder, in the given order; without ``names`` a method is called like its folder.
+    """Return method -> folder, in the given order; without ``names`` a method is called like its folder.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None 
             raise MMCCDError(f"{path} has an empty name: give each folder of -pred a name with --names.")
         if chosen.count(name) > 1:
             listed = ", ".join(str(path) for path, other in zip(paths, chosen, strict=True) if other == name)
-            raise MMCCDError(f"{listed} have one name, {name!r}: tell the folders apart with --names.")
+            raise MMCCDError(f"{listed} have one name, {name!r}: distinguish the folders with --names.")
         if f"{name} ".startswith(tuple(f"{baseline} " for baseline in (CONTROL, INTENSITY, SMOOTHED_INTENSITY))):
             raise MMCCDError(f"{path} has the name of a baseline, {name!r}: give it another with --names.")
     return dict(zip(chosen, paths, strict=True))
@@ -86,12 +88,9 @@ def name_predictions(folders: Sequence[str | Path], names: Sequence[str] | None 
 def compare_folders(
     reference: Path,
     predictions: Mapping[str, Path],
-    images: Path | None = None,
-    brain_masks: Path | None = None,
+    options: EvaluationOptions = WHOLE_BRAIN,
     output: Path | None = None,
     processes: int = 0,
-    erosion_mm: float = 0.0,
-    label_values: LabelValues | None = None,
     with_controls: bool = True,
 ) -> ComparisonResult:
     """Judge several folders of predictions on the same voxels of the same cases.
@@ -105,26 +104,25 @@ def compare_folders(
     ----------
     reference : folder of CASE.nii.gz labels
     predictions : method -> folder that ``mmccd_predict`` wrote; see :func:`name_predictions`
-    images, brain_masks, output, processes, erosion_mm, label_values : as in
-        :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+    options, output, processes : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
     with_controls : judge the controls that are there
 
     Raises
     ------
     MMCCDError
-        If any case with a reference can't be judged in any folder: one error that tells all of them. If there is no folder,
+        If any case with a reference can't be judged in any folder: one error that lists all of them. If there is no folder,
         or the folders hold different modalities, and not the same ones in every case.
     """
     reference, predictions = Path(reference), {name: Path(folder) for name, folder in predictions.items()}
-    images, brain_masks = (None if folder is None else Path(folder) for folder in (images, brain_masks))
-    check_erosion(erosion_mm)
+    images, brain_masks = options.folders()
+    check_erosion(options.erosion_mm)
     if not predictions:
         raise MMCCDError("No folder of predictions was given: name one or more with -pred.")
     cases, unmatched = find_compared_files(reference, predictions, images, brain_masks)
     by_modality = _modalities_differ(cases)
-    values = label_values or find_label_values(reference)
+    values = options.label_values or find_label_values(reference)
     controls = _controls(cases, predictions) if with_controls else {}
-    work = [(case, (files, by_modality, erosion_mm, values, controls)) for case, files in cases.items()]
+    work = [(case, (files, by_modality, options.erosion_mm, values, controls)) for case, files in cases.items()]
     evaluations = judge_cases(compare_case, work, processes)
     methods = method_results(list(evaluations[0].methods), evaluations, controls)
     compared = {
@@ -136,7 +134,7 @@ def compare_folders(
         methods=methods,
         prevalence=judged_prevalence(evaluations),
         cases={evaluation.case: evaluation.facts for evaluation in evaluations},
-        settings=settings_of(reference, compared, images, brain_masks, erosion_mm),
+        settings=settings_of(reference, compared, images, brain_masks, options.erosion_mm),
         warnings=(
             *(_control_warnings(cases, predictions) if with_controls else ()),
             *_warnings(evaluations, unmatched, predictions),
@@ -191,7 +189,7 @@ def compare_case(
 def _judge_methods(
     predictions: Mapping[str, CaseFiles], voxels: JudgedVoxels, controls: Mapping[str, str]
 ) -> dict[str, JudgedMethod]:
-    """The methods, and behind them their controls."""
+    """Return the methods, and behind them their controls."""
     found: dict[str, JudgedMethod] = {}
     behind: dict[str, JudgedMethod] = {}
     for name, files in predictions.items():
@@ -205,7 +203,7 @@ def _judge_methods(
 
 
 def _controls(cases: Mapping[str, Mapping[str, CaseFiles]], predictions: Mapping[str, Path]) -> dict[str, str]:
-    """Method -> what its control is called, of methods that have one of every case."""
+    """Return method -> what its control is called, of methods that have one of every case."""
     whole = [name for name in predictions if all(files[name].control is not None for files in cases.values())]
     return {name: CONTROL if len(predictions) == 1 else f"{CONTROL} of {name}" for name in whole}
 
@@ -221,7 +219,7 @@ def _control_warnings(cases: Mapping[str, Mapping[str, CaseFiles]], predictions:
 
 
 def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """What all methods, and what any method takes for brain; bool [z, y, x]."""
+    """Return what all methods, and what any method takes for brain; bool [z, y, x]."""
     common = np.ones(tuple(reversed(grid.geometry.size)), dtype=bool)
     anywhere = ~common
     # Methods that take their brain from one file have one brain: there is no need to find it again.
@@ -235,7 +233,7 @@ def _brains(predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], 
 def _scan_of_each_modality(
     predictions: Mapping[str, CaseFiles], scans: Mapping[Path, Volume], brain: np.ndarray
 ) -> dict[str, Path]:
-    """Modality -> scan, in the order of the methods."""
+    """Return modality -> scan, in the order of the methods."""
     found: dict[str, Path] = {}
     for files in predictions.values():
         path = found.setdefault(files.modality, files.image)
@@ -258,7 +256,7 @@ def _baselines(image: np.ndarray, path: Path, modality: str, ending: str, voxels
 
 
 def _modalities_differ(cases: Mapping[str, Mapping[str, CaseFiles]]) -> bool:
-    """Whether the methods' scans are of different modalities; then each modality must be there in each case."""
+    """Check whether the methods' scans are of different modalities; then each modality must be there in each case."""
     found = {case: sorted({one.modality for one in files.values()}) for case, files in cases.items()}
     if all(len(modalities) == 1 for modalities in found.values()):
         return False

@@ -20,7 +20,7 @@ UNDEFINED = "-"
 
 
 def cross_validation_summary(results: Mapping[str, EvaluationResult]) -> dict[str, Any]:
-    """Figures over all held-out cases, and how much they vary from fold to fold.
+    """Return the figures over all held-out cases, and how much they vary from fold to fold.
 
     Each case counts once in the mean over cases, so large folds weigh more; each fold counts once in the mean over folds.
     Undefined figures are left out of both, and counted by what remains.
@@ -86,7 +86,7 @@ def _check_folds(results: Mapping[str, EvaluationResult]) -> None:
 
 
 def _over_folds(figure: str, methods: Mapping[str, MethodResult]) -> dict[str, Any]:
-    """The summary of one figure of one method."""
+    """Return the summary of one figure of one method."""
     values = [case[figure] for method in methods.values() for case in method.cases.values() if case.get(figure) is not None]
     folds = {fold: method.mean.get(figure) for fold, method in methods.items()}
     means = [mean for mean in folds.values() if mean is not None]
@@ -170,7 +170,7 @@ class CrossValidation:
         return sum(one.reconstruction_r2 * one.reconstruction_subjects for one in known) / people if people else None
 
     def to_json(self) -> dict[str, Any]:
-        """What cross_validation.json holds; undefined figures are null."""
+        """Return what cross_validation.json holds; undefined figures are null."""
         shares = [share for share in self.healthy.values() if share is not None]
         return {
             "model": self.model,
@@ -199,7 +199,7 @@ class CrossValidation:
 
 
 def describe_cross_validation(result: CrossValidation) -> str:
-    """A table with all cases, each fold and each case as rows, and what has to be known to read it."""
+    """Write a table with all cases, each fold and each case as rows, and what has to be known to read it."""
     summary = cross_validation_summary(result.evaluations)["methods"]
     columns = [(method, figure) for method in summary for figure in COLUMNS if figure in _figures(method, result.method)]
     cases = sum(len(evaluation.cases) for evaluation in result.evaluations.values())
@@ -222,7 +222,7 @@ def describe_cross_validation(result: CrossValidation) -> str:
 
 
 def _figures(method: str, model: str) -> tuple[str, ...]:
-    """A baseline has no mask."""
+    """Select the figures that a method has: a baseline has no mask."""
     return tuple(COLUMNS) if method == model else ("auprc", "best_dice")
 
 

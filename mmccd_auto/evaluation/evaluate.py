@@ -7,7 +7,9 @@ from pathlib import Path
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files, find_label_values
 from mmccd_auto.evaluation.judging import (
+    WHOLE_BRAIN,
     CaseEvaluation,
+    EvaluationOptions,
     Grid,
     brain_of,
     check_erosion,
@@ -38,12 +40,9 @@ ANOMALY_MAP = "anomaly_map"
 def evaluate_folder(
     reference: Path,
     prediction: Path,
-    images: Path | None = None,
-    brain_masks: Path | None = None,
+    options: EvaluationOptions = WHOLE_BRAIN,
     output: Path | None = None,
     processes: int = 0,
-    erosion_mm: float = 0.0,
-    label_values: LabelValues | None = None,
 ) -> EvaluationResult:
     """Judge the predictions of a folder against labels, case by case and pooled.
 
@@ -54,13 +53,9 @@ def evaluate_folder(
     ----------
     reference : folder of CASE.nii.gz labels
     prediction : folder that ``mmccd_predict`` wrote
-    images : folder of the predicted scans, where they aren't any more where CASE.json says
-    brain_masks : folder of CASE.nii.gz brain masks; else the prediction's own mask file, else found from the scan
+    options : where the scans and brain masks are, and which voxels count
     output : JSON file for the result
     processes : workers; 0 works in this process
-    erosion_mm : voxels nearer than this to the outside of the brain are left out (3D, in mm, whatever the spacing)
-    label_values : what the labels' values mean; None asks the dataset.json in or beside ``reference``, and knows 0 and 1
-        alone where there is none
 
     Raises
     ------
@@ -69,10 +64,11 @@ def evaluate_folder(
         line for each. Cases left out silently would flatter the figures.
     """
     reference, prediction = Path(reference), Path(prediction)
-    images, brain_masks = (None if folder is None else Path(folder) for folder in (images, brain_masks))
+    images, brain_masks = options.folders()
+    erosion_mm = options.erosion_mm
     check_erosion(erosion_mm)
     cases, unmatched = find_case_files(reference, prediction, images, brain_masks)
-    values = label_values or find_label_values(reference)
+    values = options.label_values or find_label_values(reference)
     uncontrolled = [files.case for files in cases if files.control is None]
     controls = {} if uncontrolled else {ANOMALY_MAP: CONTROL}
     work = [(files.case, (files, erosion_mm, values, not uncontrolled)) for files in cases]
@@ -104,7 +100,7 @@ def evaluate_case(
     Parameters
     ----------
     files : of the case
-    erosion_mm, label_values : see :func:`evaluate_folder`
+    erosion_mm, label_values : see :class:`mmccd_auto.evaluation.judging.EvaluationOptions`
     with_control : also judge its control, and what the map gains over it
 
     Raises

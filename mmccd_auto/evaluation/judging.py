@@ -41,6 +41,32 @@ FIGURES = (*RANKING_FIGURES, GAIN, *MASK_FIGURES)
 
 
 @dataclass(frozen=True)
+class EvaluationOptions:
+    """Where scans and brain masks are, and which voxels count.
+
+    Attributes
+    ----------
+    images : folder of the predicted scans, where they aren't any more where CASE.json says
+    brain_masks : folder of CASE.nii.gz brain masks; else the prediction's own mask file, else found from the scan
+    erosion_mm : voxels nearer than this to the outside of the brain are left out (3D, in mm, whatever the spacing)
+    label_values : what the labels' values mean; None asks the dataset.json in or beside the labels, and knows 0 and 1 alone
+        where there is none
+    """
+
+    images: str | Path | None = None
+    brain_masks: str | Path | None = None
+    erosion_mm: float = 0.0
+    label_values: LabelValues | None = None
+
+    def folders(self) -> tuple[Path | None, Path | None]:
+        """Give the folders of the scans and of the brain masks."""
+        return tuple(None if folder is None else Path(folder) for folder in (self.images, self.brain_masks))
+
+
+WHOLE_BRAIN = EvaluationOptions()
+
+
+@dataclass(frozen=True)
 class Grid:
     """The grid that all files of a case must lie on.
 
@@ -55,7 +81,7 @@ class Grid:
 
     @classmethod
     def of(cls, file: Path) -> Grid:
-        """The grid of a file; raises like :func:`mmccd_auto.imaging.io.read_geometry`."""
+        """Return the grid of a file; raises like :func:`mmccd_auto.imaging.io.read_geometry`."""
         return cls(read_geometry(file), file)
 
     def read(self, path: Path) -> Volume:
@@ -110,7 +136,7 @@ class JudgedVoxels:
     ignored_voxels: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """Counts of voxels that hold for all methods."""
+        """Return the counts of voxels that hold for all methods."""
         judged, voxels = int(np.count_nonzero(self.abnormal & self.brain)), int(np.count_nonzero(self.brain))
         return {
             "brain_voxels": voxels,
@@ -158,8 +184,9 @@ class CaseEvaluation:
 def judge_cases(
     function: Callable[..., CaseEvaluation], work: Sequence[tuple[str, tuple]], processes: int
 ) -> list[CaseEvaluation]:
-    """Judge cases side by side, each as a whole in one process; arguments as of
-    :func:`mmccd_auto.core.processes.executor.run_cases`.
+    """Judge cases side by side, each as a whole in one process.
+
+    Arguments as of :func:`mmccd_auto.core.processes.executor.run_cases`.
 
     Raises
     ------
@@ -263,7 +290,7 @@ def judge_prediction(files: CaseFiles, voxels: JudgedVoxels) -> JudgedMethod:
 
 
 def scan_facts(files: CaseFiles) -> dict[str, Any]:
-    """The modality of the scan, and which sign the intensity baseline takes there."""
+    """Return the modality of the scan, and which sign the intensity baseline takes there."""
     return {
         "modality": files.modality,
         "intensity_sign": "dark" if lesions_expected_dark(files.modality) else "bright",
@@ -271,7 +298,7 @@ def scan_facts(files: CaseFiles) -> dict[str, Any]:
 
 
 def brain_of(files: CaseFiles, image: Volume, grid: Grid) -> np.ndarray:
-    """The brain mask of a case: its file, else found in the scan; bool [z, y, x].
+    """Compute the brain mask of a case: its file, else found in the scan; bool [z, y, x].
 
     Raises
     ------
@@ -284,13 +311,15 @@ def brain_of(files: CaseFiles, image: Volume, grid: Grid) -> np.ndarray:
 
 
 def settled(image: Volume, brain: np.ndarray, path: Path) -> np.ndarray:
-    """The values of a scan, with those that aren't finite as prediction took them; raises as
-    :func:`mmccd_auto.imaging.non_finite.settle_non_finite`."""
+    """Compute the values of a scan, with those that aren't finite as prediction took them.
+
+    Raises as :func:`mmccd_auto.imaging.non_finite.settle_non_finite`.
+    """
     return settle_non_finite(image, brain, str(path)).array
 
 
 def erode(brain: np.ndarray, spacing: tuple[float, float, float], millimetres: float) -> np.ndarray:
-    """The voxels of ``brain`` [z, y, x] farther than ``millimetres`` from the nearest voxel outside (a 3D ball).
+    """Compute the voxels of ``brain`` [z, y, x] farther than ``millimetres`` from the nearest voxel outside (a 3D ball).
 
     ``spacing`` in mm along x, y, z. The border of the volume isn't a border of the brain.
     """
@@ -306,7 +335,7 @@ def check_erosion(millimetres: float) -> None:
 
 
 def finite(values: np.ndarray, path: Path) -> np.ndarray:
-    """The values themselves.
+    """Return the values themselves.
 
     Raises
     ------

@@ -50,13 +50,13 @@ class ScoreCounts:
         return bits.astype(np.uint32).view(np.float32)
 
     def rounded(self, dropped_bits: int) -> ScoreCounts:
-        """The same counts with ``dropped_bits`` low bits of the keys set to 0."""
+        """Return the same counts with ``dropped_bits`` low bits of the keys set to 0."""
         if dropped_bits <= self.dropped_bits:
             return self
         return _grouped(_drop(self.keys, dropped_bits), self.positives, self.negatives, dropped_bits)
 
     def limited(self, bins: int = POOLING_BINS) -> ScoreCounts:
-        """The same counts in at most ``bins`` bins, rounded no more than that takes."""
+        """Return the same counts in at most ``bins`` bins, rounded no more than that takes."""
         for dropped_bits in range(self.dropped_bits, _KEY_BITS):
             if np.count_nonzero(np.diff(_drop(self.keys, dropped_bits))) < bins:
                 return self.rounded(dropped_bits)
@@ -85,7 +85,7 @@ def count_scores(scores: np.ndarray, abnormal: np.ndarray) -> ScoreCounts:
 
 
 def pool_counts(counts: Sequence[ScoreCounts]) -> ScoreCounts:
-    """The counts of all voxels of several cases, rounded as much as the most rounded of them."""
+    """Return the counts of all voxels of several cases, rounded as much as the most rounded of them."""
     dropped_bits = max(item.dropped_bits for item in counts)
     rounded = [item.rounded(dropped_bits) for item in counts]
     return _grouped(
@@ -97,7 +97,9 @@ def pool_counts(counts: Sequence[ScoreCounts]) -> ScoreCounts:
 
 
 def average_precision(counts: ScoreCounts) -> float | None:
-    """Area under the precision-recall curve as average precision: sum of precision x step in recall, over distinct scores.
+    """Compute the area under the precision-recall curve as average precision.
+
+    Sum of precision x step in recall, over distinct scores.
 
     The same sum as scikit-learn's ``average_precision_score``; without interpolation. None without abnormal voxels.
     """
@@ -109,7 +111,9 @@ def average_precision(counts: ScoreCounts) -> float | None:
 
 
 def roc_auc(counts: ScoreCounts) -> float | None:
-    """Area under the ROC curve: the chance that an abnormal voxel scores above a normal one, ties counting one half.
+    """Compute the area under the ROC curve.
+
+    The chance that an abnormal voxel scores above a normal one, ties counting one half.
 
     None where abnormal or normal voxels are absent.
     """
@@ -121,7 +125,7 @@ def roc_auc(counts: ScoreCounts) -> float | None:
 
 
 def best_dice(counts: ScoreCounts) -> tuple[float, float] | None:
-    """The best Dice over all thresholds, and its threshold (abnormal = score at or above it).
+    """Compute the best Dice over all thresholds, and its threshold (abnormal = score at or above it).
 
     This is an oracle: the threshold is chosen with the labels of the very voxels it is judged on. Of equal thresholds the
     highest is given. None without abnormal voxels, where every threshold is equally meaningless.
@@ -135,7 +139,7 @@ def best_dice(counts: ScoreCounts) -> tuple[float, float] | None:
 
 
 def ranking_figures(counts: ScoreCounts) -> dict[str, float | None]:
-    """``auprc``, ``auroc``, ``best_dice`` and ``best_dice_threshold``; None where undefined."""
+    """Return ``auprc``, ``auroc``, ``best_dice`` and ``best_dice_threshold``; None where undefined."""
     dice, threshold = best_dice(counts) or (None, None)
     return {
         "auprc": average_precision(counts),
@@ -171,7 +175,7 @@ def count_overlap(mask: np.ndarray, reference: np.ndarray) -> OverlapCounts:
 
 
 def overlap_figures(counts: OverlapCounts) -> dict[str, float | None]:
-    """``dice``, ``jaccard``, ``sensitivity``, ``precision`` and ``masked_share``; None where undefined.
+    """Return ``dice``, ``jaccard``, ``sensitivity``, ``precision`` and ``masked_share``; None where undefined.
 
     Mask and reference both empty: Dice and Jaccard are 1. A sensitivity without abnormal voxels and a precision without
     masked voxels are undefined.
@@ -188,7 +192,9 @@ def overlap_figures(counts: OverlapCounts) -> dict[str, float | None]:
 
 
 def dice_of_oracle(dice: float | None, best_dice: float | None) -> float | None:
-    """The Dice of a mask as a share of the best Dice over all thresholds: how much of what the map can do its mask does.
+    """Compute the Dice of a mask as a share of the best Dice over all thresholds.
+
+    How much of what the map can do its mask does.
 
     At 1 no other threshold would have done better; a mask that is more than a threshold may exceed 1. None where either is
     undefined or the best Dice is 0.
@@ -197,7 +203,7 @@ def dice_of_oracle(dice: float | None, best_dice: float | None) -> float | None:
 
 
 def gain(figure: float | None, control: float | None) -> float | None:
-    """How much a figure exceeds that of the control; None where either is undefined."""
+    """Compute how much a figure exceeds that of the control; None where either is undefined."""
     return None if figure is None or control is None else figure - control
 
 
@@ -219,7 +225,10 @@ class CaseSummary:
 
 
 def summarise_cases(cases: Sequence[Mapping[str, float | None]], figures: Sequence[str]) -> CaseSummary:
-    """Mean, median and the percentile bootstrap interval of the mean over cases (seeded: the same figures each time)."""
+    """Compute the mean, median and the percentile bootstrap interval of the mean over cases.
+
+    It is seeded: the same figures each time.
+    """
     values = {name: np.array([case[name] for case in cases if case.get(name) is not None], dtype=float) for name in figures}
     return CaseSummary(
         cases={name: len(found) for name, found in values.items()},
@@ -230,7 +239,9 @@ def summarise_cases(cases: Sequence[Mapping[str, float | None]], figures: Sequen
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The 95 % interval of the mean of ``values`` [n]: 2000 resamples of the cases, percentile method; None for n < 2.
+    """Compute the 95 % interval of the mean of ``values`` [n]: 2000 resamples of the cases, percentile method.
+
+    None for n < 2.
 
     With a handful of cases the interval is too narrow, as every bootstrap is; it says what these cases can say.
     """
@@ -259,7 +270,9 @@ class PairedDifference:
 
 
 def paired_difference(first: Sequence[float | None], other: Sequence[float | None]) -> PairedDifference:
-    """The mean over cases of ``first - other``, with its bootstrap interval over cases (see :func:`bootstrap_interval`).
+    """Return the mean over cases of ``first - other``, with its bootstrap interval over cases.
+
+    See :func:`bootstrap_interval`.
 
     Cases are resampled, so that each resample holds the same cases of both methods: what makes a case hard for both cancels.
 
@@ -277,7 +290,7 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _sort_keys(scores: np.ndarray) -> np.ndarray:
-    """Whole numbers in the order of the float32 ``scores``; -0.0 and 0.0 are one score."""
+    """Compute whole numbers in the order of the float32 ``scores``; -0.0 and 0.0 are one score."""
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.uint32)
     return np.where(bits & _SIGN_BIT, ~bits, bits | _SIGN_BIT)
 
@@ -300,5 +313,5 @@ def _grouped(keys: np.ndarray, positives: np.ndarray, negatives: np.ndarray, dro
 
 
 def _selected(counts: ScoreCounts) -> tuple[np.ndarray, np.ndarray]:
-    """Abnormal and normal voxels at or above each score, from the highest score down."""
+    """Compute the abnormal and normal voxels at or above each score, from the highest score down."""
     return np.cumsum(counts.positives[::-1]), np.cumsum(counts.negatives[::-1])

@@ -74,7 +74,7 @@ def write_cross_validation_page(
 
 
 def methods_tables(methods: Mapping[str, MethodResult]) -> tuple[FigureTable, FigureTable]:
-    """The methods side by side: all brain voxels pooled, and the mean over cases with its interval."""
+    """Return the methods side by side: all brain voxels pooled, and the mean over cases with its interval."""
     columns = ("", *methods)
     pooled = (
         (label, [number_text(one.pooled.get(name)) for one in methods.values()]) for name, label in POOLED_LABELS.items()
@@ -87,7 +87,7 @@ def methods_tables(methods: Mapping[str, MethodResult]) -> tuple[FigureTable, Fi
 
 
 def cases_table(methods: Mapping[str, MethodResult], name_of: Mapping[str, str] | None = None) -> FigureTable:
-    """Each case as a row, the first method's figures as columns.
+    """Return each case as a row, the first method's figures as columns.
 
     Parameters
     ----------
@@ -104,12 +104,12 @@ def cases_table(methods: Mapping[str, MethodResult], name_of: Mapping[str, str] 
 
 
 def case_pictures(folders: Mapping[str, Path], cases: Iterable[str]) -> dict[str, Path]:
-    """The pictures that a prediction left of the cases, by their titles; those that aren't there are left out."""
+    """Return the pictures that a prediction left of the cases, by their titles; those that aren't there are left out."""
     several = len(folders) > 1
     paths = {(case, name): folder / f"{case}{CASE_PICTURE}" for case in cases for name, folder in folders.items()}
     return {f"{case}, {name}" if several else case: path for (case, name), path in paths.items() if path.is_file()}
 
 
 def _known(rows: Iterable[tuple[str, list[str]]]) -> tuple[tuple[str, ...], ...]:
-    """The rows in which any method has the figure."""
+    """Return the rows in which any method has the figure."""
     return tuple((label, *cells) for label, cells in rows if any(cell != UNDEFINED for cell in cells))

@@ -53,7 +53,7 @@ class EvaluationResult:
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; undefined figures are null."""
+        """Return a dictionary that JSON can hold; undefined figures are null."""
         return asdict(self)
 
     def publish(self, output: Path | None) -> None:
@@ -65,7 +65,7 @@ class EvaluationResult:
 
 
 def method_result(method: str, evaluations: Sequence[CaseEvaluation]) -> MethodResult:
-    """The figures of one method over all cases."""
+    """Return the figures of one method over all cases."""
     judged = [evaluation.methods[method] for evaluation in evaluations]
     pooled: dict[str, float | None] = metrics.ranking_figures(metrics.pool_counts([one.scores for one in judged]))
     overlaps = [one.overlap for one in judged if one.overlap is not None]
@@ -90,7 +90,7 @@ def method_result(method: str, evaluations: Sequence[CaseEvaluation]) -> MethodR
 def method_results(
     methods: Sequence[str], evaluations: Sequence[CaseEvaluation], controls: Mapping[str, str]
 ) -> dict[str, MethodResult]:
-    """The figures of all methods over all cases.
+    """Return the figures of all methods over all cases.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def method_results(
 
 
 def judged_prevalence(evaluations: Sequence[CaseEvaluation]) -> float:
-    """Abnormal share of the judged voxels of all cases."""
+    """Compute abnormal share of the judged voxels of all cases."""
     abnormal = sum(evaluation.facts["reference_voxels"] for evaluation in evaluations)
     return abnormal / sum(evaluation.facts["brain_voxels"] for evaluation in evaluations)
 
@@ -114,7 +114,7 @@ def judged_prevalence(evaluations: Sequence[CaseEvaluation]) -> float:
 def settings_of(
     reference: Path, compared: dict[str, Any], images: Path | None, brain_masks: Path | None, erosion_mm: float
 ) -> dict[str, Any]:
-    """What was compared and how, for the JSON file; ``compared`` names the folder or folders."""
+    """Return what was compared and how, for the JSON file; ``compared`` names the folder or folders."""
     return {
         "reference": str(reference),
         **compared,
@@ -131,14 +131,14 @@ def settings_of(
 
 
 def unmatched_warnings(unmatched: Sequence[str], prediction: Path) -> list[str]:
-    """A sentence on the predictions that have no reference."""
+    """Return a sentence on the predictions that have no reference."""
     if not unmatched:
         return []
     return [f"{', '.join(unmatched)}: predicted in {prediction} but without reference, so not judged."]
 
 
 def control_warnings(missing: Sequence[str], prediction: Path) -> list[str]:
-    """A sentence on a folder in which some cases have a control and these have none."""
+    """Return a sentence on a folder in which some cases have a control and these have none."""
     if not missing:
         return []
     cases = ", ".join(missing)
@@ -146,7 +146,7 @@ def control_warnings(missing: Sequence[str], prediction: Path) -> list[str]:
 
 
 def mask_warnings(method: str, evaluations: Sequence[CaseEvaluation], where: str = "") -> list[str]:
-    """A sentence on the cases of a method that have no mask; ``where`` names the method among several."""
+    """Return a sentence on the cases of a method that have no mask; ``where`` names the method among several."""
     unmasked = [evaluation.case for evaluation in evaluations if evaluation.methods[method].overlap is None]
     if not unmasked:
         return []
@@ -154,7 +154,7 @@ def mask_warnings(method: str, evaluations: Sequence[CaseEvaluation], where: str
 
 
 def brain_warnings(evaluations: Sequence[CaseEvaluation]) -> list[str]:
-    """A sentence for each case of which much lies outside the brain mask."""
+    """Return a sentence for each case of which much lies outside the brain mask."""
     found = []
     for evaluation in evaluations:
         outside = evaluation.facts["reference_voxels_outside_brain"]

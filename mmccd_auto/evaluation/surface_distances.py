@@ -10,7 +10,7 @@ from scipy import ndimage
 def surface_distances(
     first: np.ndarray, second: np.ndarray, spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From each surface voxel of one mask to the nearest surface voxel of the other, between voxel centres.
+    """Measure from each surface voxel of one mask to the nearest surface voxel of the other, between voxel centres.
 
     A surface voxel is a voxel of the mask with at least one of its six neighbours outside of the mask; what lies beyond the
     volume counts as outside.
@@ -36,7 +36,7 @@ def surface_distances(
 def distance_figures(
     mask: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
 ) -> dict[str, float | None]:
-    """``assd_mm`` and ``hd95_mm`` of two bool masks [z, y, x]; ``spacing`` in mm along x, y, z.
+    """Return ``assd_mm`` and ``hd95_mm`` of two bool masks [z, y, x]; ``spacing`` in mm along x, y, z.
 
     ASSD is the mean over the surface voxels of both; HD95 is the larger of the two directed 95th percentiles. Both masks
     empty: 0. One of them empty: None, since there is no surface to measure to.

@@ -29,7 +29,7 @@ LABELS = {
 POOLED_LABELS = LABELS | {"false_positive_ml": "false positive, total [ml]"}
 UNDEFINED = "-"
 NO_CONTROL = (
-    "The control without a network isn't here, which tells what the networks add: mmccd_predict --save_control writes it."
+    "The control without a network isn't here, which shows what the networks add: mmccd_predict --save_control writes it."
 )
 
 FEW_CASES = 10
@@ -37,7 +37,7 @@ FEW_CASES = 10
 
 
 def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
-    """The methods as columns: first all brain voxels pooled, then the mean over cases with its 95 % interval.
+    """Return the methods as columns: first all brain voxels pooled, then the mean over cases with its 95 % interval.
 
     Figures that no method has are left out; a figure that a method doesn't have is shown as "-". A mean over fewer cases
     than there are, because the figure is undefined in the others, is followed by their number.
@@ -61,14 +61,18 @@ def method_table(methods: Mapping[str, MethodResult], prevalence: float) -> str:
 
 
 def evaluation_table(result: EvaluationResult) -> str:
-    """The table of :func:`method_table`, and below it what each case gains over the control without a network, or how to
-    get one."""
+    """Return the table of :func:`method_table`.
+
+    Below it is what each case gains over the control without a network, or how to get one.
+    """
     return "\n\n".join([method_table(result.methods, result.prevalence), *control_sections(result.methods)])
 
 
 def control_sections(methods: Mapping[str, MethodResult]) -> list[str]:
-    """A table for each method that has a control: its AUPRC, and its gain over the control, case by case; where none has
-    one, a sentence on how to get it."""
+    """Return a table for each method that has a control: its AUPRC, and its gain over the control, case by case.
+
+    Where none has one, a sentence on how to get it.
+    """
     found = [
         _section(
             f"{name}, by case",
@@ -82,8 +86,9 @@ def control_sections(methods: Mapping[str, MethodResult]) -> list[str]:
 
 
 def comparison_table(result: ComparisonResult) -> str:
-    """The table of :func:`method_table`, and below it how much the first method exceeds each of the others, and what each
-    gains over its control, case by case.
+    """Return the table of :func:`method_table`.
+
+    Below it is how much the first method exceeds each of the others, and what each gains over its control, case by case.
 
     The differences are means over the cases in which both methods have the figure, with the 95 % interval; their title
     gives the number of cases, and a difference that rests on fewer is followed by their number.
@@ -119,7 +124,7 @@ def _line(label: str, cells: list[str], first: int, widths: list[int]) -> str:
 
 
 def mean_text(method: MethodResult, figure: str) -> str:
-    """The mean of a figure over cases with its interval, as the tables show it."""
+    """Return the mean of a figure over cases with its interval, as the tables show it."""
     return _over_cases(
         number_text(method.mean.get(figure)),
         [number_text(bound) for bound in method.interval.get(figure) or ()],
@@ -139,7 +144,7 @@ def _over_cases(mean: str, bounds: list[str], defined: int, cases: int) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A figure as the tables show it."""
+    """Return a figure as the tables show it."""
     if value is None:
         return UNDEFINED
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -28,7 +28,7 @@ SKULL_ADVICE = (
 
 @dataclass(frozen=True)
 class BrainMaskReport:
-    """What the background of a volume tells about the brain.
+    """What the background of a volume says about the brain.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class BrainMaskReport:
 
 
 def find_brain(array: np.ndarray, spacing: tuple[float, float, float], name: str) -> np.ndarray:
-    """The brain of a brain-extracted volume.
+    """Find the brain of a brain-extracted volume.
 
     Parameters
     ----------
@@ -105,15 +105,17 @@ def examine_brain(array: np.ndarray, spacing: tuple[float, float, float]) -> Bra
 
 
 def clean_mask(mask: np.ndarray) -> np.ndarray:
-    """Fill the holes of each plane along each axis, and with them those in 3D, and drop parts below 1 % of the largest; bool
-    [z, y, x]."""
+    """Fill the holes of each plane along each axis, and with them those in 3D, and drop parts below 1 % of the largest.
+
+    The result is bool [z, y, x].
+    """
     # Modalities that were brain-extracted by one mask have one foreground.
     return _cleaned(np.packbits(mask).tobytes(), mask.shape).copy()
 
 
 @lru_cache(maxsize=1)
 def _cleaned(packed: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """:func:`clean_mask` of a mask that is packed into bits."""
+    """Compute :func:`clean_mask` of a mask that is packed into bits."""
     mask = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=math.prod(shape)).reshape(shape).view(bool)
     cleaned = np.zeros(shape, dtype=bool)
     if not mask.any():
@@ -128,7 +130,7 @@ def _cleaned(packed: bytes, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def background_value(array: np.ndarray) -> tuple[float | None, float]:
-    """The constant value around the brain and the tolerance within which it is constant; None where there is none.
+    """Compute the constant value around the brain and the tolerance within which it is constant; None where there is none.
 
     Parameters
     ----------
@@ -146,7 +148,7 @@ def background_value(array: np.ndarray) -> tuple[float | None, float]:
 
 
 def _edges(array: np.ndarray) -> np.ndarray:
-    """The voxels on the twelve edges of the volume."""
+    """Compute the voxels on the twelve edges of the volume."""
     lines = []
     for axis in range(3):
         along = np.moveaxis(array, axis, 0)
@@ -155,7 +157,7 @@ def _edges(array: np.ndarray) -> np.ndarray:
 
 
 def _foreground(array: np.ndarray, background: float, tolerance: float) -> np.ndarray:
-    """Voxels that differ from the background and are no ringing; bool [z, y, x]."""
+    """Compute the voxels that differ from the background and are no ringing; bool [z, y, x]."""
     below = array < background - tolerance
     above = array > background + tolerance
     if not is_ringing(array[below | above], background):
@@ -165,12 +167,12 @@ def _foreground(array: np.ndarray, background: float, tolerance: float) -> np.nd
 
 
 def is_ringing(others: np.ndarray, background: float) -> bool:
-    """Whether so few of the voxels that differ from the background lie below it that they are a resampling's ringing."""
+    """Check whether so few of the voxels that differ from the background lie below it that they are ringing."""
     return np.count_nonzero(others < background) < RINGING_FRACTION * max(1, len(others))
 
 
 def _too_large(mask: np.ndarray, spacing: tuple[float, float, float]) -> str:
-    """Why the mask is a head and no brain; empty for a brain."""
+    """Explain why the mask is a head and no brain; empty for a brain."""
     edges = np.asarray(spacing[::-1], dtype=float)
     volume = np.count_nonzero(mask) * float(edges.prod()) / 1000
     sections = [
@@ -195,7 +197,7 @@ def _without_dust(mask: np.ndarray) -> np.ndarray:
 
 
 def _holes(mask: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Background that ``mask`` encloses when one moves along ``axes`` only; bool of the mask's shape."""
+    """Compute the background that ``mask`` encloses when one moves along ``axes`` only; bool of the mask's shape."""
     neighbours = np.zeros((3, 3, 3), dtype=bool)
     neighbours[1, 1, 1] = True
     for axis in axes:

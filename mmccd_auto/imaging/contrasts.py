@@ -37,5 +37,8 @@ def contrast(modality: str) -> str:
 
 
 def lesions_expected_dark(modality: str) -> bool:
-    """True for T1 without contrast agent, False for FLAIR, T2, PD, contrast-enhanced T1 and whatever isn't known."""
+    """Say whether lesions are dark.
+
+    True for T1 without contrast agent, False for FLAIR, T2, PD, contrast-enhanced T1 and whatever isn't known.
+    """
     return contrast(modality) == "T1"

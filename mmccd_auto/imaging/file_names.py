@@ -139,7 +139,7 @@ def too_long(case: str, folder: str | Path) -> str | None:
 
 
 def shortened(case: str) -> str:
-    """Give the beginning of a name that is too long, and a code that tells it from others of the same beginning."""
+    """Give the beginning of a name that is too long, and a code that distinguishes it from others of the same beginning."""
     return f"{shown(case[:40])}...{zlib.crc32(os.fsencode(case)):08x}"
 
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def read_volume(path: str | Path, dtype: type | None = np.float32, warn: bool = True) -> Volume:
     """Read one 3D volume, with the values that it holds: NaN stays NaN.
 
-    Where a NIfTI file lies is told by its sform where the sform's code is above 0, else by its qform, else by pixdim.
+    Where a NIfTI file lies is given by its sform where the sform's code is above 0, else by its qform, else by pixdim.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class Label:
     geometry: Geometry
 
     def not_normal(self) -> Volume:
-        """uint8, 1 where the tissue is abnormal or may be: what training keeps away from."""
+        """Mark abnormal tissue: uint8, 1 where the tissue is abnormal or may be: what training keeps away from."""
         return Volume((self.abnormal | self.ignored).astype(np.uint8), self.geometry)
 
 
@@ -95,7 +95,7 @@ def read_brain_mask(path: str | Path) -> Volume:
 
 
 def checked_brain_mask(mask: Volume, name: str) -> Volume:
-    """A brain mask as uint8 of 0 and 1; one of bool or of 0 and 255 is one, too.
+    """Return a brain mask as uint8 of 0 and 1; one of bool or of 0 and 255 is one, too.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _not_whole(array: np.ndarray, rule: str) -> str | None:
 
 
 def _only(array: np.ndarray, value: int) -> bool:
-    """Whether there is nothing but 0 and ``value``, rounded."""
+    """Check whether there is nothing but 0 and ``value``, rounded."""
     if array.dtype == bool:
         return value == 1
     whole = np.rint(array) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""What no scan of a head can be: told before memory is taken for it."""
+"""What no scan of a head can be: reported before memory is taken for it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ _ALL_NEIGHBOURS = np.ones((3, 3, 3), dtype=bool)
 
 
 def with_zeros(volume: Volume) -> Volume:
-    """The volume with 0 for every voxel that is NaN or infinite: enough to look for the brain in it, or to register it."""
+    """Return the volume with 0 for every voxel that is NaN or infinite.
+
+    Enough to look for the brain in it, or to register it.
+    """
     finite = np.isfinite(volume.array)
     if finite.all():
         return volume
@@ -24,9 +27,9 @@ def with_zeros(volume: Volume) -> Volume:
 
 
 def settle_non_finite(volume: Volume, brain: np.ndarray, name: str) -> Volume:
-    """A volume without NaN and infinity; the same object where it had none.
+    """Return a volume without NaN and infinity; the same object where it had none.
 
-    Outside of the brain they become 0. Inside they take the mean of their neighbours, and a warning tells how many they
+    Outside of the brain they become 0. Inside they take the mean of their neighbours, and a warning says how many they
     were, while they are no more than 0.1 % of the brain and no part of them that hangs together is larger than 20 mm3 (and
     a voxel): a lesion can't hide there. What reaches the volume's sides and is nowhere thin is background, wherever the
     mask of the brain ends; planes that were lost within the brain belong to it.
@@ -66,7 +69,7 @@ def settle_non_finite(volume: Volume, brain: np.ndarray, name: str) -> Volume:
 
 
 def _inside(bad: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Which of the bad voxels belong to the brain."""
+    """Decide which of the bad voxels belong to the brain."""
     inside = bad & brain & ~_background(bad)
     for axis in range(3):
         inside |= _lost_planes(bad, brain, axis)
@@ -77,7 +80,7 @@ def _inside(bad: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def _background(bad: np.ndarray) -> np.ndarray:
-    """Bad voxels that hang together with a side of the volume and have a core that is three voxels thick."""
+    """Find the bad voxels that hang together with a side of the volume and have a core that is three voxels thick."""
     labels, _ = ndimage.label(bad)
     cores = ndimage.binary_erosion(bad, _ALL_NEIGHBOURS, border_value=1)
     outer = (set(np.unique(labels[_sides(bad.shape)])) & set(np.unique(labels[cores]))) - {0}
@@ -91,7 +94,10 @@ def _sides(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _lost_planes(bad: np.ndarray, brain: np.ndarray, axis: int) -> np.ndarray:
-    """Bad voxels in planes across ``axis`` that have hardly any brain, between planes that have it in the same place."""
+    """Find the bad voxels in planes across ``axis`` that have hardly any brain.
+
+    Between planes that have it in the same place.
+    """
     planes, lost = np.moveaxis(brain, axis, 0), np.zeros(brain.shape, dtype=bool)
     areas = planes.sum(axis=(1, 2))
     before, after = np.maximum.accumulate(areas), np.maximum.accumulate(areas[::-1])[::-1]
@@ -105,8 +111,10 @@ def _lost_planes(bad: np.ndarray, brain: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _fill_in(array: np.ndarray, bad: np.ndarray, inside: np.ndarray) -> None:
-    """Give each of the few voxels ``inside`` the mean of its finite neighbours, in place; the nearest finite one's value
-    where it has none."""
+    """Give each of the few voxels ``inside`` the mean of its finite neighbours, in place.
+
+    The nearest finite one's value where it has none.
+    """
     nearest = None
     for place in np.argwhere(inside):
         around = tuple(slice(max(0, index - 1), index + 2) for index in place)

@@ -28,7 +28,7 @@ def to_canonical(volume: Volume) -> Volume:
 
 
 def from_canonical(volume: Volume, original: Geometry) -> Volume:
-    """The inverse of :func:`to_canonical`: ``volume`` in the axes of ``original``, whose geometry it gets exactly."""
+    """Return the inverse of :func:`to_canonical`: ``volume`` in the axes of ``original``, whose geometry it gets exactly."""
     array = _Turn.to_lps(original).backward(volume.array)
     if array.shape != tuple(reversed(original.size)):
         raise ValueError(f"a canonical volume of size {volume.geometry.size} does not come from one of {original.size}")
@@ -36,7 +36,7 @@ def from_canonical(volume: Volume, original: Geometry) -> Volume:
 
 
 def canonical_geometry(geometry: Geometry) -> Geometry:
-    """What :func:`to_canonical` makes of a geometry."""
+    """Return what :func:`to_canonical` makes of a geometry."""
     turn = _Turn.to_lps(geometry)
     direction = _direction(geometry)
     last = (np.asarray(geometry.size) - 1) * geometry.spacing
@@ -52,7 +52,7 @@ def canonical_geometry(geometry: Geometry) -> Geometry:
 
 
 def slice_axis_first(array: np.ndarray, slice_axis: str) -> np.ndarray:
-    """Slices of a canonical array.
+    """Compute the slices of a canonical array.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def slice_axis_first(array: np.ndarray, slice_axis: str) -> np.ndarray:
 
 
 def from_slice_axis_first(array: np.ndarray, slice_axis: str) -> np.ndarray:
-    """The inverse of :func:`slice_axis_first`: [S, H, W] -> [z, y, x], a view."""
+    """Compute the inverse of :func:`slice_axis_first`: [S, H, W] -> [z, y, x], a view."""
     return np.moveaxis(array, 0, SLICE_AXIS_POSITION[slice_axis])
 
 
@@ -80,7 +80,7 @@ class _Turn:
 
     @classmethod
     def to_lps(cls, geometry: Geometry) -> _Turn:
-        """The turn whose axes lie closest to L, P and S.
+        """Return the turn whose axes lie closest to L, P and S.
 
         At exactly 45 degrees two turns are equally close; the choice then falls on the larger direction matrix, which
         depends on where the axes point and not on the order in which they are stored.
@@ -95,12 +95,12 @@ class _Turn:
         return cls(axes, _signs(direction, axes))
 
     def forward(self, array: np.ndarray) -> np.ndarray:
-        """Stored [z, y, x] to canonical [z, y, x], a view."""
+        """Turn stored [z, y, x] to canonical [z, y, x], a view."""
         turned = np.transpose(array, [2 - axis for axis in reversed(self.axes)])
         return turned[self._flips()]
 
     def backward(self, array: np.ndarray) -> np.ndarray:
-        """Canonical [z, y, x] to stored [z, y, x], a view."""
+        """Turn canonical [z, y, x] to stored [z, y, x], a view."""
         order = [2 - axis for axis in reversed(self.axes)]
         return np.transpose(array[self._flips()], np.argsort(order))
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 def smooth_inside(
     score: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], deviation_mm: float
 ) -> np.ndarray:
-    """The mean of the brain voxels around each brain voxel, weighted by a 3D Gaussian of their distance in mm.
+    """Compute the mean of the brain voxels around each brain voxel, weighted by a 3D Gaussian of their distance in mm.
 
     Voxels outside the brain have no weight (a normalised convolution), so that the rim of the brain isn't drawn towards the
     air. The Gaussian ends at four standard deviations along each axis.

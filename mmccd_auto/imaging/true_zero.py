@@ -34,7 +34,7 @@ class TrueZero:
     Attributes
     ----------
     value : intensity
-    known : told by the background or the air; else guessed from the brain's darkest tissue
+    known : shown by the background or the air; else guessed from the brain's darkest tissue
     """
 
     value: float
@@ -87,13 +87,16 @@ def without_offset(volume: Volume, zero: TrueZero | None = None) -> Volume:
 
 
 def _gap_above(others: np.ndarray, background: float) -> float:
-    """How far the voxels that differ from a constant lie above it, in units of their own range; below 0 for voxels below."""
+    """Compute how far the voxels that differ from a constant lie above it, in units of their own range.
+
+    Below 0 for voxels below.
+    """
     low, high = np.percentile(others, (1, 99))
     return float((low - background) / (high - low)) if high > low else 0.0
 
 
 def _air(values: np.ndarray) -> float:
-    """The darkest of a head's surroundings, without a filler or single outliers."""
+    """Compute the darkest of a head's surroundings, without a filler or single outliers."""
     sample = values[::2, ::2, ::2] if values.ndim == 3 else values
     lowest = float(values.min())
     rest = sample[sample > lowest]

@@ -14,7 +14,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a volume lies in the patient, as SimpleITK tells it (LPS, axes x, y, z).
+    """Where a volume lies in the patient, as SimpleITK gives it (LPS, axes x, y, z).
 
     Attributes
     ----------
@@ -31,16 +31,16 @@ class Geometry:
 
     @classmethod
     def of(cls, image: sitk.Image) -> Geometry:
-        """The geometry of a SimpleITK image."""
+        """Return the geometry of a SimpleITK image."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Geometry:
-        """The inverse of :meth:`to_json`."""
+        """Return the inverse of :meth:`to_json`."""
         return cls(**{name: tuple(values) for name, values in content.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold."""
+        """Return a dictionary that JSON can hold."""
         return {name: list(values) for name, values in asdict(self).items()}
 
     @property
@@ -49,12 +49,12 @@ class Geometry:
         return float(np.prod(self.spacing))
 
     def corners(self) -> np.ndarray:
-        """Positions of the centres of the eight corner voxels, float64 [8, 3] (x, y, z), mm."""
+        """Compute the positions of the centres of the eight corner voxels, float64 [8, 3] (x, y, z), mm."""
         steps = np.array(list(itertools.product((0, 1), repeat=3))) * (np.array(self.size) - 1) * self.spacing
         return steps @ np.reshape(self.direction, (3, 3)).T + self.origin
 
     def differences(self, other: Geometry) -> list[str]:
-        """What differs from ``other`` by more than rounding, in words; empty when both are one grid.
+        """Describe what differs from ``other`` by more than rounding, in words; empty when both are one grid.
 
         Two grids of one size are one where no voxel lies further off than 10 % of the smallest voxel edge (at least 0.01
         mm): enough for headers rounded to four digits, too little to blur an edge. 0.0 and -0.0 are the same.
@@ -90,17 +90,17 @@ class Volume:
     warnings: tuple[str, ...] = ()
 
     def to_image(self) -> sitk.Image:
-        """The volume as a SimpleITK image."""
+        """Return the volume as a SimpleITK image."""
         return image_from_array(self.array, self.geometry)
 
     @classmethod
     def from_image(cls, image: sitk.Image) -> Volume:
-        """The volume held by a SimpleITK image."""
+        """Return the volume held by a SimpleITK image."""
         return cls(sitk.GetArrayFromImage(image), Geometry.of(image))
 
 
 def image_from_array(array: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """A SimpleITK image of ``array`` [z, y, x] lying as ``geometry`` says; bool becomes uint8."""
+    """Return a SimpleITK image of ``array`` [z, y, x] lying as ``geometry`` says; bool becomes uint8."""
     if array.shape != tuple(reversed(geometry.size)):
         raise ValueError(f"array of shape {array.shape} does not fit a geometry of size {geometry.size} (x, y, z)")
     image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array)

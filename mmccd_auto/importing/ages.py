@@ -1,4 +1,4 @@
-"""The ages that a source tells, kept in dataset.json."""
+"""The ages that a source gives, kept in dataset.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def keep_ages(dataset: Path, ages: Mapping[str, float], imported: Collection[str
     Parameters
     ----------
     dataset : folder
-    ages : years by case, as the source tells them
+    ages : years by case, as the source gives them
     imported : cases of this import
 
     Returns

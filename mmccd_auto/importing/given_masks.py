@@ -27,7 +27,7 @@ class GivenMasks:
     notes: tuple[str, ...] = ()
 
     def of(self, case: str) -> tuple[Path | None, Path | None]:
-        """The label and the brain mask of a case; None where none is given."""
+        """Return the label and the brain mask of a case; None where none is given."""
         return self.labels.by_case.get(case), self.brains.by_case.get(case)
 
     @property
@@ -63,7 +63,7 @@ def find_given_masks(
 
 
 def source_files(listing: SourceListing, root: Path) -> list[tuple[str, str, str]]:
-    """(case, subject, file below ``root``) of NIfTI files; empty for DICOM, whose files are nameless."""
+    """Return (case, subject, file below ``root``) of NIfTI files; empty for DICOM, whose files are nameless."""
     return [
         (case.case, case.subject, scan.relative_to(root).as_posix())
         for case in listing.cases
@@ -97,7 +97,7 @@ def _brains(folder: str, usable: Sequence[SourceCase], by_bids: bool) -> MaskCho
 
 
 def _lesions_passed_by(source: Path, usable: Sequence[SourceCase]) -> tuple[str, ...]:
-    """A sentence where somebody has marked lesions of people whose labels were not asked for."""
+    """Return a sentence where somebody has marked lesions of people whose labels were not asked for."""
     marked = {mask.name.person.lower() for mask in find_masks(source, LESION)} & {case.subject.lower() for case in usable}
     if not marked:
         return ()

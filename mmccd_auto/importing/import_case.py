@@ -208,7 +208,7 @@ def _refuse_another(source: SourceCase, existing: dict[str, Any], made_from: dic
 
 
 def _read_scans(source: SourceCase, workspace: Path) -> tuple[dict[str, Volume], dict[str, str]]:
-    """The volumes by modality, and why others can't be read."""
+    """Read the volumes by modality, and why others can't be read."""
     volumes, unread = {}, {}
     for modality, scan in source.scans.items():
         try:
@@ -219,7 +219,7 @@ def _read_scans(source: SourceCase, workspace: Path) -> tuple[dict[str, Volume],
 
 
 def _read_drawn(source: SourceCase, label: Path, values: Sequence[int]) -> Volume:
-    """The label; of a DICOM case its file's name, which may be the patient's, isn't told."""
+    """Read the label; of a DICOM case its file's name, which may be the patient's, isn't shown."""
     try:
         return read_label(label, values)
     except MMCCDError as error:
@@ -229,7 +229,7 @@ def _read_drawn(source: SourceCase, label: Path, values: Sequence[int]) -> Volum
 
 
 def _laid_label(case: str, drawn: Volume, volumes: Mapping[str, Volume], prepared: PreparedCase) -> Volume:
-    """The label on the reference's grid, carried there as the scan on whose grid it was drawn.
+    """Return the label on the reference's grid, carried there as the scan on whose grid it was drawn.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from mmccd_auto.importing.ages import keep_ages
 from mmccd_auto.importing.given_masks import find_given_masks, source_files
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
-from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases
+from mmccd_auto.sources.cases import SourceCase, SourceListing, SourceOptions, list_source_cases
 from mmccd_auto.sources.pseudonyms import Known, Pseudonym, check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
 
@@ -119,12 +119,8 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
         present = _present(dataset)
         earlier = {record["case"]: record.get("health") for record in _records(dataset)}
-        listing = list_source_cases(
-            *(source, options.modalities, temporary, options.series, key),
-            known=_known(dataset),
-            output=dataset,
-            bids=options.bids,
-        )
+        looked_for = SourceOptions(options.series, key, dataset, known=_known(dataset), bids=options.bids)
+        listing = list_source_cases(source, options.modalities, temporary, looked_for)
         logger.info("%s", table_text(listing.table))
         write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
         if options.link_file is not None:
@@ -159,7 +155,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
 def _check_health(options: ImportOptions) -> None:
     if options.health not in KINDS or (options.labels is None) != (options.health != LABELLED):
         raise MMCCDError(
-            "An import has to be told who is in it: --healthy (all people are without abnormality), --labels FOLDER (labels "
+            "An import has to know who is in it: --healthy (all people are without abnormality), --labels FOLDER (labels "
             "mark what is abnormal) or --patients (people may be abnormal and nothing is marked: they never train)."
         )
     if not options.label_values or any(value < 1 for value in options.label_values):
@@ -172,25 +168,28 @@ def _check_place(dataset: Path) -> None:
 
 
 def _present(dataset: Path) -> Dataset | None:
-    """The dataset of an earlier import; None where there is none."""
+    """Return the dataset of an earlier import; None where there is none."""
     return load_dataset(dataset) if (dataset / DATASET_FILE).exists() else None
 
 
 def _records(dataset: Path) -> list[dict[str, Any]]:
-    """The records of earlier imports; one that can't be read counts for nothing, so that its case is imported again."""
+    """Return the records of earlier imports.
+
+    One that can't be read counts for nothing, so that its case is imported again.
+    """
     records = (read_case_record(path) for path in sorted((dataset / RECORDS_FOLDER).glob("*.json")))
     return [record for record in records if record is not None]
 
 
 def _known(dataset: Path) -> Known:
-    """The pseudonyms that the dataset has already."""
+    """Return the pseudonyms that the dataset has already."""
     records = [record for record in _records(dataset) if record.get("origin") and record.get("subject")]
     by_study = {record["origin"]: Pseudonym(record["case"], record["subject"]) for record in records}
     return Known(by_study, {record["case"] for record in records}, {record["subject"] for record in records})
 
 
 def _subjects(present: Dataset | None, cases: Sequence[SourceCase]) -> dict[str, str]:
-    """The person of each case: as dataset.json says, which somebody may have corrected, else as the source tells."""
+    """Return the person of each case: as dataset.json says, which somebody may have corrected, else as the source says."""
     corrected = {} if present is None else present.subjects
     return {case.case: corrected.get(case.case, case.subject) for case in cases}
 
@@ -252,7 +251,7 @@ def _describe(
 
 
 def _notes(records: Mapping[str, dict]) -> list[str]:
-    """What of the cases was left out, and what is odd of their brains."""
+    """Describe what of the cases was left out, and what is odd of their brains."""
     notes = [sentence for record in records.values() for sentence in record["left_out"].values()]
     for case, record in records.items():
         for modality, warnings in record.get("warnings", {}).items():
@@ -263,7 +262,7 @@ def _notes(records: Mapping[str, dict]) -> list[str]:
 
 
 def _unlike_sessions(records: Mapping[str, dict], subjects: Mapping[str, str]) -> list[str]:
-    """A sentence on each person whose brain differs in volume between visits: one of its outlines may be wrong."""
+    """Return a sentence on each person whose brain differs in volume between visits: one of its outlines may be wrong."""
     volumes: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for case, record in records.items():
         volumes[subjects[case]].append((record["brain_extraction"]["brain_ml"], case))
@@ -291,7 +290,7 @@ def _told_health(dataset: Path, people: int, options: ImportOptions) -> str:
 
 
 def _channels(listing: SourceListing, modalities: Sequence[str], present: Dataset | None) -> list[str]:
-    """The channels of the dataset: those that it has, and then those that the export adds."""
+    """Return the channels of the dataset: those that it has, and then those that the export adds."""
     there = {modality for case in listing.cases for modality in case.scans}
     channels = [modality for modality in modalities if modality in there]
     if len(channels) < 2:

@@ -59,7 +59,7 @@ def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans:
 
 
 def _names_of(path: Path, folder: Path) -> set[str]:
-    """The names that a case or scan may have so that a file is its label."""
+    """Return the names that a case or scan may have so that a file is its label."""
     parents, stem = path.parent.relative_to(folder).parts, volume_stem(path)
     told = {stem, "_".join((*parents, stem))}
     if set(_words(stem)) <= LABEL_WORDS:
@@ -68,7 +68,7 @@ def _names_of(path: Path, folder: Path) -> set[str]:
 
 
 def _meant(by_name: Mapping[str, set[Path]], names: Sequence[str]) -> set[Path]:
-    """The labels by the first of some names that finds any."""
+    """Return the labels by the first of some names that finds any."""
     found = (by_name.get(_plain(name)) for name in names)
     return next((paths for paths in found if paths), set())
 
@@ -166,7 +166,7 @@ def check_label(case: str, drawn: Volume, laid: Volume, brain: np.ndarray) -> No
 
 
 def _plain(name: str) -> str:
-    """A name without capitals, separators, and words at its end that say that it is a label."""
+    """Return a name without capitals, separators, and words at its end that say that it is a label."""
     words = _words(name)
     while len(words) > 1 and words[-1] in LABEL_WORDS:
         words.pop()

@@ -1,0 +1,1 @@
+"""The method: cycle, networks, noise and masks."""

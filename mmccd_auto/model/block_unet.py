@@ -28,7 +28,7 @@ class ResidualPair(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
+        """Map [N, in_channels, H, W] -> [N, out_channels, H, W]."""
         inner = F.silu(self.first_norm(self.first(features)))
         return F.silu(self.second_norm(self.second(inner)) + self.shortcut(features))
 
@@ -61,7 +61,7 @@ class BlockUNet(nn.Module):
         return self.block * 2 ** (len(self.down) - 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H, W]; edges are filled up with their last pixel where needed."""
+        """Map [N, in_channels, H, W] -> [N, out_channels, H, W]; edges are filled up with their last pixel where needed."""
         height, width = images.shape[-2:]
         margins = (0, -width % self.divisor, 0, -height % self.divisor)
         features = F.pixel_unshuffle(F.pad(images, margins, mode="replicate"), self.block)

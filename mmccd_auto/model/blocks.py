@@ -51,7 +51,7 @@ class TimeEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
 
     def forward(self, t: Tensor) -> Tensor:
-        """t [N] -> [N, 4 x channels]."""
+        """Map t [N] -> [N, 4 x channels]."""
         half = self.channels // 2
         frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, dtype=torch.float32, device=t.device))
         angles = t[:, None].to(torch.float32) * frequencies
@@ -91,7 +91,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """x [N, in_channels, H, W], embedding [N, embedding_channels] -> [N, out_channels, H', W']."""
+        """Map x [N, in_channels, H, W], embedding [N, embedding_channels] -> [N, out_channels, H', W']."""
         hidden = self.convolution_in(self._resample(F.silu(self.norm_in(x))))
         hidden = self.norm_out(hidden)
         if self.scale_shift is not None:
@@ -109,7 +109,7 @@ class ResidualBlock(nn.Module):
 
 
 def _scaled_and_shifted(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x [N, C, H, W] times ``scale`` plus ``shift``, both [N, C, 1, 1], in the way that is quicker there."""
+    """Compute x [N, C, H, W] times ``scale`` plus ``shift``, both [N, C, 1, 1], in the way that is quicker there."""
     # On a CPU addcmul is slow, in bfloat16 five times as slow, where a channel's values lie side by side.
     if x.device.type == "cpu" and x.is_contiguous():
         return x * scale + shift
@@ -132,14 +132,14 @@ class AttentionBlock(nn.Module):
         self.output = zero_initialised(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, C, H, W] -> [N, C, H, W]."""
+        """Map x [N, C, H, W] -> [N, C, H, W]."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         attended = _attention(*self.query_key_value(pixels).chunk(3, dim=-1))
         return x + self.output(attended).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One head of scaled dot-product attention; all [N, L, C]."""
+    """Compute one head of scaled dot-product attention; all [N, L, C]."""
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         # Torch's own is two and a half times as slow here: it doesn't use the CPU's units for bfloat16 (torch 2.13).
         return torch.softmax(query @ key.transpose(1, 2) / math.sqrt(query.shape[2]), dim=-1).to(value.dtype) @ value

@@ -26,7 +26,10 @@ PICTURE_STEPS = 10
 
 
 def mask_condition(x: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
-    """The forward model's condition c = k x + (1 - k) n; all [N, 1, H, W]. What ``x`` holds where k = 0 has no influence."""
+    """Compute the forward model's condition c = k x + (1 - k) n; all [N, 1, H, W].
+
+    What ``x`` holds where k = 0 has no influence.
+    """
     return torch.where(keep > 0, x, noise)
 
 
@@ -61,11 +64,11 @@ class Cycle(Reconstructor):
 
     @abstractmethod
     def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
-        """The network of x -> y."""
+        """Make the network of x -> y."""
 
     @abstractmethod
     def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Loss of the forward network, a scalar; x, y [N, 1, H, W]."""
+        """Compute the loss of the forward network, a scalar; x, y [N, 1, H, W]."""
 
     @abstractmethod
     def translate(
@@ -74,7 +77,7 @@ class Cycle(Reconstructor):
         """Generate y [N, 1, H, W] from what ``keep`` leaves of x; arguments as in :meth:`reconstruct`."""
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The scalar losses "forward" and "backward" of a batch of pairs, with torch's default random numbers.
+        """Return the scalar losses "forward" and "backward" of a batch of pairs, with torch's default random numbers.
 
         Parameters
         ----------
@@ -85,15 +88,18 @@ class Cycle(Reconstructor):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """The cycle x -> y -> x^; arguments and result as in :meth:`Reconstructor.reconstruct`."""
+        """Compute the cycle x -> y -> x^; arguments and result as in :meth:`Reconstructor.reconstruct`."""
         return self.backward_network(self.translate(x, keep, sampling, strip_keys, slice_keys))
 
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """Both networks: the forward one at every diffusion step where the cycle is masked, else once."""
+        """Count the evaluations of both networks.
+
+        The forward one at every diffusion step where the cycle is masked, else once.
+        """
         return sampling.steps + 1 if self.masked else 2
 
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the forward network is shown of x, the y it makes of that in few steps, and x^."""
+        """Return what the forward network is shown of x, the y it makes of that in few steps, and x^."""
         steps = min(PICTURE_STEPS, self.schedule.num_timesteps)
         sampling = SamplingSettings(steps, "trailing", share_initial_noise=False, redraw_condition_noise=False)
         generated = self.translate(x, keep, sampling, keys, keys)
@@ -108,31 +114,37 @@ class PublishedModalityCycle(Cycle):
     masked = True
 
     def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
-        """Two input channels, y_t and the condition, and the timestep; it predicts y_0."""
+        """Make a network of two input channels, y_t and the condition, and the timestep; it predicts y_0."""
         return UNet(network, patch_size, input_channels=2, time_conditioning=True)
 
     def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean squared error of the predicted y_0 over the whole slice; every entry has its own timestep and strip."""
+        """Compute the mean squared error of the predicted y_0 over the whole slice.
+
+        Every entry has its own timestep and strip.
+        """
         t = torch.randint(self.schedule.num_timesteps, (len(x),), device=x.device)
         return F.mse_loss(self.denoise_at(x, y, self.random_keep(x), t), y)
 
     def random_keep(self, x: Tensor) -> Tensor:
-        """A strip of random place and direction for each entry of x [N, 1, H, W], as a keep mask of its shape."""
+        """Compute a strip of random place and direction for each entry of x [N, 1, H, W], as a keep mask of its shape."""
         shape = (x.shape[2], x.shape[3])
         return keep_mask(random_strips(len(x), shape, self.strip_width), shape, self.strip_width, x.device)
 
     def denoise_at(self, x: Tensor, y: Tensor, keep: Tensor, t: Tensor) -> Tensor:
-        """The predicted y_0 [N, 1, H, W] from y diffused to the timesteps t [N] and from what ``keep`` leaves of x."""
+        """Predict y_0 from y diffused to the timesteps t [N] and from what ``keep`` leaves of x.
+
+        All images are [N, 1, H, W].
+        """
         condition = mask_condition(x, keep, torch.randn_like(x))
         y_t = self.schedule.q_sample(y, t, torch.randn_like(y))
         return self.forward_network(self.forward_input(y_t, condition, keep), t)
 
     def forward_input(self, y_t: Tensor, condition: Tensor, keep: Tensor) -> Tensor:
-        """What the forward network sees [N, channels, H, W]; the arguments are [N, 1, H, W]."""
+        """Return what the forward network sees [N, channels, H, W]; the arguments are [N, 1, H, W]."""
         return torch.cat([y_t, condition], dim=1)
 
     def visible(self, x: Tensor, keep: Tensor) -> Tensor:
-        """Where the forward network sees x while the strips of ``keep`` are hidden; all [N, 1, H, W]."""
+        """Find where the forward network sees x while the strips of ``keep`` are hidden; all [N, 1, H, W]."""
         return keep
 
     def translate(
@@ -162,7 +174,7 @@ class MaskedModalityCycle(PublishedModalityCycle):
     - a strip hides pixels of the brain only: where the brain ends is known of every scan, no lesion changes it, and a
       network that has to guess it within 30 mm guesses wrong;
     - one strip is hidden, or two of them, so that inference may hide two at once and needs half as many passes;
-    - the forward network is told which pixels are hidden, by the keep mask as a third input channel;
+    - the forward network is shown which pixels are hidden, by the keep mask as a third input channel;
     - what is hidden weighs more in the losses, ``hidden_weight`` times as much;
     - a share of the entries, ``first_timestep_share``, is trained at the noisiest timestep;
     - the backward network gets the forward network's y for a share of the entries, ``generated_share``, without gradient.
@@ -175,21 +187,24 @@ class MaskedModalityCycle(PublishedModalityCycle):
     generated_share: ClassVar[float] = 0.5
 
     def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
-        """Three input channels, y_t, the condition and the keep mask, and the timestep; it predicts y_0."""
+        """Make a network of three input channels, y_t, the condition and the keep mask, and the timestep.
+
+        It predicts y_0.
+        """
         return UNet(network, patch_size, input_channels=3, time_conditioning=True)
 
     def forward_input(self, y_t: Tensor, condition: Tensor, keep: Tensor) -> Tensor:
-        """y_t, the condition and where it is noise."""
+        """Compute y_t, the condition and where it is noise."""
         return torch.cat([y_t, condition, keep], dim=1)
 
     def random_keep(self, x: Tensor) -> Tensor:
-        """One or two strips of random place for each entry of x [N, 1, H, W]; the background stays in sight."""
+        """Compute one or two strips of random place for each entry of x [N, 1, H, W]; the background stays in sight."""
         shape = (x.shape[2], x.shape[3])
         groups = random_strip_groups(len(x), shape, self.strip_width, self.two_strips_share)
         return self.visible(x, keep_mask_of_groups(groups, shape, self.strip_width, x.device))
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The losses of both networks on one pass of the forward network; see :meth:`Cycle.training_losses`."""
+        """Return the losses of both networks on one pass of the forward network; see :meth:`Cycle.training_losses`."""
         keep = self.random_keep(x)
         generated = self.denoise_at(x, y, keep, self._timesteps(len(x), x.device))
         feed = torch.rand(len(x), 1, 1, 1, device=x.device) < self.generated_share
@@ -200,7 +215,7 @@ class MaskedModalityCycle(PublishedModalityCycle):
         }
 
     def visible(self, x: Tensor, keep: Tensor) -> Tensor:
-        """``keep``, and all of the background."""
+        """Compute ``keep``, and all of the background."""
         return torch.where(x == BACKGROUND, 1.0, keep)
 
     def _timesteps(self, count: int, device: torch.device) -> Tensor:
@@ -209,7 +224,7 @@ class MaskedModalityCycle(PublishedModalityCycle):
         return torch.where(torch.rand(count, device=device) < self.first_timestep_share, last, any_of_them)
 
     def _weighted_error(self, found: Tensor, wanted: Tensor, keep: Tensor) -> Tensor:
-        """Mean squared error in which pixels with keep = 0 weigh ``hidden_weight`` times as much."""
+        """Compute the mean squared error in which pixels with keep = 0 weigh ``hidden_weight`` times as much."""
         weight = torch.where(keep > 0, 1.0, self.hidden_weight)
         return (weight * (found - wanted) ** 2).sum() / weight.sum()
 
@@ -221,17 +236,17 @@ class CyclicUNet(Cycle):
     masked = False
 
     def make_forward_network(self, network: NetworkPlan, patch_size: tuple[int, int]) -> UNet:
-        """One input channel, no time."""
+        """Make a network of one input channel, no time."""
         return UNet(network, patch_size, input_channels=1, time_conditioning=False)
 
     def forward_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mean squared error over the whole slice."""
+        """Compute the mean squared error over the whole slice."""
         return F.mse_loss(self.forward_network(x), y)
 
     def translate(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """y of the whole x; what would be hidden and the noise keys don't matter."""
+        """Compute y of the whole x; what would be hidden and the noise keys don't matter."""
         return self.forward_network(x)
 
 
@@ -243,7 +258,7 @@ CYCLES: dict[str, type[Reconstructor]] = {
 
 
 def build_cycle(method: str, plan: Plan) -> Reconstructor:
-    """The untrained networks of a method.
+    """Build the untrained networks of a method.
 
     Parameters
     ----------

@@ -21,7 +21,9 @@ CELLS_PER_STRIP_WIDTH = 2
 
 
 def coarse_noise(count: int, shape: tuple[int, int], cell: float, generator: torch.Generator | None = None) -> Tensor:
-    """Blobs of noise: independent N(0, 1) numbers on a coarse grid, bilinear in between, each image randomly shifted.
+    """Compute the blobs of noise.
+
+    Independent N(0, 1) numbers on a coarse grid, bilinear in between, each image randomly shifted.
 
     As published, the first and the last grid point lie on the border (16 points across 128 px), and what is shifted out
     on one side comes in on the other. The standard deviation is 1 at the grid points only; between them, numbers are means
@@ -76,11 +78,16 @@ class DenoisingAutoencoder(Reconstructor):
         self.network = UNet(network, patch_size, input_channels=1, time_conditioning=False)
 
     def add_noise(self, x: Tensor, noise: Tensor) -> Tensor:
-        """x with ``noise`` of standard deviation 1 added to the foreground, scaled by ``noise_std``; all [N, 1, H, W]."""
+        """Compute x with ``noise`` of standard deviation 1 added to the foreground, scaled by ``noise_std``.
+
+        All [N, 1, H, W].
+        """
         return torch.where(x != BACKGROUND, x + self.noise_std * noise.to(x.device), x)
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The loss "denoising": squared error in the foreground, mean over all pixels (as published); y doesn't matter.
+        """Return the loss "denoising": squared error in the foreground, mean over all pixels (as published).
+
+        ``y`` doesn't matter.
 
         Parameters
         ----------
@@ -92,18 +99,21 @@ class DenoisingAutoencoder(Reconstructor):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """x^ of the whole x, without noise; what it gives outside the foreground wasn't trained and means nothing.
+        """Compute x^ of the whole x, without noise; what it gives outside the foreground wasn't trained and means nothing.
 
         What would be hidden, the sampling and the noise keys don't matter.
         """
         return self.network(x)
 
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """One."""
+        """Count one network evaluation."""
         return 1
 
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x with the noise of ``keys``, that without the noise, and x^ of x as it is; the background is left as it was."""
+        """Compute x with the noise of ``keys``, that without the noise, and x^ of x as it is.
+
+        The background is left as it was.
+        """
         noise = [self._noise(1, x, torch.Generator().manual_seed(int(key))) for key in keys]
         noisy = self.add_noise(x, torch.cat(noise))
         denoised, reconstruction = (torch.where(x != BACKGROUND, self.network(seen), x) for seen in (noisy, x))

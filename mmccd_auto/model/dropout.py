@@ -18,7 +18,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape; zeros with the chance ``p``, else x / (1 - p). The memory format stays."""
+        """Drop entries of x of any shape; zeros with the chance ``p``, else x / (1 - p). The memory format stays."""
         dropped = round(self.p * LEVELS)
         if not self.training or x.device.type != "cpu" or dropped in (0, LEVELS):
             return super().forward(x)
@@ -29,7 +29,7 @@ class Dropout(nn.Dropout):
 
 
 def _shaped_like(flat: Tensor, x: Tensor) -> Tensor:
-    """``flat`` in the shape of ``x``, and in its memory format, so that their product copies nothing."""
+    """Compute ``flat`` in the shape of ``x``, and in its memory format, so that their product copies nothing."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         n, c, h, w = x.shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)

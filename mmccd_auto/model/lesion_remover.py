@@ -24,7 +24,7 @@ SEEDS = 2**62
 
 
 class LesionRemover(Reconstructor):
-    """One small U-Net that is shown a slice and its brain, and tells what to take off; x^ is the slice without that.
+    """One small U-Net that is shown a slice and its brain, and says what to take off; x^ is the slice without that.
 
     The network is the same whatever the plan's is: 0.23 million parameters.
 
@@ -57,7 +57,7 @@ class LesionRemover(Reconstructor):
         self.lesions = BatchedLesions((ModalityScale("unknown", 1.0, -5.0),), USUAL_STRIP_MM / strip_width)
 
     def restore(self, x: Tensor) -> Tensor:
-        """x without lesions; x [N, 1, H, W], whose background stays as it is."""
+        """Compute x without lesions; x [N, 1, H, W], whose background stays as it is."""
         brain = x != BACKGROUND
         return torch.where(brain, x + self.network(torch.cat([x, brain.to(x.dtype)], dim=1)), x)
 
@@ -67,9 +67,10 @@ class LesionRemover(Reconstructor):
         self.tolerance = first * (last / first) ** min(1.0, 2 * done)
 
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The loss "restoration": Huber's error in the brain, divided by the tolerance so that large errors count by their
-        size; lesions weigh five times as much; y doesn't matter. Its value is that of the smallest tolerance, so that epochs
-        can be compared, its gradient that of the tolerance.
+        """Return the loss "restoration": Huber's error in the brain, lesions weighing five times as much; y doesn't matter.
+
+        It is divided by the tolerance, so that large errors count by their size. Its value is that of the smallest
+        tolerance, so that epochs can be compared, its gradient that of the tolerance.
 
         Lesions are drawn from a generator of their own, seeded by one number of torch's default one.
 
@@ -91,15 +92,15 @@ class LesionRemover(Reconstructor):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """x^ of the whole x; what would be hidden, the sampling and the noise keys don't matter."""
+        """Compute x^ of the whole x; what would be hidden, the sampling and the noise keys don't matter."""
         return self.restore(x)
 
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """One."""
+        """Count one network evaluation."""
         return 1
 
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x as a scanner might show it with lesions of ``keys``, that without the lesions, and x^ of x as it is."""
+        """Compute x as a scanner might show it with lesions of ``keys``, that without the lesions, and x^ of x as it is."""
         altered = torch.cat([self._with_lesions(x[[place]], int(key)).altered for place, key in enumerate(keys)])
         return altered, self.restore(altered), self.restore(x)
 

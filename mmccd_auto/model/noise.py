@@ -20,7 +20,7 @@ _BITS_32 = (1 << 32) - 1
 
 
 def combine_keys(*parts: int | str) -> int:
-    """One key (signed, 64 bits) of several numbers or names, such as seed, case, slice and strip.
+    """Compute one key (signed, 64 bits) of several numbers or names, such as seed, case, slice and strip.
 
     The order matters, and the same parts give the same key on every machine and in every run.
     """
@@ -32,7 +32,7 @@ def combine_keys(*parts: int | str) -> int:
 
 
 def standard_normal(keys: Tensor, draw: int, shape: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
-    """Independent N(0, 1) numbers per key: float32 [N, 1, H, W].
+    """Compute independent N(0, 1) numbers per key: float32 [N, 1, H, W].
 
     The same key, draw and shape give the same numbers whatever else is in the batch; on another device they agree up to the
     rounding of float32 functions.
@@ -57,14 +57,14 @@ def standard_normal(keys: Tensor, draw: int, shape: tuple[int, int], device: tor
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """SplitMix64's mixing of int64 values, element by element."""
+    """Compute SplitMix64's mixing of int64 values, element by element."""
     bits = (bits ^ _shift_right(bits, _SHIFTS[0])) * _signed(_MULTIPLIERS[0])
     bits = (bits ^ _shift_right(bits, _SHIFTS[1])) * _signed(_MULTIPLIERS[1])
     return bits ^ _shift_right(bits, _SHIFTS[2])
 
 
 def _mix_int(value: int) -> int:
-    """The same mixing of one Python integer, to an unsigned 64-bit number."""
+    """Compute the same mixing of one Python integer, to an unsigned 64-bit number."""
     value &= _BITS_64
     value = ((value ^ (value >> _SHIFTS[0])) * _MULTIPLIERS[0]) & _BITS_64
     value = ((value ^ (value >> _SHIFTS[1])) * _MULTIPLIERS[1]) & _BITS_64
@@ -72,17 +72,17 @@ def _mix_int(value: int) -> int:
 
 
 def _shift_right(bits: Tensor, count: int) -> Tensor:
-    """Logical shift: torch's own shift of int64 carries the sign along, so its bits are masked out."""
+    """Compute the logical shift: torch's own shift of int64 carries the sign along, so its bits are masked out."""
     return (bits >> count) & ((1 << (64 - count)) - 1)
 
 
 def _unit_interval(bits: Tensor) -> Tensor:
-    """32-bit integers as float32 in (0, 1]."""
+    """Compute 32-bit integers as float32 in (0, 1]."""
     return (bits.to(torch.float32) + 0.5) * 2.0**-32
 
 
 def _signed(value: int) -> int:
-    """The signed 64-bit integer with the bits of an unsigned one."""
+    """Compute the signed 64-bit integer with the bits of an unsigned one."""
     value &= _BITS_64
     return value - (1 << 64) if value >> 63 else value
 

@@ -47,7 +47,7 @@ class Reconstructor(nn.Module, ABC):
     name : by which checkpoints and :data:`mmccd_auto.model.cycle.CYCLES` know the method
     masked : whether the reconstruction depends on what ``keep`` hides; if not, a slice is reconstructed once, as a whole
     translates : whether the way from x to x^ leads through the translation modality
-    of_planned_size : whether its networks are those of the plan, whose time the plan tells
+    of_planned_size : whether its networks are those of the plan, whose time the plan says
     picture_titles : of what :meth:`illustrate` gives; {input} and {translation} stand for the names of the modalities
     """
 
@@ -73,7 +73,7 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Scalar losses by name, whose sum is minimised, with torch's default random numbers.
+        """Return scalar losses by name, whose sum is minimised, with torch's default random numbers.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Reconstructor(nn.Module, ABC):
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor
     ) -> Tensor:
-        """The reconstruction x^, without gradient where the caller says so (``torch.inference_mode``).
+        """Compute the reconstruction x^, without gradient where the caller says so (``torch.inference_mode``).
 
         Parameters
         ----------
@@ -101,11 +101,11 @@ class Reconstructor(nn.Module, ABC):
 
     @abstractmethod
     def evaluations(self, sampling: SamplingSettings) -> int:
-        """Network evaluations that one entry of :meth:`reconstruct` costs, all networks together."""
+        """Count the network evaluations that one entry of :meth:`reconstruct` costs, all networks together."""
 
     @abstractmethod
     def illustrate(self, x: Tensor, keep: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What a person should see of the way from x to x^, cheaply.
+        """Return what a person should see of the way from x to x^, cheaply.
 
         Parameters
         ----------

@@ -69,7 +69,7 @@ class DiffusionSchedule:
         return self._at("_signal", t, y0) * y0 + self._at("_noise", t, y0) * noise
 
     def posterior_mean_variance(self, y0: Tensor, y_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [N, 1, H, W] and variance [N, 1, 1, 1] of q(y_{t-1} | y_t, y_0) (DDPM, equations 6 and 7).
+        """Compute the mean [N, 1, H, W] and variance [N, 1, 1, 1] of q(y_{t-1} | y_t, y_0) (DDPM, equations 6 and 7).
 
         Parameters
         ----------
@@ -80,7 +80,7 @@ class DiffusionSchedule:
         return mean, self._at("_posterior_variance", t, y_t)
 
     def ddim_step(self, y0_hat: Tensor, y_t: Tensor, t: int, t_previous: int) -> Tensor:
-        """One deterministic step back, eta 0, without clipping (DDIM, equation 12, in terms of the predicted y_0).
+        """Compute one deterministic step back, eta 0, without clipping (DDIM, equation 12, in terms of the predicted y_0).
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class DiffusionSchedule:
         return (float(self._signal[t_previous]) - ratio * float(self._signal[t])) * y0_hat + ratio * y_t
 
     def timesteps(self, steps: int, spacing: Spacing = "trailing") -> list[int]:
-        """The timesteps that ``steps`` evaluations visit, strictly decreasing, for any count 1..T.
+        """Return the timesteps that ``steps`` evaluations visit, strictly decreasing, for any count 1..T.
 
         "trailing" begins at T-1, where y_t is nearly pure noise, as sampling assumes (Lin et al., 2024). "leading" ends at
         0: 100 of 1000 are 990, 980, ..., 0, as in the paper.
@@ -120,7 +120,7 @@ class DiffusionSchedule:
         return [total - 1 - offset for offset in offsets] if spacing == "trailing" else offsets[::-1]
 
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        """The entries ``t`` [N] of the table ``name`` as [N, 1, 1, 1] with the dtype and device of ``like``."""
+        """Compute the entries ``t`` [N] of the table ``name`` as [N, 1, 1, 1] with the dtype and device of ``like``."""
         key = (name, like.dtype, like.device)
         if key not in self._sent:
             # What is made in inference mode is of use there only; copy: also where there is nothing to convert.

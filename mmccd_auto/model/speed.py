@@ -25,10 +25,11 @@ SHARE_OF_FURTHER_THREADS = 0.7
 def measure_device_speed(
     network: NetworkPlan, patch_size: tuple[int, int], device: str | torch.device = "cpu"
 ) -> DeviceSpeed:
-    """Time the forward model on a device: batches of 8 (4 on a CPU) in channels_last and single precision, for a third
-    of a second, three at least.
+    """Time the forward model on a device.
 
-    The quickest batch counts, since the others tell of what else the machine is doing. On a CPU it is the processor time of
+    Batches of 8 (4 on a CPU) in channels_last and single precision, for a third of a second, three at least.
+
+    The quickest batch counts, since the others show what else the machine is doing. On a CPU it is the processor time of
     one thread that is taken, which neighbours don't lengthen, and the other threads are reckoned in.
 
     Raises
@@ -68,7 +69,7 @@ def one_thread(device: torch.device) -> Iterator[float]:
 
 
 def device_memory_gb(device: str | torch.device) -> float | None:
-    """Memory (GiB) of a CUDA device; None for others, whose share for training isn't known."""
+    """Return the memory (GiB) of a CUDA device; None for others, whose share for training isn't known."""
     device = torch.device(device)
     if device.type != "cuda" or not torch.cuda.is_available():
         return None
@@ -88,7 +89,7 @@ def _timed(model: UNet, images: torch.Tensor, times: torch.Tensor, device: torch
 
 
 def device_name(device: torch.device) -> str:
-    """A device in words, with the threads that a CPU computes by."""
+    """Return a device in words, with the threads that a CPU computes by."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,5 +1,7 @@
-"""The strips that hide a band of the slice, across rows or columns: their grid, which are hidden together, their masks, and
-those of training."""
+"""The strips that hide a band of the slice, across rows or columns.
+
+Their grid, which are hidden together, their masks, and those of training.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Strip:
 
 
 def strip_starts(size: int, width: int, stride: int, coverage: Coverage = "even") -> list[int]:
-    """Where the strips of one direction start.
+    """Find where the strips of one direction start.
 
     "published" is the paper's grid 0, stride, ... below ``size`` (64 starts at 128 px and stride 2): the first pixel is
     hidden by one strip only, inner ones by width / stride. "even" begins before the border, so that every pixel is
@@ -68,7 +70,7 @@ def all_strips(
     coverage: Coverage = "even",
     brain: np.ndarray | Tensor | None = None,
 ) -> list[Strip]:
-    """Every strip of the test grid, rows first, then columns.
+    """Return every strip of the test grid, rows first, then columns.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def all_strips(
 
 
 def group_strips(strips: Sequence[Strip], per_pass: int, width: int, stride: int) -> list[tuple[Strip, ...]]:
-    """Strips that are hidden together, in one pass of the networks.
+    """Return the strips that are hidden together, in one pass of the networks.
 
     The strips of a direction are dealt out in turn, so that those of one group lie as far apart as they can, and at least
     one strip's width of tissue is in sight between them; where there is no room for that, groups are smaller.
@@ -126,8 +128,10 @@ def group_strips(strips: Sequence[Strip], per_pass: int, width: int, stride: int
 
 
 def random_strips(count: int, shape: tuple[int, int], width: int, generator: torch.Generator | None = None) -> list[Strip]:
-    """Strips of training: each its own direction, and a start uniform in -(width-1) .. edge-1, so that every pixel is hidden
-    equally often and strips truncated at either border are seen too.
+    """Return the strips of training.
+
+    Each its own direction, and a start uniform in -(width-1) .. edge-1, so that every pixel is hidden equally often and
+    strips truncated at either border are seen too.
 
     Parameters
     ----------
@@ -147,8 +151,10 @@ def random_strips(count: int, shape: tuple[int, int], width: int, generator: tor
 def random_strip_groups(
     count: int, shape: tuple[int, int], width: int, two_share: float, generator: torch.Generator | None = None
 ) -> list[tuple[Strip, ...]]:
-    """Strips of training for networks that see one or two strips hidden: as :func:`random_strips`, and with the chance
-    ``two_share`` a second one of the same direction, apart by at least the gap of :func:`group_strips`.
+    """Return the strips of training for networks that see one or two strips hidden.
+
+    As :func:`random_strips`, and with the chance ``two_share`` a second one of the same direction, apart by at least the gap
+    of :func:`group_strips`.
 
     The second one's place is counted around, from the end of the slice to its start, so that it, too, hides every pixel
     equally often. A slice that is too small for two has one.
@@ -176,7 +182,7 @@ def random_strip_groups(
 def keep_mask_of_groups(
     groups: Sequence[Sequence[Strip]], shape: tuple[int, int], width: int, device: torch.device | str | None = None
 ) -> Tensor:
-    """The keep masks of groups of strips: as :func:`keep_mask`, 0 inside any of a group's strips.
+    """Compute the keep masks of groups of strips: as :func:`keep_mask`, 0 inside any of a group's strips.
 
     Parameters
     ----------
@@ -195,7 +201,7 @@ def keep_mask_of_groups(
 def keep_mask(
     strips: Sequence[Strip], shape: tuple[int, int], width: int, device: torch.device | str | None = None
 ) -> Tensor:
-    """The keep masks k: float32 [N, 1, H, W], 0 inside the strip (hidden) and 1 elsewhere.
+    """Compute the keep masks k: float32 [N, 1, H, W], 0 inside the strip (hidden) and 1 elsewhere.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ class Stage(nn.Module):
         self.attention = nn.Identity() if attention is None else attention
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        """x [N, C, H, W] -> [N, C', H', W']."""
+        """Map x [N, C, H, W] -> [N, C', H', W']."""
         return self.attention(self.residual(x, embedding))
 
 
@@ -122,7 +122,7 @@ class UNet(nn.Module):
 def _encoder(
     widths: list[int], blocks: int, stage: Callable[..., Stage], residual: Callable[..., ResidualBlock]
 ) -> tuple[nn.ModuleList, list[int]]:
-    """The encoder's stages, and the channels of the stem and of every stage, which the decoder takes from the end."""
+    """Return the encoder's stages, and the channels of the stem and of every stage, which the decoder takes from the end."""
     stages = nn.ModuleList()
     skip_channels = [widths[0]]
     for level, width in enumerate(widths):
@@ -142,7 +142,7 @@ def _decoder(
     stage: Callable[..., Stage],
     residual: Callable[..., ResidualBlock],
 ) -> nn.ModuleList:
-    """The decoder's stages, from the deepest level up."""
+    """Return the decoder's stages, from the deepest level up."""
     stages = nn.ModuleList()
     skips = list(skip_channels)
     channels = widths[-1]

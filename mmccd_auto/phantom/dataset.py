@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,58 @@ TEST_LESIONS = (
 MODALITIES = tuple(SEQUENCES)
 
 
+@dataclass(frozen=True)
+class PhantomPeople:
+    """Whom a phantom dataset holds.
+
+    Attributes
+    ----------
+    training_subjects, test_subjects : people; the test subjects have the lesions of TEST_LESIONS in turn
+    resolution : mm in the slice
+    seed : of everything random
+
+    Raises
+    ------
+    MMCCDError
+        If the numbers make no sense.
+    """
+
+    training_subjects: int = 10
+    test_subjects: int = 6
+    resolution: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.training_subjects < 1 or self.test_subjects < 0 or not 1 <= self.resolution <= 4:
+            raise MMCCDError("a phantom needs at least one training subject and a resolution within 1 and 4 mm.")
+
+    def cases(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """List each case with its split, acquisition, lesions, resolution and seed, see :func:`write_subject`."""
+        specifications = [
+            *((f"healthy_{index:02d}", "Tr", index, ()) for index in range(self.training_subjects)),
+            *(
+                (f"test_{index:02d}", "Ts", index, TEST_LESIONS[index % len(TEST_LESIONS)])
+                for index in range(self.test_subjects)
+            ),
+        ]
+        return [
+            (case, (split, _acquisition(index), lesions, self.resolution, (self.seed, split == "Ts", index)))
+            for case, split, index, lesions in specifications
+        ]
+
+
+def _acquisition(index: int) -> Acquisition:
+    return ACQUISITIONS[index % len(ACQUISITIONS)]
+
+
+SIXTEEN_PEOPLE = PhantomPeople()
+
+
 def write_phantom_dataset(
     raw: str | Path,
     number: int = 900,
     name: str = "Phantom",
-    training_subjects: int = 10,
-    test_subjects: int = 6,
-    resolution: int = 2,
-    seed: int = 0,
+    people: PhantomPeople = SIXTEEN_PEOPLE,
     processes: int = 0,
 ) -> Path:
     """Simulate healthy people to train on and people with lesions to test with.
@@ -57,9 +101,7 @@ def write_phantom_dataset(
     ----------
     raw : folder of raw datasets
     number, name : of the dataset
-    training_subjects, test_subjects : people; the test subjects have the lesions of TEST_LESIONS in turn
-    resolution : mm in the slice
-    seed : of everything random
+    people : how many, and what is drawn of them
     processes : workers; 0 works in this process
 
     Returns
@@ -69,36 +111,16 @@ def write_phantom_dataset(
     Raises
     ------
     MMCCDError
-        If a file can't be written, or the numbers make no sense.
+        If a file can't be written.
     """
-    if training_subjects < 1 or test_subjects < 0 or not 1 <= resolution <= 4:
-        raise MMCCDError("a phantom needs at least one training subject and a resolution within 1 and 4 mm.")
     folder = Path(raw) / f"Dataset{number:03d}_{name}"
-    specifications = [
-        *((f"healthy_{index:02d}", "Tr", index, ()) for index in range(training_subjects)),
-        *((f"test_{index:02d}", "Ts", index, TEST_LESIONS[index % len(TEST_LESIONS)]) for index in range(test_subjects)),
-    ]
-    arguments = [
-        (
-            case,
-            (
-                folder,
-                case,
-                split,
-                ACQUISITIONS[index % len(ACQUISITIONS)],
-                lesions,
-                resolution,
-                (seed, split == "Ts", index),
-            ),
-        )
-        for case, split, index, lesions in specifications
-    ]
+    arguments = [(case, (folder, case, *drawn)) for case, drawn in people.cases()]
     outcomes = run_cases(write_subject, arguments, processes, "simulating")
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failed:
         raise MMCCDError(failed[0])
     save_json(
-        _description(name, training_subjects, {outcome.case: outcome.result for outcome in outcomes}),
+        _description(name, people.training_subjects, {outcome.case: outcome.result for outcome in outcomes}),
         folder / "dataset.json",
     )
     return folder

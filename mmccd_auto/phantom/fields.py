@@ -9,7 +9,7 @@ MARGIN = 3.0
 
 
 def smooth_field(shape: tuple[int, ...], sigma: float, random: np.random.Generator) -> np.ndarray:
-    """Gaussian noise smoothed by ``sigma`` voxels, with mean 0 and standard deviation 1; float32 of ``shape``.
+    """Compute Gaussian noise smoothed by ``sigma`` voxels, with mean 0 and standard deviation 1; float32 of ``shape``.
 
     It is drawn on a coarser grid where that shows no difference, which makes very smooth fields cheap.
     """

@@ -112,7 +112,7 @@ def with_simulated_head(volume: Volume, brain: np.ndarray, modality: str, random
 
 
 def mask_on(brain: np.ndarray, geometry: Geometry, larger: Geometry) -> np.ndarray:
-    """The brain on the field of view that :func:`with_simulated_head` made; bool [z, y, x].
+    """Compute the brain on the field of view that :func:`with_simulated_head` made; bool [z, y, x].
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def mask_on(brain: np.ndarray, geometry: Geometry, larger: Geometry) -> np.ndarr
 
 
 def _padded(volume: Volume, brain: np.ndarray) -> tuple[Volume, np.ndarray]:
-    """The canonical volume and its brain on a field of view with room for the head."""
+    """Return the canonical volume and its brain on a field of view with room for the head."""
     spacing = np.array(volume.geometry.spacing)[::-1]
     box = ndimage.find_objects(brain.astype(np.uint8))[0]
     wanted = ((BELOW_MM, SIDES_MM), (SIDES_MM, SIDES_MM), (SIDES_MM, SIDES_MM))
@@ -154,7 +154,7 @@ def _padded(volume: Volume, brain: np.ndarray) -> tuple[Volume, np.ndarray]:
 
 
 def _as_stored(volume: Volume, original: Geometry) -> Volume:
-    """A grown canonical volume in the axes of the scan it was made of."""
+    """Return a grown canonical volume in the axes of the scan it was made of."""
     # The scan's own size and origin no longer fit; its axes are all that the way back needs.
     direction = np.reshape(original.direction, (3, 3))
     corners = (volume.geometry.corners() - volume.geometry.corners()[0]) @ direction / original.spacing
@@ -184,7 +184,7 @@ def _place(brain: np.ndarray, spacing: tuple[float, float, float]) -> _Place:
 
 
 def _hull_distance(brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """mm from the brain after closing its fissures; negative inside."""
+    """Measure the distance in mm from the brain after closing its fissures; negative inside."""
     grown = ndimage.distance_transform_edt(~brain, sampling=spacing) <= HULL_MM
     inwards = ndimage.distance_transform_edt(grown, sampling=spacing)
     closed = (inwards > HULL_MM) | brain
@@ -193,7 +193,7 @@ def _hull_distance(brain: np.ndarray, spacing: tuple[float, float, float]) -> np
 
 
 def _tissues(place: _Place, random: np.random.Generator) -> np.ndarray:
-    """Index into the names of TISSUES + air of every voxel, uint8 [z, y, x]; meaningless inside the brain."""
+    """Return the index into the names of TISSUES + air of every voxel, uint8 [z, y, x]; meaningless inside the brain."""
     number = {name: index for index, name in enumerate((*TISSUES, "air"))}
     gap = np.maximum(0.0, 1.5 + 1.5 * place.field(18.0, random))
     dura = gap + 0.8 + 0.4 * np.clip(place.field(12.0, random), -1, 1)
@@ -225,7 +225,7 @@ def _tissues(place: _Place, random: np.random.Generator) -> np.ndarray:
 
 
 def _face_and_neck(result: np.ndarray, number: dict[str, int], place: _Place, random: np.random.Generator) -> None:
-    """Muscle, fat and air cavities below and in front of the brain, and the eyes."""
+    """Return muscle, fat and air cavities below and in front of the brain, and the eyes."""
     across, along, up = place.half
     neck = ((place.left / 60) ** 2 + ((place.behind - 0.15 * along) / 65) ** 2 <= 1) & (place.above < -0.5 * up)
     face = (
@@ -253,7 +253,7 @@ def _skull_base(
     upper: np.ndarray,
     random: np.random.Generator,
 ) -> None:
-    """Bone of uneven thickness between the brain and what lies below it."""
+    """Return the bone of uneven thickness between the brain and what lies below it."""
     bone = np.clip(4.0 + 3.0 * place.field(14.0, random), 0.0, 12.0)
     base = (place.hull <= dura + bone) & ~upper
     result[base] = number["bone"]
@@ -263,7 +263,7 @@ def _skull_base(
 
 
 def _cord(result: np.ndarray, number: dict[str, int], place: _Place) -> None:
-    """The spinal cord in its fluid, from the lowest part of the brain to the bottom of the field of view."""
+    """Return the spinal cord in its fluid, from the lowest part of the brain to the bottom of the field of view."""
     lowest = int(np.flatnonzero(place.brain.any(axis=(1, 2)))[0])
     section = place.brain[lowest]
     labels, _ = ndimage.label(section)
@@ -276,7 +276,7 @@ def _cord(result: np.ndarray, number: dict[str, int], place: _Place) -> None:
 
 
 def _signals(modality: str, random: np.random.Generator) -> np.ndarray:
-    """Signal of each of TISSUES and of air, float32."""
+    """Compute the signal of each of TISSUES and of air, float32."""
     values = {name: float(signal(tissue, SEQUENCES[modality])) for name, tissue in TISSUES.items()}
     left = random.uniform(*FAT_SUPPRESSION[modality])
     values["fat"] *= left
@@ -289,7 +289,7 @@ def _of(tissue: str, modality: str) -> float:
 
 
 def _softened(values: np.ndarray, brain: np.ndarray, place: _Place) -> np.ndarray:
-    """Blurred by half a millimetre, without drawing on what stands for the brain."""
+    """Blur by half a millimetre, without drawing on what stands for the brain."""
     sigma = [0.5 / step for step in place.spacing]
     outside = (~brain).astype(np.float32)
     weight = ndimage.gaussian_filter(outside, sigma)
@@ -297,7 +297,7 @@ def _softened(values: np.ndarray, brain: np.ndarray, place: _Place) -> np.ndarra
 
 
 def _interpolated(field: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
-    """Linear interpolation at the grid of ``positions`` (index units along each axis)."""
+    """Interpolate linearly at the grid of ``positions`` (index units along each axis)."""
     for axis, where in enumerate(positions):
         low = np.minimum(where.astype(int), field.shape[axis] - 2)
         shape = [1, 1, 1]

@@ -58,7 +58,7 @@ def phantom_picture(path: str | Path, seed: int = 0, resolution: int = 2) -> Non
 
 
 def _shown_slice(subject: Subject) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The slice with most lesion (else with most brain) of each modality, cut to the brain, and the label there."""
+    """Return the slice with most lesion (else with most brain) of each modality, cut to the brain, and the label there."""
     label = to_canonical(subject.label).array > 0
     scans = {modality: to_canonical(volume).array for modality, volume in subject.scans.items()}
     brain = scans["FLAIR"] > 0

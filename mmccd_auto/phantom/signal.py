@@ -53,7 +53,7 @@ SEQUENCES = {
 
 
 def signal(tissue: Relaxation, sequence: Sequence) -> float | np.ndarray:
-    """Magnitude of the signal, relative to fully relaxed water without decay.
+    """Compute the magnitude of the signal, relative to fully relaxed water without decay.
 
     Spin echo: S = PD (1 - exp(-TR / T1)) exp(-TE / T2); with inversion recovery before it
     S = PD |1 - 2 exp(-TI / T1) + exp(-TR / T1)| exp(-TE / T2).

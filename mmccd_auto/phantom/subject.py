@@ -84,9 +84,10 @@ def simulate_subject(
     thick = max(1, round(acquisition.slice_thickness / spacing))
     brain = _slices(shares.sum(axis=0), thick) > 0.5
     geometry = _geometry(maps.geometry, thick, brain.shape, acquisition.tilt)
+    anatomy = _Anatomy(shares, tissues, texture)
     scans = {
         modality: _stored(
-            _scan(shares, tissues, texture, _varied_sequence(sequence, random), thick, brain, geometry, random),
+            _scan(anatomy, _varied_sequence(sequence, random), thick, brain, geometry.spacing[0], random),
             geometry,
             acquisition,
         )
@@ -97,7 +98,10 @@ def simulate_subject(
 
 
 def deformed(shares: np.ndarray, spacing: float, random: np.random.Generator) -> np.ndarray:
-    """Tissue shares [T, z, y, x] after a random affine (a few per cent and degrees) and smooth deformation (a few mm)."""
+    """Deform tissue shares [T, z, y, x] by a random affine and a smooth deformation.
+
+    The affine is of a few per cent and degrees, the deformation of a few mm.
+    """
     shape = shares.shape[1:]
     # The template is larger than most brains, and sampling it further apart shrinks it.
     scale = random.uniform(1.0, 1.12) * random.uniform(0.97, 1.03, size=3)
@@ -126,7 +130,7 @@ def individual(shares: np.ndarray, spacing: float, random: np.random.Generator) 
 
 
 def _tissues(kinds: list[str], random: np.random.Generator) -> list[Relaxation]:
-    """The person's own relaxation times: healthy tissues first, then each lesion's."""
+    """Return the person's own relaxation times: healthy tissues first, then each lesion's."""
     found = []
     for tissue in [HEALTHY[name] for name in TISSUES] + [LESIONS[kind] for kind in kinds]:
         t1, t2, density = random.normal(1, VARIATION_OF_TISSUE, size=3)
@@ -135,28 +139,33 @@ def _tissues(kinds: list[str], random: np.random.Generator) -> list[Relaxation]:
 
 
 def _varied_sequence(sequence: Sequence, random: np.random.Generator) -> Sequence:
-    """The scanner's own timing; the inversion time is left, since every scanner sets it to null fluid."""
+    """Return the scanner's own timing; the inversion time is left, since every scanner sets it to null fluid."""
     repetition, echo = random.normal(1, VARIATION_OF_SEQUENCE, size=2)
     return replace(sequence, repetition_time=sequence.repetition_time * repetition, echo_time=sequence.echo_time * echo)
 
 
+@dataclass(frozen=True)
+class _Anatomy:
+    """What a scanner sees: the share of each tissue [T, z, y, x], their relaxation, and the texture of T1 and of T2."""
+
+    shares: np.ndarray
+    tissues: list[Relaxation]
+    texture: list[np.ndarray]
+
+
 def _scan(
-    shares: np.ndarray,
-    tissues: list[Relaxation],
-    texture: list[np.ndarray],
-    sequence: Sequence,
-    thick: int,
-    brain: np.ndarray,
-    geometry: Geometry,
-    random: np.random.Generator,
+    anatomy: _Anatomy, sequence: Sequence, thick: int, brain: np.ndarray, in_plane: float, random: np.random.Generator
 ) -> np.ndarray:
-    """One brain-extracted scan, int16 [z, y, x]: signals mixed by share, shaded, with Rician noise, 0 outside the brain."""
+    """Compute one brain-extracted scan, int16 [z, y, x].
+
+    Signals mixed by share, shaded, with Rician noise, 0 outside the brain.
+    """
+    shares, tissues, texture = anatomy.shares, anatomy.tissues, anatomy.texture
     total = np.zeros(shares.shape[1:], dtype=np.float32)
     for share, tissue in zip(shares, tissues, strict=True):
         textured = Relaxation(tissue.t1 * (1 + TEXTURE * texture[0]), tissue.t2 * (1 + TEXTURE * texture[1]), tissue.density)
         total += share * signal(textured, sequence)
     measured = _slices(total, thick)
-    in_plane = geometry.spacing[0]
     measured = measured * np.exp(BIAS * smooth_field(measured.shape, BIAS_SMOOTHNESS_MM / in_plane, random))
     sigma = float(signal(tissues[0], sequence)) / random.uniform(*SIGNAL_TO_NOISE)
     noise = sigma * random.standard_normal((2, *measured.shape)).astype(np.float32)
@@ -166,13 +175,13 @@ def _scan(
 
 
 def _slices(volume: np.ndarray, thick: int) -> np.ndarray:
-    """The mean of every ``thick`` layers along the body axis (a box-shaped slice profile without gaps)."""
+    """Compute the mean of every ``thick`` layers along the body axis (a box-shaped slice profile without gaps)."""
     count = volume.shape[0] // thick
     return volume[: count * thick].reshape(count, thick, *volume.shape[1:]).mean(axis=1)
 
 
 def _geometry(geometry: Geometry, thick: int, shape: tuple[int, ...], tilt: float) -> Geometry:
-    """Where the thick slices lie; the tilt turns person and slices together, as a tilted head does."""
+    """Find where the thick slices lie; the tilt turns person and slices together, as a tilted head does."""
     direction = np.array(geometry.direction).reshape(3, 3)
     origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * (thick - 1) / 2
     turn = _rotation(np.array([np.deg2rad(tilt), 0.0, 0.0]))
@@ -190,7 +199,7 @@ def _stored(array: np.ndarray, geometry: Geometry, acquisition: Acquisition) -> 
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
-    """Rotation matrix about the three axes in turn, angles in radians."""
+    """Compute the rotation matrix about the three axes in turn, angles in radians."""
     result = np.eye(3)
     for axis, angle in enumerate(angles):
         one = np.eye(3)

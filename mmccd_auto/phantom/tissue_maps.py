@@ -34,7 +34,7 @@ class TissueMaps:
 
 @lru_cache(maxsize=2)
 def load_tissue_maps(resolution: int) -> TissueMaps:
-    """The maps on an isotropic grid.
+    """Load the maps on an isotropic grid.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def load_tissue_maps(resolution: int) -> TissueMaps:
 
 
 def _deep_grey_region(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """1 inside the ellipsoid of the deep grey matter, 0 outside, soft in between; float32 [x, y, z]."""
+    """Return 1 inside the ellipsoid of the deep grey matter, 0 outside, soft in between; float32 [x, y, z]."""
     axes = [affine[axis, 3] + affine[axis, axis] * np.arange(edge) for axis, edge in enumerate(shape)]
     distance = np.sqrt(
         sum(
@@ -69,7 +69,7 @@ def _deep_grey_region(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _geometry(affine: np.ndarray, shape: tuple[int, ...]) -> Geometry:
-    """A NIfTI affine (RAS) as SimpleITK tells it (LPS)."""
+    """Return a NIfTI affine (RAS) as SimpleITK gives it (LPS)."""
     columns = RAS_TO_LPS @ affine[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
     return Geometry(

@@ -1,6 +1,6 @@
 """python -m mmccd_auto.ready.build --label_maps DIR -o FOLDER: make the ready models from label maps, by the usual stages.
 
-Everything random comes from seeds, which build.json tells beside the CPU minutes and hashes. The label maps are not needed
+Everything random comes from seeds, which build.json says beside the CPU minutes and hashes. The label maps are not needed
 once the models are there.
 """
 
@@ -29,11 +29,12 @@ from mmccd_auto.core.versions import software_versions
 from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
+from mmccd_auto.phantom.label_maps.dataset import SimulatedPeople, write_simulated_people
 from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 from mmccd_auto.plans.splits import SPLITS_FILE, make_splits
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.ready_models import ready_name
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
 from mmccd_auto.workflows.sharing.describe_model import MakersWords
 from mmccd_auto.workflows.sharing.export_model import export_model
@@ -103,9 +104,8 @@ def build_ready_models(
     raw = folders.raw / f"Dataset{DATASET_NUMBER:03d}_{DATASET_NAME}"
     if not (raw / "dataset.json").is_file():
         with log.timed("simulate"):
-            write_simulated_people(
-                label_maps, folders.raw, DATASET_NUMBER, DATASET_NAME, options.people, options.seed, False, processes
-            )
+            people = SimulatedPeople(options.people, options.seed)
+            write_simulated_people(label_maps, folders.raw, DATASET_NUMBER, DATASET_NAME, people, processes)
     dataset = load_dataset(raw)
     anatomies = {case: str(facts["label_map"]) for case, facts in dataset.content["cases"].items()}
     splits = folders.preprocessed / dataset.name / SPLITS_FILE
@@ -125,7 +125,7 @@ def build_ready_models(
         )
         for fold in range(options.folds):
             with log.timed(f"train and calibrate {modality}, fold {fold}"):
-                train(folders, DATASET_NUMBER, fold, training, device, processes)
+                train(folders, DATASET_NUMBER, fold, training, TrainingMachine(device, processes))
         exported = export_model(
             folders,
             PredictionOptions(dataset=str(DATASET_NUMBER), configurations=(configuration,), trainer=TRAINER),
@@ -172,7 +172,7 @@ class _BuildLog:
         how = {name: value for name, value in asdict(options).items() if name != "modalities"}
         earlier = read_record(JsonObject, path) if path.is_file() else {}
         if earlier and earlier.get("options") != how:
-            raise MMCCDError(f"{path} tells of a build with other options: give the same ones, or another folder with -o.")
+            raise MMCCDError(f"{path} is of a build with other options: give the same ones, or another folder with -o.")
         self.content: dict[str, Any] = {
             "options": how,
             "trainer": TRAINER,
@@ -245,7 +245,7 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 
 def main() -> None:
-    """Entry point of ``python -m``."""
+    """Run the command: entry point of ``python -m``."""
     sys.exit(run_command(_command))
 
 

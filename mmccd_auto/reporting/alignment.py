@@ -32,8 +32,10 @@ ALARM = "#c1121f"
 def alignment_picture(
     path: str | Path, case: str, volumes: Mapping[str, Volume], brain: np.ndarray, warning: str = ""
 ) -> None:
-    """Draw a row per modality: axial, coronal and sagittal slices with skull and the outline of the reference's brain, and,
-    where there are several, a chequerboard of reference and modality, in which edges must run on from field to field.
+    """Draw a row per modality.
+
+    Axial, coronal and sagittal slices with skull and the outline of the reference's brain, and, where there are several, a
+    chequerboard of reference and modality, in which edges must run on from field to field.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ class _View:
 
 
 def _views(mask: np.ndarray, spacing: tuple[float, float, float]) -> list[_View]:
-    """Axial slices at LEVELS, and the coronal and sagittal slice through the brain's middle."""
+    """Return the axial slices at LEVELS, and the coronal and sagittal slice through the brain's middle."""
     edges = spacing[::-1]
     box = []
     for axis, edge in enumerate(edges):

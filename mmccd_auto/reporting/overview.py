@@ -82,7 +82,7 @@ def draw_overview(cases: Sequence[OverviewCase], path: str | Path, modality: str
 
 
 def _read(case: OverviewCase) -> tuple[dict[str, np.ndarray], float]:
-    """The chosen slice of every volume, cut to the brain, and the height of a pixel over its width."""
+    """Read the chosen slice of every volume, cut to the brain, and the height of a pixel over its width."""
     volumes = {"scan": read_volume(case.scan), "reference": read_volume(case.reference)}
     volumes |= {method: read_volume(path) for method, path in case.maps.items()}
     turned: dict[str, Volume] = {name: to_canonical(volume) for name, volume in volumes.items()}

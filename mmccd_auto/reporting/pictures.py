@@ -47,31 +47,12 @@ class _Slices:
     spacing: tuple[float, float, float]
 
 
-def case_picture(
-    path: str | Path,
-    case: str,
-    scan: np.ndarray,
-    anomaly: np.ndarray,
-    brain: np.ndarray,
-    geometry: Geometry,
-    mask: np.ndarray | None = None,
-    threshold: float | None = None,
-    slice_axis: str = "axial",
-    modality: str = "scan",
-    calibrated: bool = False,
-    candidates: np.ndarray | None = None,
-    finding: str = "",
-    warnings: Sequence[str] = (),
-) -> None:
-    """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
+@dataclass(frozen=True)
+class DrawnCase:
+    """What a case's picture shows.
 
-    The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
-    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score. Lesions have a solid outline,
-    candidates a dashed one of another colour.
-
-    Parameters
+    Attributes
     ----------
-    path : of the PNG, written atomically
     case : name for the title
     scan, anomaly : [z, y, x] on the scan's own grid
     brain : bool [z, y, x]
@@ -85,7 +66,36 @@ def case_picture(
     finding : what was found, as one clause, below the title; empty shows the volume of the mask
     warnings : sentences, each on lines of its own below that
     """
-    slices = _for_display(scan, anomaly, brain, mask, candidates, geometry, slice_axis)
+
+    case: str
+    scan: np.ndarray
+    anomaly: np.ndarray
+    brain: np.ndarray
+    geometry: Geometry
+    mask: np.ndarray | None = None
+    threshold: float | None = None
+    slice_axis: str = "axial"
+    modality: str = "scan"
+    calibrated: bool = False
+    candidates: np.ndarray | None = None
+    finding: str = ""
+    warnings: Sequence[str] = ()
+
+
+def case_picture(path: str | Path, drawn: DrawnCase) -> None:
+    """Draw a case: its most anomalous slices and the middle one, each as scan, anomaly map and mask on the scan.
+
+    The picture is in radiological convention (the patient's right on the left; superior or anterior at the top) and in true
+    proportions. The colour scale ends at 4 thresholds, whatever the case's own largest score. Lesions have a solid outline,
+    candidates a dashed one of another colour.
+
+    Parameters
+    ----------
+    path : of the PNG, written atomically
+    drawn : the case
+    """
+    threshold, slice_axis = drawn.threshold, drawn.slice_axis
+    slices = _for_display(drawn)
     chosen = choose_slices(slices.score, slices.brain, slices.spacing[0], threshold)
     limit = colour_limit(threshold)
     window = _window(slices)
@@ -93,7 +103,7 @@ def case_picture(
     height = (box[0].stop - box[0].start) * slices.spacing[1]
     width = (box[1].stop - box[1].start) * slices.spacing[2]
     row = 2.33 * height / width
-    lines = _header_lines(finding or _volume(slices, threshold), warnings)
+    lines = _header_lines(drawn.finding or _volume(slices, threshold), drawn.warnings)
     head = 0.67 + LINE_INCHES * len(lines)
     figure = Figure(figsize=(8.6, max(3.0, row * len(chosen) + head + 0.45)), dpi=100, facecolor=PAPER)
     top = 1 - head / figure.get_figheight()
@@ -105,25 +115,30 @@ def case_picture(
         _draw_row(axes, slices, index, box, window, limit, slice_axis)
         axes[0].set_ylabel(f"slice {index}", color=INK, fontsize=9)
         if line == 0:
-            for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
-                one.set_title(title, color=INK, fontsize=10)
-    bottom = _colour_bar(figure, limit, threshold, top, calibrated)
+            _write_titles(axes, drawn.modality)
+    bottom = _colour_bar(figure, limit, threshold, top, drawn.calibrated)
     if slices.mask is not None:
         _legend(figure, bottom)
-    _write_header(figure, _title(case, slices, threshold), lines)
+    _write_header(figure, _title(drawn.case, slices, threshold), lines)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor=PAPER)
 
 
+def _write_titles(axes: Sequence[Axes], modality: str) -> None:
+    """Write above the columns what they show."""
+    for one, title in zip(axes, (modality, *COLUMNS[1:]), strict=True):
+        one.set_title(title, color=INK, fontsize=10)
+
+
 def colour_limit(threshold: float | None) -> float:
-    """The score at the upper end of the colour scale; it depends on the model only, never on the case."""
+    """Compute the score at the upper end of the colour scale; it depends on the model only, never on the case."""
     return SCALE_WITHOUT_THRESHOLD if threshold is None else SCALE_PER_THRESHOLD * threshold
 
 
 def choose_slices(
     score: np.ndarray, brain: np.ndarray, slice_distance: float, threshold: float | None = None, count: int = MOST_ANOMALOUS
 ) -> list[int]:
-    """The most anomalous slices, spread apart, and the one in the middle of the brain, in order.
+    """Choose the most anomalous slices, spread apart, and the one in the middle of the brain, in order.
 
     A slice counts by the sum of its scores above the threshold; those with nothing above it come last, and count by all
     their scores. Chosen slices lie at least 8 mm and a twelfth of the brain apart. A slice with less than a tenth of the
@@ -156,16 +171,9 @@ def choose_slices(
     return sorted({*chosen, middle})
 
 
-def _for_display(
-    scan: np.ndarray,
-    anomaly: np.ndarray,
-    brain: np.ndarray,
-    mask: np.ndarray | None,
-    candidates: np.ndarray | None,
-    geometry: Geometry,
-    slice_axis: str,
-) -> _Slices:
+def _for_display(drawn: DrawnCase) -> _Slices:
     """Turn to LPS, cut along the slice axis; rows that begin inferior are flipped, so that superior is at the top."""
+    slice_axis, geometry = drawn.slice_axis, drawn.geometry
 
     def turn(array: np.ndarray) -> np.ndarray:
         slices = slice_axis_first(to_canonical(Volume(array, geometry)).array, slice_axis)
@@ -173,24 +181,24 @@ def _for_display(
 
     spacing = canonical_geometry(geometry).spacing[::-1]
     return _Slices(
-        scan=turn(scan),
-        score=turn(anomaly),
-        mask=None if mask is None else turn(np.asarray(mask, dtype=np.uint8)) > 0,
-        candidates=None if candidates is None else turn(np.asarray(candidates, dtype=np.uint8)) > 0,
-        brain=turn(np.asarray(brain, dtype=np.uint8)) > 0,
+        scan=turn(drawn.scan),
+        score=turn(drawn.anomaly),
+        mask=None if drawn.mask is None else turn(np.asarray(drawn.mask, dtype=np.uint8)) > 0,
+        candidates=None if drawn.candidates is None else turn(np.asarray(drawn.candidates, dtype=np.uint8)) > 0,
+        brain=turn(np.asarray(drawn.brain, dtype=np.uint8)) > 0,
         spacing=tuple(spacing[axis] for axis in POSITIONS[slice_axis]),
     )
 
 
 def _window(slices: _Slices) -> tuple[float, float]:
-    """Grey levels from the darkest to the brightest of the brain, without the last 0.5 % of either end."""
+    """Find the grey levels from the darkest to the brightest of the brain, without the last 0.5 % of either end."""
     values = slices.scan[slices.brain] if slices.brain.any() else slices.scan
     low, high = np.percentile(values, (0.5, 99.5))
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
 def _box(slices: _Slices) -> tuple[slice, slice]:
-    """Rows and columns that hold the brain of all slices, with a margin."""
+    """Find the rows and columns that hold the brain of all slices, with a margin."""
     seen = slices.brain.any(axis=0)
     if not seen.any():
         seen = np.ones_like(seen)
@@ -259,7 +267,7 @@ def _volume(slices: _Slices, threshold: float | None) -> str:
 
 
 def _header_lines(finding: str, warnings: Sequence[str]) -> list[tuple[str, str]]:
-    """The lines below the title, each with its colour, no longer than the picture is wide."""
+    """Return the lines below the title, each with its colour, no longer than the picture is wide."""
     return [
         (line, colour)
         for text, colour in ((finding, INK), *((f"Warning: {one}", WARNING_INK) for one in warnings))

@@ -40,7 +40,7 @@ class SourceCase:
 
     Attributes
     ----------
-    case, subject : pseudonyms, or what the names of files tell
+    case, subject : pseudonyms, or what the names of files say
     scans : by wanted modality the file or series that stands for it
     error : why nothing can be made of the case; None if something can
     skipped : it holds nothing that is wanted, which is no failure
@@ -66,7 +66,7 @@ class SourceListing:
     notes : sentences on what could not be read, what was renamed, and numbers of files left out
     studies, names : of the DICOM part, for the table that leads back to people; else empty
     left_out : volume files that are no scan of any case, and why
-    ages : years by case, where a BIDS dataset tells them
+    ages : years by case, where a BIDS dataset gives them
     """
 
     cases: tuple[SourceCase, ...]
@@ -84,18 +84,34 @@ class SourceListing:
         return (*self.series, *self.files)
 
 
+@dataclass(frozen=True)
+class SourceOptions:
+    """How the cases of an input are looked for.
+
+    Attributes
+    ----------
+    overrides : pattern by modality (``--series``), for DICOM and BIDS
+    key : of the pseudonyms, see :func:`pseudonyms`
+    output : folder of the results: it is not searched, and its file system limits the length of names
+    channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+    known : pseudonyms that are given already, see :func:`pseudonyms`
+    bids : the user's wishes where the source is a BIDS dataset
+    """
+
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    key: bytes | None = field(default=None, repr=False)
+    output: str | Path | None = None
+    channels: Sequence[str] = ()
+    alone: bool = False
+    known: Known | None = field(default=None, repr=False)
+    bids: BidsOptions | None = None
+
+
+ANY_SOURCE = SourceOptions()
+
+
 def list_source_cases(
-    source: str | Path,
-    wanted: Sequence[str],
-    workspace: str | Path,
-    overrides: Mapping[str, str] | None = None,
-    key: bytes | None = None,
-    *,
-    output: str | Path | None = None,
-    channels: Sequence[str] = (),
-    alone: bool = False,
-    known: Known | None = None,
-    bids: BidsOptions | None = None,
+    source: str | Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions = ANY_SOURCE
 ) -> SourceListing:
     """Find the cases of an input and what stands for each wanted modality.
 
@@ -104,32 +120,17 @@ def list_source_cases(
     source : folder, zip archive or DICOMDIR; volume files may lie beside DICOM; of a BIDS dataset only these are read
     wanted : modalities
     workspace : folder for what has to be unpacked
-    overrides : pattern by modality (``--series``), for DICOM and BIDS
-    key : of the pseudonyms, see :func:`pseudonyms`
-    output : folder of the results: it is not searched, and its file system limits the length of names
-    known : pseudonyms that are given already, see :func:`pseudonyms`
-    bids : the user's wishes where the source is a BIDS dataset
-    channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+    options : how they are looked for
 
     Raises
     ------
     MMCCDError
         If there is nothing at ``source``, or nothing in it that can be used.
     """
-    source = Path(source)
-    ages: Mapping[str, float] = {}
-    if source.is_dir() and is_bids(source):
-        people = list_bids_cases(source, wanted, bids, overrides, output, alone)
-        nifti, ages = people.files, people.ages
-        # The DICOM files in its sourcedata are the same scans.
-        export = Export((), {}, people.notes)
-    else:
-        export, nifti = read_export(source, workspace), NiftiListing((), ())
-        if source.is_dir():
-            nifti = list_nifti_cases(source, wanted, channels, output, alone)
-            export = _without_volumes(export, nifti)
+    source, output, alone = Path(source), options.output, options.alone
+    export, nifti, ages = _read_source(source, wanted, workspace, options)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
-    dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
+    dicom = dicom_cases(export, wanted, options.overrides, options.key, taken, options.known)
     keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
@@ -155,6 +156,22 @@ def list_source_cases(
     )
 
 
+def _read_source(
+    source: Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions
+) -> tuple[Export, NiftiListing, Mapping[str, float]]:
+    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset gives them."""
+    output, alone = options.output, options.alone
+    if source.is_dir() and is_bids(source):
+        people = list_bids_cases(source, wanted, options.bids, options.overrides, output, alone)
+        # The DICOM files in its sourcedata are the same scans.
+        return Export((), {}, people.notes), people.files, people.ages
+    export = read_export(source, workspace)
+    if not source.is_dir():
+        return export, NiftiListing((), ()), {}
+    nifti = list_nifti_cases(source, wanted, options.channels, output, alone)
+    return _without_volumes(export, nifti), nifti, {}
+
+
 def dicom_cases(
     export: Export,
     wanted: Sequence[str],
@@ -163,7 +180,7 @@ def dicom_cases(
     taken: Collection[str] = (),
     known: Known | None = None,
 ) -> SourceListing:
-    """The cases of the DICOM files: one for each study of each patient.
+    """Return the cases of the DICOM files: one for each study of each patient.
 
     Parameters
     ----------
@@ -199,12 +216,12 @@ def dicom_cases(
 
 
 def load_scan(scan: Path | Series, workspace: Path) -> Volume:
-    """The volume of a file, whose warnings it carries, or of a series (which is converted in ``workspace``)."""
+    """Load the volume of a file, whose warnings it carries, or of a series (which is converted in ``workspace``)."""
     return read_volume(scan, warn=False) if isinstance(scan, Path) else convert_series(scan, workspace).volume
 
 
 def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path | None = None) -> str:
-    """Why an input gives no case, in one sentence."""
+    """Explain why an input gives no case, in one sentence."""
     reasons = [problem.rstrip(".") for problem in export.problems]
     reasons += [f"{count} x {reason}" for reason, count in sorted(export.ignored.items())]
     reasons += summarise_left_out(left_out, None if export.is_dicom else root)
@@ -213,7 +230,7 @@ def nothing_found(export: Export, left_out: Sequence[LeftOut] = (), root: Path |
 
 
 def _passing_over(names: Sequence[Pseudonym], taken: Collection[str]) -> list[Pseudonym]:
-    """Numbered pseudonyms with free numbers instead of those that are taken."""
+    """Return numbered pseudonyms with free numbers instead of those that are taken."""
     given = dict.fromkeys(part for name in names for part in (name.case, name.subject))
     new: dict[str, str] = {}
     for part in given:
@@ -222,7 +239,7 @@ def _passing_over(names: Sequence[Pseudonym], taken: Collection[str]) -> list[Ps
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The next numbered name after all that are taken."""
+    """Return the next numbered name after all that are taken."""
     word = name.rsplit("_", 1)[0]
     numbers = [
         int(match[1]) for other in {*taken, name} if (match := re.fullmatch(rf"{re.escape(word)}_(\d{{1,9}})", other))
@@ -241,7 +258,7 @@ def _nifti_part(nifti: NiftiListing, root: Path) -> list[SourceCase]:
 
 
 def _beside_each_other(dicom: Sequence[SourceCase], nifti: Sequence[SourceCase]) -> list[SourceCase]:
-    """All cases; a file's case that has a study's name all the same (keyed pseudonyms) is refused."""
+    """Return all cases; a file's case that has a study's name all the same (keyed pseudonyms) is refused."""
     studies = {folded(case.case) for case in dicom}
     files = []
     for number, case in enumerate(nifti, 1):
@@ -273,7 +290,7 @@ def _file_rows(nifti: NiftiListing, root: Path) -> tuple[SeriesRow, ...]:
 
 
 def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
-    """The export without the volume files among those that are not DICOM: they are told of by name."""
+    """Return the export without the volume files among those that are not DICOM: they are reported by name."""
     volumes = len(nifti.left_out) + sum(len(case.files) for case in nifti.cases)
     left = export.ignored.get(NOT_DICOM, 0) - volumes
     ignored = {reason: number for reason, number in export.ignored.items() if reason != NOT_DICOM}
@@ -281,7 +298,7 @@ def _without_volumes(export: Export, nifti: NiftiListing) -> Export:
 
 
 def _stray_notes(export: Export, nifti: NiftiListing) -> list[str]:
-    """What lies beside volume files, where no study of DICOM says it already."""
+    """Describe what lies beside volume files, where no study of DICOM says it already."""
     if export.studies or not nifti.cases:
         return []
     return list(_notes(replace(export, ignored={k: v for k, v in export.ignored.items() if k not in (NOT_DICOM, HIDDEN)})))
@@ -293,7 +310,7 @@ def _notes(export: Export) -> tuple[str, ...]:
 
 
 def _found(choices: Sequence[SeriesChoice]) -> str:
-    """What the series are, and why none is used, for the middle of a sentence."""
+    """Describe what the series are, and why none is used, for the middle of a sentence."""
     told = [
         f"{choice.series.label} is {choice.kind}, {choice.why}"
         if choice.why != choice.series.problem

@@ -27,7 +27,7 @@ class InputCase:
     ----------
     case : its name, a pseudonym where it comes from DICOM
     skipped : the case holds nothing that could be predicted (a study without the modality, say), which is no failure
-    age : years at the scan, where a BIDS dataset tells it
+    age : years at the scan, where a BIDS dataset gives it
     """
 
     case: str
@@ -61,7 +61,7 @@ def discover_cases(
     """Find the cases of a folder (or a single file) and in each the file of one modality.
 
     Names are read as :mod:`mmccd_auto.sources` reads them for the import too: by channel number (``CASE_0000.nii.gz``), by
-    words, then by the words in their folders' names. Where no name tells a modality, every file is a case. Nothing is
+    words, then by the words in their folders' names. Where no name gives a modality, every file is a case. Nothing is
     opened: only names are looked at.
 
     Parameters
@@ -128,8 +128,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def check_output(source: Path, output: Path) -> None:
-    """Raise :class:`MMCCDError` where the maps would lie beside the scans, or can't lie there at all: CASE.json and
-    CASE_mask.nii.gz could replace files of the user's own."""
+    """Raise :class:`MMCCDError` where the maps would lie beside the scans, or can't lie there at all.
+
+    CASE.json and CASE_mask.nii.gz could replace files of the user's own.
+    """
     folder = source.parent if source.is_file() else source
     if folder.resolve() == output.resolve():
         raise MMCCDError(f"{output} is the folder of the scans: give another one for the maps.")

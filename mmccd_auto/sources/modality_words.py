@@ -1,7 +1,7 @@
-"""Which modality the words of a name tell.
+"""Which modality the words of a name say.
 
 Words are whole tokens between separators, with the glued forms that people use ("3DT1", "t1ce", "T2FLAIR"). The last word
-that tells a modality wins, because visits are called T1, T2 and T3 before it; a name that can be read in two ways is
+that gives a modality wins, because visits are called T1, T2 and T3 before it; a name that can be read in two ways is
 ambiguous, and says so. Only words of a contrast agent make a T1C: "post" alone may be a visit after an operation.
 """
 
@@ -105,7 +105,7 @@ _STAR_WORDS = frozenset(["star", "hemo", "gre", "ffe", "fl2d", "fl3d", "flash", 
 _TARGETS = frozenset(["to", "onto", "into", "in", "on", "2", "coregto", "regto", "registeredto", "space"])
 _MAPS = frozenset(["map", "maps", "mapping", "ratio"])
 ANATOMY = frozenset(("FLAIR", "T1", "T1C", "T2", "T2STAR", "PD", "PD and T2"))
-# Short words that are as often initials or conditions: they tell a kind only where no other word does.
+# Short words that are as often initials or conditions: they give a kind only where no other word does.
 _WEAK = re.compile(r"fa|md|rd|ad|rest|task|func|diff|b0|epi|eddy|ct|dp")
 VISIT = re.compile(r"t\d{1,2}")
 MASK_WORDS = re.compile(
@@ -117,16 +117,16 @@ MASK_WORDS = re.compile(
 
 @dataclass(frozen=True)
 class Told:
-    """What the words of a name tell.
+    """What the words of a name say.
 
     Attributes
     ----------
-    modality : "FLAIR", "T1", "T1C", "T2", or another kind ("bold"); None where no word tells one
-    rest : the name without the words that tell it
+    modality : "FLAIR", "T1", "T1C", "T2", or another kind ("bold"); None where no word says one
+    rest : the name without the words that give it
     protocol : words of the protocol beside it, which went with it
     doubt : why the name can be read in two ways, as the second half of a sentence; None if it can't
     mask : the word that makes it a label or mask; None where it is none
-    told : the words that told it, in small letters
+    told : the words that gave it, in small letters
     """
 
     modality: str | None
@@ -150,13 +150,13 @@ def tell_modality(text: str, known: Sequence[str] = (), visits: frozenset[str] =
 
 
 def has_agent_words(text: str) -> bool:
-    """Tell whether a text names a contrast agent ("postgd", "ceMPRAGE"); "pre", "no" and "without" before it deny it."""
+    """Say whether a text names a contrast agent ("postgd", "ceMPRAGE"); "pre", "no" and "without" before it deny it."""
     words = re.findall(r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower())
     return _Reader(" ".join(["t1", *words]), (), frozenset()).read().modality == "T1C"
 
 
 class _Reader:
-    """A name as words and the separators before them; words that tell the modality are crossed out on the way."""
+    """A name as words and the separators before them; words that give the modality are crossed out on the way."""
 
     def __init__(self, text: str, known: Sequence[str], visits: frozenset[str]) -> None:
         parts = re.split(f"({SEPARATORS})", text)
@@ -200,7 +200,7 @@ class _Reader:
         return max(strong or told, default=None)
 
     def _drop_targets(self) -> None:
-        """What a scan was laid on is not what it shows: FLAIR_to_T1, T1_in_FLAIR_space."""
+        """Drop what a scan was laid on, which is not what it shows: FLAIR_to_T1, T1_in_FLAIR_space."""
         for place in range(1, len(self.small) - 1):
             before = any(kind in ANATOMY for kind in self.kinds[:place])
             if self.small[place] in _TARGETS - {"space"} and before:
@@ -211,7 +211,7 @@ class _Reader:
         return all(_is_protocol(word) for word in self.small[first + 1 : second])
 
     def _previous(self) -> int | None:
-        """The place of the modality word before the last one, where only words of the protocol lie between."""
+        """Compute the place of the modality word before the last one, where only words of the protocol lie between."""
         places = [place for place in range(self.last) if self.kinds[place] in ANATOMY]
         return places[-1] if places and self._between_is_protocol(places[-1], self.last) else None
 
@@ -220,7 +220,7 @@ class _Reader:
         return previous is not None and self.kinds[previous] == kind
 
     def _read_t1(self) -> str:
-        """T1 or T1C: sequences join the T1 before them, words of an agent make it a T1C."""
+        """Read T1 or T1C: sequences join the T1 before them, words of an agent make it a T1C."""
         modality = self.kinds[self.last]
         previous = self._previous()
         sequence = _T1_SEQUENCES.fullmatch(self.small[self.last])
@@ -267,7 +267,7 @@ class _Reader:
         return False
 
     def _read_t2(self, modality: str) -> str:
-        """T2, FLAIR ("T2 FLAIR", "FLAIR T2", "t2 ... dark-fluid") or T2STAR."""
+        """Read T2, FLAIR ("T2 FLAIR", "FLAIR T2", "t2 ... dark-fluid") or T2STAR."""
         after = set(self.small[self.last + 1 :])
         previous = self._previous()
         before = None if previous is None else self.kinds[previous]
@@ -300,7 +300,7 @@ class _Reader:
         return False
 
     def _is_bare(self, place: int) -> bool:
-        """Whether nothing but words of the protocol stands before a T1: then it is rather a sequence than a visit."""
+        """Check whether nothing but words of the protocol stands before a T1: then it is rather a sequence than a visit."""
         return place == 0 or _is_protocol(self.small[place - 1]) or place + 1 != self.last
 
     def _take(self, first: int, last: int) -> None:
@@ -327,7 +327,7 @@ class _Reader:
         return bool(_PROTOCOL_AFTER_PROTOCOL.fullmatch(word)) and _is_protocol(before)
 
     def _mask(self) -> str | None:
-        """The word that makes the file a label or mask: behind the modality, directly before it, or without one."""
+        """Return the word that makes the file a label or mask: behind the modality, directly before it, or without one."""
         for place, word in enumerate(self.small):
             if not MASK_WORDS.fullmatch(word):
                 continue

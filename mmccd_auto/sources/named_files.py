@@ -1,4 +1,4 @@
-"""What the path of a volume file tells: modality, the visit that it belongs to, and whether it is a scan at all."""
+"""What the path of a volume file says: modality, the visit that it belongs to, and whether it is a scan at all."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ _DCM2NIIX = re.compile(r"(?P<name>.*\d{14})_(?P<series>\d{1,5}(?:_?[a-z]\w{0,3})
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A volume file and what its path tells.
+    """A volume file and what its path says.
 
     Attributes
     ----------
     path : of the file
-    folder : the folders below the root that tell person or visit
-    stem : the name without the words that tell the modality
-    modality : None where nothing tells it
-    extra : what tells several scans of one modality in one visit apart ("run-2", "tra"); else empty
+    folder : the folders below the root that give person or visit
+    stem : the name without the words that give the modality
+    modality : None where nothing gives it
+    extra : what distinguishes several scans of one modality in one visit ("run-2", "tra"); else empty
     person : BIDS's ``sub-...``, or None
     doubt : why the name can be read in two ways, as the second half of a sentence
     mask : the word that makes it a label or mask
@@ -98,13 +98,13 @@ class NamedFile:
 
 
 def read_names(root: Path, paths: Sequence[Path], modalities: Sequence[str] = ()) -> list[NamedFile]:
-    """Tell visit and modality of each file by its path.
+    """Find visit and modality of each file by its path.
 
     Parameters
     ----------
-    root : folder of the search; what lies above it tells nothing
+    root : folder of the search; what lies above it says nothing
     paths : of volumes
-    modalities : of the dataset, in the order of the channel numbers (``CASE_0000``); none: such numbers tell nothing
+    modalities : of the dataset, in the order of the channel numbers (``CASE_0000``); none: such numbers say nothing
     """
     numbered: dict[tuple[Path, str], list[int]] = defaultdict(list)
     for path in paths:
@@ -129,7 +129,7 @@ def channel_number(stem: str) -> tuple[str, int] | None:
 
 
 def _further_words(modalities: Sequence[str]) -> tuple[str, ...]:
-    """Names of channels that no file would be known by otherwise ("MTC"), in small letters."""
+    """Return the names of channels that no file would be known by otherwise ("MTC"), in small letters."""
     names = [name.lower() for name in modalities]
     return tuple(name for name in names if re.fullmatch(r"\w+", name) and tell_modality(name).modality is None)
 
@@ -201,7 +201,7 @@ def _take_entities(stem: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _with_entities(told: Told, entities: Sequence[tuple[str, str]]) -> tuple[str | None, str | None]:
-    """Modality and doubt, with what BIDS's entities add: an agent, a phase image, a contrast that differs."""
+    """Return the modality and doubt, with what BIDS's entities add: an agent, a phase image, a contrast that differs."""
     modality, doubt = told.modality, told.doubt
     values = dict(entities)
     if values.get("part", "mag") != "mag" and modality is not None:
@@ -221,7 +221,7 @@ def _with_entities(told: Told, entities: Sequence[tuple[str, str]]) -> tuple[str
 
 
 def _by_folder(folders: tuple[str, ...], context: _Context, known: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The modality that the nearest folder tells, and why that is doubtful."""
+    """Return the modality that the nearest folder says, and why that is doubtful."""
     for place in range(len(folders) - 1, -1, -1):
         told = tell_modality(folders[place], known)
         below = folders[: place + 1]
@@ -234,7 +234,7 @@ def _by_folder(folders: tuple[str, ...], context: _Context, known: tuple[str, ..
 
 
 def _telling(folders: tuple[str, ...], context: _Context, known: tuple[str, ...], modality: str | None) -> tuple[str, ...]:
-    """The folders without those that only sort files, and without the words by which they tell the modality."""
+    """Return the folders without those that only sort files, and without the words by which they give the modality."""
     kept = []
     for place, part in enumerate(folders):
         if part.lower() in _SORTING:
@@ -248,7 +248,7 @@ def _telling(folders: tuple[str, ...], context: _Context, known: tuple[str, ...]
 
 
 def _mask_folder(folders: tuple[str, ...]) -> str | None:
-    """The folder that holds labels or masks only, by its name."""
+    """Return the folder that holds labels or masks only, by its name."""
     for part in reversed(folders):
         words = [word for word in re.split(SEPARATORS, part.lower()) if word]
         if words and MASK_WORDS.fullmatch(words[-1]) and words[-1] not in ("wmh", "lesion", "lesions"):
@@ -261,8 +261,8 @@ class _Context:
 
     Attributes
     ----------
-    mixed : folders that hold other modalities than the one that their name tells: it is a visit, or a name
-    doubtful : folders of which nothing tells whether they are a visit or a modality
+    mixed : folders that hold other modalities than the one that their name says: it is a visit, or a name
+    doubtful : folders of which nothing says whether they are a visit or a modality
     """
 
     def __init__(self, root: Path, paths: Sequence[Path], known: tuple[str, ...]) -> None:
@@ -295,11 +295,14 @@ class _Context:
         }
 
     def folders(self, path: Path) -> tuple[str, ...]:
-        """The folders between the root and the file."""
+        """Return the folders between the root and the file."""
         return path.parent.relative_to(self.root).parts
 
     def visits(self, path: Path) -> frozenset[str]:
-        """Words of the file's name that are visits: its folders are called so, or the names of its neighbours show it."""
+        """Return the words of the file's name that are visits.
+
+        Its folders are called so, or the names of its neighbours show it.
+        """
         folders = self.folders(path)
         found = {part.lower() for place, part in enumerate(folders) if folders[: place + 1] in self.mixed | self.doubtful}
         words = _split(volume_stem(path))
@@ -309,7 +312,7 @@ class _Context:
         return frozenset(found)
 
     def is_numbered(self, path: Path, name: str) -> bool:
-        """Whether a name ends in T1 or T2 beside others that end in T3, T4 or T0, which are no modalities."""
+        """Check whether a name ends in T1 or T2 beside others that end in T3, T4 or T0, which are no modalities."""
         words = _split(name)
         return VISIT.fullmatch(words[-1]) is not None and (path.parent, words[:-1]) in self._numbered
 

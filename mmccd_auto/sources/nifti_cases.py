@@ -72,10 +72,10 @@ def list_nifti_cases(
     ----------
     root : folder, searched with all its subfolders
     wanted : modalities, as the caller spells them
-    channels : the dataset's modalities in the order of their channel numbers (``CASE_0000``); none: numbers tell nothing
+    channels : the dataset's modalities in the order of their channel numbers (``CASE_0000``); none: numbers say nothing
     exclude : a folder that is not searched (the output)
-    alone : each scan is examined alone (prediction): where no name tells a modality every file is a case, and scans of one
-        modality in one visit are cases of their own if their names tell them apart
+    alone : each scan is examined alone (prediction): where no name gives a modality every file is a case, and scans of one
+        modality in one visit are cases of their own if their names distinguish them
     """
     left_out: dict[Path, str] = {}
     scans = _scans(root, list(walk(root, exclude)), channels, left_out)
@@ -121,7 +121,7 @@ def name_faults(path: Path, fault: str | None) -> str | None:
 
 
 def _scans(root: Path, found: Sequence[FoundFile], channels: Sequence[str], left_out: dict[Path, str]) -> list[NamedFile]:
-    """The files that may be scans; what can't be one is put down as left out."""
+    """Return the files that may be scans; what can't be one is put down as left out."""
     volumes = []
     for file in found:
         if file.fault is not None and file.fault != BROKEN_LINK:
@@ -182,7 +182,7 @@ class _Visits:
         self.chosen = {key: [file for file in members if self._wants(file)] for key, members in self.visits.items()}
 
     def cases(self) -> list[NiftiCase]:
-        """The cases with their names: those that hold something wanted, and those that should but don't."""
+        """Return the cases with their names: those that hold something wanted, and those that should but don't."""
         made: dict[_Key, _Made] = {}
         for key, members in self.visits.items():
             if not self.chosen[key]:
@@ -218,7 +218,7 @@ class _Visits:
                 del self.visits[key]
 
     def _scans_of(self, key: _Key, members: list[NamedFile]) -> dict[str, dict[str, NamedFile]]:
-        """The scans of a visit, by what tells several cases of it apart (mostly nothing)."""
+        """Return the scans of a visit, by what distinguishes several cases of it (mostly nothing)."""
         by_modality: dict[str, list[NamedFile]] = defaultdict(list)
         for file in self.chosen[key]:
             by_modality[self._wanted_name(file)].append(file)
@@ -239,7 +239,10 @@ class _Visits:
         return {"": single}
 
     def _reliable(self, scans: dict[str, NamedFile]) -> dict[str, NamedFile]:
-        """The scans that can be opened and whose names are clear, if there are any: the case is made of these alone."""
+        """Return the scans that can be opened and whose names are clear, if there are any.
+
+        The case is made of these alone.
+        """
         good = {name: file for name, file in scans.items() if not (file.fault or file.doubt)}
         if not good:
             return scans
@@ -263,7 +266,7 @@ class _Visits:
     def _leave_others(self, members: Sequence[NamedFile], used: Sequence[NamedFile]) -> None:
         for file in members:
             if file not in used:
-                self.left_out.setdefault(file.path, f"{file.modality or 'no modality told'}: only {self.needed}")
+                self.left_out.setdefault(file.path, f"{file.modality or 'no modality given'}: only {self.needed}")
                 self.unneeded |= self._unneeded([file])
 
     def _is_beside(self, key: _Key, members: list[NamedFile]) -> bool:
@@ -273,7 +276,7 @@ class _Visits:
         if not beside and (anatomical or not any(self.chosen.values())):
             return False
         where = f"beside the {self.names} of its case" if beside else f"only {self.needed}"
-        self.left_out |= {file.path: f"{file.modality or 'no modality told'}: {where}" for file in members}
+        self.left_out |= {file.path: f"{file.modality or 'no modality given'}: {where}" for file in members}
         self.unneeded |= self._unneeded(members)
         return True
 
@@ -281,7 +284,7 @@ class _Visits:
         return {file.path for file in files if file.modality is not None and contrast(file.modality) not in self.wanted}
 
     def _is_near(self, key: _Key, other: _Key) -> bool:
-        """Whether a visit with a scan is of the same person and folder, as far as the names tell."""
+        """Check whether a visit with a scan is of the same person and folder, as far as the names say."""
         shorter = min(len(key[0]), len(other[0]))
         if key[0][:shorter] != other[0][:shorter]:
             return False
@@ -306,16 +309,16 @@ class _Visits:
         return cases
 
     def _lacking(self, case: str, members: Sequence[NamedFile]) -> str:
-        """What a case lacks, and what its files should be called."""
+        """Describe what a case lacks, and what its files should be called."""
         name = next(iter(self.wanted.values()))
         if all(file.modality is None for file in members):
             others = " while other files do" if self.told else ""
             numbered = f"{case}_{self.number:04d} or " if self.alone else ""
             return (
-                f"{shown(members[0].path.name)} does not tell its modality{others}: name it {numbered}{case}_{name} if it "
+                f"{shown(members[0].path.name)} does not give its modality{others}: name it {numbered}{case}_{name} if it "
                 f"is a {name}, else take it away."
             )
-        found = ", ".join(f"{shown(file.path.name)} ({file.modality or 'not told'})" for file in members)
+        found = ", ".join(f"{shown(file.path.name)} ({file.modality or 'not given'})" for file in members)
         example = f"{case}_{self.number:04d}.nii.gz (or a file with {name} in its name)"
         if not self.alone:
             example = f"{case}_{name}.nii.gz"
@@ -350,7 +353,7 @@ def _people(names: dict[_Key, str], made: dict[_Key, _Made]) -> dict[_Key, str]:
 
 
 def _person(file: NamedFile) -> str:
-    """Whose a file is, as far as its own path tells."""
+    """Return whose a file is, as far as its own path says."""
     if file.person:
         return folded(file.person)
     return folded(person_by_name(file.stem or (file.folder[-1] if file.folder else "")))
@@ -373,7 +376,10 @@ def told_apart(cases: Sequence[NiftiCase]) -> list[NiftiCase]:
 
 
 def _with_extra(key: _Key, extra: str) -> _Key:
-    """The key of one of several cases of a visit; where folders alone name the visit, the last one gets the addition."""
+    """Return the key of one of several cases of a visit.
+
+    Where folders alone name the visit, the last one gets the addition.
+    """
     folder, stem = key
     if not extra:
         return key

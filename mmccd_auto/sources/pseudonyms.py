@@ -1,4 +1,4 @@
-"""Names for cases and people that tell nothing of who they are."""
+"""Names for cases and people that say nothing of who they are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pseudonym:
 
 
 def read_key(path: str | Path) -> bytes:
-    """The secret of a key file: all its bytes, without line ends at the end.
+    """Read the secret of a key file: all its bytes, without line ends at the end.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class Known:
 
 
 def pseudonyms(studies: Sequence[Study], key: bytes | None = None, known: Known | None = None) -> list[Pseudonym]:
-    """A pseudonym for each study.
+    """Return a pseudonym for each study.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def pseudonyms(studies: Sequence[Study], key: bytes | None = None, known: Known 
 
 
 def _numbered(studies: Sequence[Study], people: Sequence[tuple[str, ...]], known: Known) -> list[Pseudonym]:
-    """Numbers for cases and people, in the order of the studies, beside those that are taken."""
+    """Return the numbers for cases and people, in the order of the studies, beside those that are taken."""
     before = [known.by_study.get(study_code(study)) for study in studies]
     subjects = {person: name.subject for person, name in zip(people, before, strict=True) if name is not None}
     free_cases, free_subjects = _free("case", known.cases), _free("subject", known.subjects)
@@ -102,13 +102,13 @@ def _numbered(studies: Sequence[Study], people: Sequence[tuple[str, ...]], known
 
 
 def _free(word: str, taken: Collection[str]) -> Iterator[str]:
-    """Numbered names after the last one that is taken."""
+    """Yield numbered names after the last one that is taken."""
     numbers = [int(match[1]) for name in taken if (match := re.fullmatch(rf"{word}_(\d{{4,9}})", name))]
     return (f"{word}_{number:04d}" for number in count(max(numbers, default=0) + 1))
 
 
 def study_code(study: Study) -> str:
-    """A hash by which a study is recognised in a later import; it tells nothing to those who don't have the study."""
+    """Return a hash by which a study is recognised in a later import; it says nothing to those who don't have the study."""
     return hashlib.sha256(f"study\0{study.uid}".encode()).hexdigest()[:CODE_LETTERS]
 
 
@@ -138,8 +138,9 @@ def write_link(
     named: Sequence[Pseudonym] = (),
     files: Sequence[tuple[str, str, str]] = (),
 ) -> None:
-    """Write the table that leads from cases back to people and files. It is the one file that names them, and only its
-    owner may read it.
+    """Write the table that leads from cases back to people and files.
+
+    It is the one file that names them, and only its owner may read it.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ def write_link(
 
 
 def _identity(study: Study) -> tuple[str, ...]:
-    """Who it is: the number where there is one, else name and birth date, else the study alone."""
+    """Say who it is: the number where there is one, else name and birth date, else the study alone."""
     patient = study.patient
     if patient.identifier.strip():
         return ("id", patient.identifier.strip(), patient.birth_date)

@@ -41,7 +41,7 @@ class SeriesRow:
 
 
 def dicom_rows(case: str, choices: Sequence[SeriesChoice], used: bool = True) -> list[SeriesRow]:
-    """The rows of a study."""
+    """Return the rows of a study."""
     return [
         SeriesRow(
             case=case,
@@ -61,12 +61,12 @@ def dicom_rows(case: str, choices: Sequence[SeriesChoice], used: bool = True) ->
 
 
 def file_row(case: str, file: NamedFile, used_as: str | None, why: str) -> SeriesRow:
-    """The row of a volume file; ``why`` it is used or not."""
+    """Return the row of a volume file; ``why`` it is used or not."""
     return SeriesRow(
         case=case,
         series=shown(file.path.name),
         description="",
-        kind=file.modality or "not told",
+        kind=file.modality or "not given",
         confidence=None,
         reason="by its name",
         images=None,
@@ -78,7 +78,7 @@ def file_row(case: str, file: NamedFile, used_as: str | None, why: str) -> Serie
 
 
 def left_out_row(name: str, reason: str) -> SeriesRow:
-    """The row of a file that belongs to no case."""
+    """Return the row of a file that belongs to no case."""
     return SeriesRow(
         case="",
         series=name,
@@ -95,7 +95,7 @@ def left_out_row(name: str, reason: str) -> SeriesRow:
 
 
 def table_text(rows: Sequence[SeriesRow]) -> str:
-    """The table for the terminal."""
+    """Return the table for the terminal."""
     columns = ("case", "series", "description", "kind", "confidence", "images", "orientation", "spacing", "used_as", "why")
     cells = [[_cell(getattr(row, name)) for name in columns] for row in rows]
     titles = [name.replace("_", " ") for name in columns]

@@ -34,7 +34,7 @@ class Blob:
 
 
 def fitting_radius(radius: float, brain: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    """The radius (mm) nearest to a wanted one that the brain has room for and the pixels can show.
+    """Compute the radius (mm) nearest to a wanted one that the brain has room for and the pixels can show.
 
     At most a third of the shorter side of the brain's box in the slice, at least 1.5 pixels; the pixels win. The extent
     across slices doesn't count, since a block need not hold the whole brain.
@@ -53,7 +53,7 @@ def fitting_radius(radius: float, brain: np.ndarray, spacing: tuple[float, float
 
 
 def depth_in_slice(brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Distance (mm) of each brain voxel to the nearest background of its slice; 0 outside, float [S, H, W]."""
+    """Compute the distance (mm) of each brain voxel to the nearest background of its slice; 0 outside, float [S, H, W]."""
     padded = np.pad(brain, ((0, 0), (1, 1), (1, 1)))
     far = float(max(padded.shape) * max(spacing))
     return ndimage.distance_transform_edt(padded, sampling=(far, *spacing[1:]))[:, 1:-1, 1:-1]
@@ -102,7 +102,7 @@ def draw_blob(depth: np.ndarray, spacing: tuple[float, float, float], radius: fl
 def smooth_noise(
     shape: tuple[int, ...], spacing: tuple[float, ...], smoothness: float, random: np.random.Generator
 ) -> np.ndarray:
-    """Gaussian noise smoothed by ``smoothness`` mm along every axis, with mean 0 and standard deviation 1.
+    """Compute Gaussian noise smoothed by ``smoothness`` mm along every axis, with mean 0 and standard deviation 1.
 
     Parameters
     ----------

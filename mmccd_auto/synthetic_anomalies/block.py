@@ -56,7 +56,9 @@ class HealthyBlock:
 
 
 def continued_beyond_brain(block: HealthyBlock) -> np.ndarray:
-    """The slices with every voxel outside the brain set to the nearest brain voxel's value, of the same slice if it has any.
+    """Compute the slices with every voxel outside the brain set to the nearest brain voxel's value.
+
+    Of the same slice if it has any.
 
     Whoever samples near the brain's edge would otherwise draw the background into the brain.
 

@@ -9,7 +9,7 @@ from mmccd_auto.synthetic_anomalies.block import HealthyBlock, continued_beyond_
 
 
 def donor_on_grid(donor: HealthyBlock, block: HealthyBlock, slices: np.ndarray) -> np.ndarray:
-    """A donor's tissue at the same place of the brain, as far as boxes around the brain can tell.
+    """Compute a donor's tissue at the same place of the brain, as far as boxes around the brain can show.
 
     To each slice belongs the donor's slice at the nearest relative place among those with brain (the middle one, where the
     block has a single slice); within it, the centre and edges of the brain's box are laid on those of the block's. Beyond
@@ -51,12 +51,12 @@ def _matching_slice(brain: np.ndarray, other: np.ndarray, index: int) -> int:
 
 
 def _box(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First and one past last line with brain: rows, columns."""
+    """Return the first and one past last line with brain: rows, columns."""
     lines = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
     return tuple((int(one[0]), int(one[-1]) + 1) for one in lines)
 
 
 def _laid_on(own: tuple[int, int], other: tuple[int, int], edge: int) -> np.ndarray:
-    """Positions in the other's grid of each of ``edge`` pixels; pixel edges, not centres, bound the boxes."""
+    """Compute the positions in the other's grid of each of ``edge`` pixels; pixel edges, not centres, bound the boxes."""
     scale = (other[1] - other[0]) / (own[1] - own[0])
     return (np.arange(edge) + 0.5 - sum(own) / 2) * scale + sum(other) / 2 - 0.5

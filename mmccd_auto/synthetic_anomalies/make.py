@@ -60,7 +60,7 @@ class SyntheticAnomaly:
 
 
 def kinds_for(donor: HealthyBlock | None) -> tuple[str, ...]:
-    """The kinds that can be made: all with another subject's block, those of one subject without."""
+    """Return the kinds that can be made: all with another subject's block, those of one subject without."""
     return tuple(OF_ONE_SUBJECT) if donor is None else KINDS
 
 
@@ -108,7 +108,7 @@ def make_anomaly(
 
 
 def mixed_anomalies(blocks: Sequence[HealthyBlock], seed: int, per_kind: int) -> list[tuple[int, SyntheticAnomaly]]:
-    """A selection in which every kind is equally often, and every block about equally often.
+    """Return a selection in which every kind is equally often, and every block about equally often.
 
     The blocks come in turn, in an order drawn once, so that a selection smaller than their number is spread over all of
     them. A block that a kind can't be made in gives way to the next. Donors are drawn from other cases of the same
@@ -146,7 +146,7 @@ def mixed_anomalies(blocks: Sequence[HealthyBlock], seed: int, per_kind: int) ->
 def _anomaly_in_turn(
     kind: str, blocks: Sequence[HealthyBlock], donors: list[list[int]], order: np.ndarray, seed: list[int]
 ) -> tuple[int, SyntheticAnomaly]:
-    """An anomaly in the first block of the order that takes it, with that block's index."""
+    """Compute an anomaly in the first block of the order that takes it, with that block's index."""
     fault = None
     for index in order:
         random = np.random.default_rng([*seed, int(index)])
@@ -183,7 +183,10 @@ def _alteration(kind: str, block: HealthyBlock, donor: HealthyBlock | None) -> A
 
 
 def _within_limits(kind: str, block: HealthyBlock, blob: Blob, altered: np.ndarray) -> SyntheticAnomaly | None:
-    """The altered block, kept to the blob, the brain and the range of normalised values; None if it differs too little."""
+    """Return the altered block, kept to the blob, the brain and the range of normalised values.
+
+    None if it differs too little.
+    """
     anomaly = block.brain & (blob.weight > 0.5)
     if not anomaly.any():
         return None

@@ -65,8 +65,9 @@ def interpolated(block: HealthyBlock, blob: Blob, random: np.random.Generator, d
 
 
 def poisson(block: HealthyBlock, blob: Blob, random: np.random.Generator, donor: HealthyBlock) -> np.ndarray:
-    """Insert another subject's tissue at the same place without a seam (PII: Tan et al., MICCAI 2021; NSA: Schlueter et al.,
-    ECCV 2022).
+    """Insert another subject's tissue at the same place without a seam.
+
+    See PII (Tan et al., MICCAI 2021) and NSA (Schlueter et al., ECCV 2022).
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def poisson_blend(target: np.ndarray, source: np.ndarray, inside: np.ndarray, br
 
 
 def _offset(block: HealthyBlock, blob: Blob, points: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Voxels from the blob to the place that the patch is taken from."""
+    """Compute the voxels from the blob to the place that the patch is taken from."""
     centre, spacing = np.array(blob.centre), np.array(block.spacing)
     candidates = np.argwhere(block.brain) - centre
     distances = np.linalg.norm(candidates * spacing, axis=1)

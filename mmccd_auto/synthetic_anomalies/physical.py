@@ -88,7 +88,7 @@ def draw_signal_ratio(kind: str, modality: str, random: np.random.Generator) -> 
 
 
 def _white_matter_level(raw: np.ndarray, block: HealthyBlock, blob: Blob) -> float:
-    """Raw intensity of the white matter around the blob; of the whole block's where none is near."""
+    """Estimate the raw intensity of the white matter around the blob; of the whole block's where none is near."""
     name = SEQUENCE_OF_CONTRAST.get(contrast(block.modality), "FLAIR")
     overall = float(np.percentile(raw[block.brain], WHITE_MATTER_PERCENTILE[name]))
     squares = sum(

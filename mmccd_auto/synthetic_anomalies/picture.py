@@ -37,7 +37,7 @@ PAPER, INK, INK_ON_WHITE, OUTLINE = "black", "white", "#404040", "#ff5050"
 
 
 def phantom_block(seed: int, modality: str = MODALITY, resolution: int = 2) -> HealthyBlock:
-    """The middle slices of a healthy simulated person.
+    """Return the middle slices of a healthy simulated person.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _draw_row(panels: Sequence[Axes], block: HealthyBlock, made: SyntheticAnomal
 
 
 def _square(mask: np.ndarray, margin: float, spacing: tuple[float, float, float]) -> tuple[float, float, float, float]:
-    """Limits (left, right, bottom, top; pixels) of the square in mm about a mask [H, W], with a margin in mm."""
+    """Compute the limits (left, right, bottom, top; pixels) of the square in mm about a mask [H, W], with a margin in mm."""
     bounds = [(lines[0] - 0.5, lines[-1] + 0.5) for lines in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))]
     half = margin + max((high - low) * edge for (low, high), edge in zip(bounds, spacing[1:], strict=True)) / 2
     (top, bottom), (left, right) = (

@@ -75,7 +75,10 @@ def texture(block: HealthyBlock, blob: Blob, random: np.random.Generator) -> np.
 
 
 def _smoothed(block: HealthyBlock, deviation: float) -> np.ndarray:
-    """Mean of the brain pixels around each one of a slice, weighted by a Gaussian of ``deviation`` mm, at least a pixel."""
+    """Compute the mean of the brain pixels around each one of a slice.
+
+    Weighted by a Gaussian of ``deviation`` mm, at least a pixel.
+    """
     sigmas = (0.0, *(max(deviation / edge, 1.0) for edge in block.spacing[1:]))
     weights, sums = (
         ndimage.gaussian_filter(values, sigmas, mode="constant")

@@ -91,7 +91,7 @@ class Checkpoint:
     def build_cycle(
         self, device: str | torch.device = "cpu", cycle_class: type[Reconstructor] | None = None, raw: bool = False
     ) -> Reconstructor:
-        """The trained cycle in evaluation mode.
+        """Build the trained cycle in evaluation mode.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The dictionary of a checkpoint file, with all entries that it must have."""
+    """Load the dictionary of a checkpoint file, with all entries that it must have."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises almost anything on bytes that it didn't write.

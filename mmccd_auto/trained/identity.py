@@ -31,5 +31,5 @@ class ModelIdentity:
     weights_sha256: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """What CASE.json tells of it."""
+        """Return what CASE.json says of it."""
         return asdict(self) | {"folds": list(self.folds)}

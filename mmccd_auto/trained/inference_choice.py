@@ -69,7 +69,7 @@ class PlannedInference:
 
     @classmethod
     def of(cls, configuration: ConfigurationPlan) -> PlannedInference:
-        """What a plan's configuration says."""
+        """Return what a plan's configuration says."""
         return cls(
             configuration.sampling_steps, configuration.strip_stride, configuration.strips_per_pass, configuration.score
         )
@@ -119,7 +119,7 @@ class InferenceChoice:
 
 
 def load_choice(model: ModelFolder) -> InferenceChoice | None:
-    """The choice for a model; None where none was made.
+    """Load the choice for a model; None where none was made.
 
     Raises
     ------
@@ -131,7 +131,10 @@ def load_choice(model: ModelFolder) -> InferenceChoice | None:
 
 
 def chosen_plan(model: ModelFolder) -> Plan:
-    """The model's plan with what inference.json says put into its configuration, unless plans.json was edited since."""
+    """Return the model's plan with what inference.json says put into its configuration.
+
+    Unless plans.json was edited since.
+    """
     choice = load_choice(model)
     if choice is None:
         return model.plan
@@ -143,7 +146,7 @@ def chosen_plan(model: ModelFolder) -> Plan:
 
 
 def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan:
-    """A plan whose ``configuration`` has the steps, strips and score of ``choice``."""
+    """Return a plan whose ``configuration`` has the steps, strips and score of ``choice``."""
     changed = replace(
         plan.configuration(configuration),
         sampling_steps=choice.sampling_steps,
@@ -155,8 +158,10 @@ def with_choice(plan: Plan, configuration: str, choice: InferenceChoice) -> Plan
 
 
 def _without_edited(choice: InferenceChoice, model: ModelFolder) -> InferenceChoice:
-    """The choice with the plan's own values where a person has edited them: the score, and steps and strips, which were
-    chosen together."""
+    """Return the choice with the plan's own values where a person has edited them.
+
+    The score, and steps and strips, which were chosen together.
+    """
     if choice.planned is None:
         return choice
     before, now = choice.planned, PlannedInference.of(model.plan.configuration(model.configuration))
@@ -182,5 +187,5 @@ def _without_edited(choice: InferenceChoice, model: ModelFolder) -> InferenceCho
 
 @lru_cache
 def _tell_once(message: str) -> None:
-    """A command asks for a model's plan several times."""
+    """Log a message once: a command asks for a model's plan several times."""
     logger.warning(message)

@@ -44,17 +44,17 @@ class UnpackedModel:
         return self.path.resolve().name
 
     def models(self) -> list[ModelFolder]:
-        """The model folders whose maps are averaged, in the order of the export."""
+        """Return the model folders whose maps are averaged, in the order of the export."""
         return [ModelFolder(self.path / name) for name in self.manifest.models]
 
 
 def installed_folder(results: str | Path) -> Path:
-    """Where installed models lie below $mmccd_results."""
+    """Find where installed models lie below $mmccd_results."""
     return Path(results) / INSTALLED_FOLDER
 
 
 def installed_names(results: str | Path) -> list[str]:
-    """The names of the installed models, sorted."""
+    """Return the names of the installed models, sorted."""
     folder = installed_folder(results)
     if not folder.is_dir():
         return []
@@ -63,7 +63,7 @@ def installed_names(results: str | Path) -> list[str]:
 
 
 def find_unpacked(value: str, results: str | Path) -> UnpackedModel | None:
-    """The installed model of a name, or the unpacked model file in a folder; None where it is neither.
+    """Find the installed model of a name, or the unpacked model file in a folder; None where it is neither.
 
     An installed model comes before a folder of the same name; ``./NAME`` means the folder.
     """

@@ -109,7 +109,7 @@ def restore_choices(results: Path, models: Sequence[ModelFolder]) -> list[str]:
 
 
 def _deciding_files(results: Path, models: Sequence[ModelFolder]) -> list[tuple[Path, Path | None]]:
-    """The files, and the checkpoint that each belongs to."""
+    """Return the files, and the checkpoint that each belongs to."""
     found: list[tuple[Path, Path | None]] = [(results / BEST_FILE, None)]
     for model in models:
         folder = results / model.path.resolve().name

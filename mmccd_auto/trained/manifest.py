@@ -86,12 +86,12 @@ class Manifest:
             raise MMCCDError(f"the files beside the weights would have {texts} bytes together, more than {LARGEST_TEXTS}")
 
     def folds(self, model: str) -> list[str]:
-        """The folds of a model, "0" .. "4" or "all"."""
+        """Return the folds of a model, "0" .. "4" or "all"."""
         parts = [name.split("/") for name in self.files]
         return sorted({part[1].removeprefix("fold_") for part in parts if len(part) == 3 and part[0] == model})
 
     def required(self) -> list[str]:
-        """The files that must be there."""
+        """Return the files that must be there."""
         found = [CARD_TEXT_FILE]
         for model in self.models:
             found += [f"{model}/{name}" for name, needed in OF_MODEL.items() if needed]
@@ -113,12 +113,12 @@ class Manifest:
 
 
 def largest(name: str) -> int:
-    """How many bytes a file of a model may have."""
+    """Count how many bytes a file of a model may have."""
     return LARGEST.get(name.rsplit("/", 1)[-1], LARGEST_OTHER)
 
 
 def path_problem(name: str) -> str:
-    """What is wrong with a path of a model file, as the end of a sentence; empty where nothing is."""
+    """Describe what is wrong with a path of a model file, as the end of a sentence; empty where nothing is."""
     if "\\" in name:
         return "holds a backslash, which leads out of the folder on some systems"
     if name.startswith("/") or _DRIVE.match(name):
@@ -161,5 +161,5 @@ def list_files(folder: Path, names: Iterable[str]) -> dict[str, ListedFile]:
 
 
 def is_unpacked(folder: str | Path) -> bool:
-    """Whether a folder holds an unpacked model file."""
+    """Check whether a folder holds an unpacked model file."""
     return (Path(folder) / MANIFEST_FILE).is_file()

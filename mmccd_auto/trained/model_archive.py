@@ -115,7 +115,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The entries by name, each with a name and of a kind that a model file may hold."""
+    """Return the entries by name, each with a name and of a kind that a model file may hold."""
     found: dict[str, zipfile.ZipInfo] = {}
     if len(archive.infolist()) > MOST_FILES + 1:
         raise MMCCDError(f"{path} holds {len(archive.infolist())} files, and a model has {MOST_FILES} at most: {REMEDY}.")

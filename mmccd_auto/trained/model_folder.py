@@ -46,7 +46,7 @@ OF_THE_SLICES = ("slice_axis", "target_spacing", "patch_size", "normalisation")
 
 
 def model_folder_name(trainer: str, plans: str, configuration: str) -> str:
-    """TRAINER__PLANS__CONFIGURATION."""
+    """Write TRAINER__PLANS__CONFIGURATION."""
     return SEPARATOR.join((trainer, plans, configuration))
 
 
@@ -57,19 +57,23 @@ def _is_model_name(name: str) -> bool:
 
 
 def fold_folder(model_folder: Path, fold: int | str) -> Path:
-    """The folder of a fold: fold_0 .. fold_4 or fold_all."""
+    """Return the folder of a fold: fold_0 .. fold_4 or fold_all."""
     return model_folder / f"{FOLD_PREFIX}{fold}"
 
 
 def people_folder(preprocessed: Path, model_folder: Path, fold: int | str) -> Path:
-    """Where a fold's files are that show training people: beside the preprocessed data, so that a model folder can be
-    handed on as it is."""
+    """Find where a fold's files are that show training people.
+
+    Beside the preprocessed data, so that a model folder can be handed on as it is.
+    """
     return Path(preprocessed).parent / PEOPLE_FOLDER / model_folder.resolve().name / f"{FOLD_PREFIX}{fold}"
 
 
 def handed_on(dataset_content: dict[str, Any]) -> dict[str, Any]:
-    """What a model folder's dataset.json holds: of the dataset's own only what prediction and readers of the model need,
-    and nothing of its people."""
+    """Return what a model folder's dataset.json holds.
+
+    Of the dataset's own only what prediction and readers of the model need, and nothing of its people.
+    """
     return {name: dataset_content[name] for name in HANDED_ON if name in dataset_content}
 
 
@@ -138,17 +142,17 @@ class ModelFolder:
         return read_record(JsonObject, self.path / DATASET_FILE)
 
     def folds(self) -> list[str]:
-        """The folds whose training is finished: "0" .. "4", "all"."""
+        """Return the folds whose training is finished: "0" .. "4", "all"."""
         files = [file for name in FINISHED for file in self.path.glob(f"{FOLD_PREFIX}*/{name}")]
         # A copy beside the fold, fold_0_old, is none of its own.
         return sorted(fold for fold in {file.parent.name[len(FOLD_PREFIX) :] for file in files} if is_fold(fold))
 
     def fold(self, fold: int | str) -> Path:
-        """The folder of a fold."""
+        """Return the folder of a fold."""
         return fold_folder(self.path, fold)
 
     def checkpoint(self, fold: int | str) -> Checkpoint:
-        """The finished training of a fold.
+        """Return the finished training of a fold.
 
         Raises
         ------
@@ -162,12 +166,15 @@ class ModelFolder:
         return load_portable_fold(path.parent) if path.name == WEIGHTS_FILE else load_checkpoint(path)
 
     def weights_file(self, fold: int | str) -> Path:
-        """The file that holds a fold's weights: checkpoint_final.pth of a training, weights.safetensors of an export."""
+        """Return the file that holds a fold's weights.
+
+        ``checkpoint_final.pth`` of a training, ``weights.safetensors`` of an export.
+        """
         files = [self.fold(fold) / name for name in FINISHED]
         return next((file for file in files if file.is_file()), files[0])
 
     def weights_sha256(self, fold: int | str) -> str:
-        """The hash by which calibrations, choices and maps know a fold's weights.
+        """Return the hash by which calibrations, choices and maps know a fold's weights.
 
         That of checkpoint_final.pth. Of an export the one that it had where it was trained, so that what was calibrated and
         chosen there goes on to fit.
@@ -201,7 +208,7 @@ def load_best(path: str | Path) -> BestModels:
 
 
 def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
-    """The model folders that have at least one finished fold, sorted by path.
+    """Find the model folders that have at least one finished fold, sorted by path.
 
     Parameters
     ----------
@@ -214,7 +221,7 @@ def find_models(results: Path, dataset: str | None = None) -> list[ModelFolder]:
 
 
 def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
-    """What mmccd_find_best_configuration chose, one model or those of an ensemble.
+    """Return what mmccd_find_best_configuration chose, one model or those of an ensemble.
 
     That of the one input modality that ``models`` have, else that of the default input modality. None where it wasn't run,
     where it chose others than ``models``, or where these are of several datasets.
@@ -237,13 +244,13 @@ def best_models(models: Sequence[ModelFolder]) -> list[ModelFolder]:
 
 
 def plan_differences(plan: Plan, other: Plan, names: tuple[str, ...] = DATA_AND_NETWORK) -> list[str]:
-    """Those of the entries ``names`` in which two plans differ, as "NAME: VALUE against VALUE"."""
+    """Select those of the entries ``names`` in which two plans differ, as "NAME: VALUE against VALUE"."""
     pairs = [(name, getattr(plan, name), getattr(other, name)) for name in names]
     return [f"{name}: {one} against {two}" for name, one, two in pairs if one != two]
 
 
 def preprocessed_folder(folders: Folders, model: ModelFolder) -> Path:
-    """Where the slices are that a model was trained on.
+    """Find where the slices are that a model was trained on.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which trained models are meant; loads nothing else, so that help and mistakes are told at once."""
+"""Which trained models are meant; loads nothing else, so that help and mistakes are reported at once."""
 
 from __future__ import annotations
 

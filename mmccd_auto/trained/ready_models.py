@@ -24,7 +24,7 @@ REMEDY = "install mmccd_auto again"
 
 
 def ready_modalities() -> list[str]:
-    """The modalities that there are ready models of, the one that finds most first."""
+    """Return the modalities that there are ready models of, the one that finds most first."""
     if not MODELS_FOLDER.is_dir():
         return []
     found = sorted(path.name for path in MODELS_FOLDER.iterdir() if is_unpacked(path))
@@ -33,18 +33,18 @@ def ready_modalities() -> list[str]:
 
 
 def ready_name(modality: str) -> str:
-    """By which ``--model`` names the ready model of a modality: "ready_T1"."""
+    """Return the name by which ``--model`` names the ready model of a modality: "ready_T1"."""
     return f"{READY}_{modality}"
 
 
 def ready_names() -> list[str]:
-    """Every name that ``--model`` takes for a ready model."""
+    """Return every name that ``--model`` takes for a ready model."""
     modalities = ready_modalities()
     return [*([READY] if modalities else []), *(ready_name(modality) for modality in modalities)]
 
 
 def find_ready(name: str) -> UnpackedModel:
-    """The ready model of one of :func:`ready_names`.
+    """Find the ready model of one of :func:`ready_names`.
 
     Raises
     ------
@@ -66,7 +66,10 @@ def find_ready(name: str) -> UnpackedModel:
 
 
 def describe_ready(model: UnpackedModel) -> str:
-    """What a user has to know of a ready model, in a line: on what it was trained, and what to do for better maps."""
+    """Describe what a user has to know of a ready model, in a line.
+
+    On what it was trained, and what to do for better maps.
+    """
     card = load_card(model.path / model.manifest.models[0])
     others = [ready_name(modality) for modality in ready_modalities() if modality != card.input_modality]
     also = f" (others: {', '.join(others)})" if others else ""

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def choose_models(
     folders: Folders, options: ModelQuery, ready_for: Callable[[Sequence[str]], str] | None = None
 ) -> list[ModelFolder]:
-    """The trained model that the options mean, or the models of an ensemble.
+    """Choose the trained model that the options mean, or the models of an ensemble.
 
     An ensemble is meant where several model folders are named, or several configurations of which each has one model, or
     where mmccd_find_best_configuration chose one, also where it was exported and installed as one. Where nothing is trained,
@@ -63,7 +63,7 @@ def choose_models(
 
 
 def choose_model(folders: Folders, options: ModelQuery) -> ModelFolder:
-    """The one trained model that the options mean, for what is done with one model at a time.
+    """Choose the one trained model that the options mean, for what is done with one model at a time.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def choose_model(folders: Folders, options: ModelQuery) -> ModelFolder:
 
 
 def fitting(models: Sequence[ModelFolder], options: ModelQuery) -> list[ModelFolder]:
-    """Those of ``models`` that are of the configurations, trainer and plans of ``options``."""
+    """Select those of ``models`` that are of the configurations, trainer and plans of ``options``."""
     return [
         model
         for model in models
@@ -100,7 +100,7 @@ def find_packed(value: str, results: str | Path) -> UnpackedModel | None:
 
 
 def _named(value: str, folders: Folders, ready_for: Callable[[Sequence[str]], str] | None = None) -> list[ModelFolder]:
-    """The models of an installed model's name, or of the path of a model folder or an unpacked model file."""
+    """Return the models of an installed model's name, or of the path of a model folder or an unpacked model file."""
     unpacked = find_unpacked(value, folders.results)
     if unpacked is not None:
         logger.info("model %s: %s", unpacked.path.resolve(), " + ".join(unpacked.manifest.models))
@@ -115,7 +115,10 @@ def _named(value: str, folders: Folders, ready_for: Callable[[Sequence[str]], st
 
 
 def _ready(name: str, beginning: str = "") -> list[ModelFolder]:
-    """The models of a ready model's name; ``beginning`` and what a user has to know of the model are told in one line."""
+    """Return the models of a ready model's name.
+
+    ``beginning`` and what a user has to know of the model are said in one line.
+    """
     ready = find_ready(name)
     logger.info("%s%s", beginning, describe_ready(ready))
     return ready.models()
@@ -126,7 +129,7 @@ def _asks_for_trained(options: ModelQuery) -> bool:
 
 
 def _only_installed(folders: Folders) -> list[ModelFolder] | None:
-    """The models of the one installed model; None where none is installed."""
+    """Return the models of the one installed model; None where none is installed."""
     names = installed_names(folders.results)
     if len(names) > 1:
         raise MMCCDError(f"several models are installed, so say which with --model; there are: {', '.join(names)}.")

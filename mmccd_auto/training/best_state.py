@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_judged(epoch: int, num_epochs: int, judgements: int) -> bool:
-    """Whether the state after ``epoch`` epochs is judged: about ``judgements`` of them, the last one included."""
+    """Check whether the state after ``epoch`` epochs is judged: about ``judgements`` of them, the last one included."""
     return epoch % math.ceil(num_epochs / judgements) == 0 or epoch >= num_epochs
 
 
 def ask(judge: Judge, cycle: Reconstructor, where: str) -> float | None:
-    """Ask the judge about a state; None, and a warning that begins with ``where``, where it can't tell."""
+    """Ask the judge about a state; None, and a warning that begins with ``where``, where it can't know."""
     try:
         return judge(cycle.eval())
     except MMCCDError as error:
@@ -37,12 +37,15 @@ def ask(judge: Judge, cycle: Reconstructor, where: str) -> float | None:
 
 
 def best_judgement(records: Sequence[dict[str, Any]]) -> float:
-    """The best ``synthetic_auprc`` of a training log; -infinity where nothing was judged."""
+    """Compute the best ``synthetic_auprc`` of a training log; -infinity where nothing was judged."""
     return max((judgement for judgement in _judgements(records).values()), default=-math.inf)
 
 
 def epoch_to_predict_with(records: Sequence[dict[str, Any]], last: int) -> int:
-    """The epoch whose state is best; the last one unless another is more than 1 % better, or where it wasn't judged."""
+    """Compute the epoch whose state is best.
+
+    The last one unless another is more than 1 % better, or where it wasn't judged.
+    """
     judged = _judgements(records)
     if last not in judged:
         return last
@@ -51,8 +54,9 @@ def epoch_to_predict_with(records: Sequence[dict[str, Any]], last: int) -> int:
 
 
 def save_final(last: Checkpoint, records: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Write checkpoint_final.pth into a fold's folder: the best state where it is clearly better than the last
-    one and the learning rate didn't fall to 0.
+    """Write checkpoint_final.pth into a fold's folder.
+
+    The best state where it is clearly better than the last one and the learning rate didn't fall to 0.
 
     Parameters
     ----------

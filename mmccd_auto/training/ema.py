@@ -10,7 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def warmed_up_decay(decay: float, step: int) -> float:
-    """The decay to use at the optimiser step ``step`` (the first is 0): min(decay, (1 + step) / (10 + step)).
+    """Compute the decay to use at the optimiser step ``step`` (the first is 0): min(decay, (1 + step) / (10 + step)).
 
     A decay of 0.9999 remembers some 10 000 steps, so that without a warm-up a shorter training would end with the mean
     of its random start. The rule is that of TensorFlow's ``tf.train.ExponentialMovingAverage(num_updates=...)``: the mean

@@ -14,7 +14,9 @@ NARROWEST = 16
 
 
 def training_dtype(device: torch.device, network: NetworkPlan) -> torch.dtype:
-    """The format of autocast in training: a rule, not a timing, so that a training gives the same however often it is run.
+    """Return the format of autocast in training.
+
+    A rule, not a timing, so that a training gives the same however often it is run.
 
     Parameters
     ----------
@@ -34,12 +36,12 @@ def training_dtype(device: torch.device, network: NetworkPlan) -> torch.dtype:
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Autocast to ``dtype``; nothing for float32."""
+    """Return the autocast to ``dtype``; nothing for float32."""
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def gpu_has_bfloat16(device: torch.device) -> bool:
-    """Whether this CUDA device has units for bfloat16: NVIDIA's from Ampere on, and all of AMD's that torch serves.
+    """Check whether this CUDA device has units for bfloat16: NVIDIA's from Ampere on, and all of AMD's that torch serves.
 
     ``torch.cuda.is_bf16_supported`` counts older ones, too, which emulate it, and asks the current device.
     """
@@ -47,7 +49,7 @@ def gpu_has_bfloat16(device: torch.device) -> bool:
 
 
 def cpu_has_bfloat16_units() -> bool:
-    """Whether products of bfloat16 are quicker than those of float32 on this CPU (AVX-512 BF16, AMX)."""
-    # Older releases of torch don't tell.
+    """Check whether products of bfloat16 are quicker than those of float32 on this CPU (AVX-512 BF16, AMX)."""
+    # Older releases of torch don't say.
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(unit, False) for unit in BFLOAT16_UNITS)

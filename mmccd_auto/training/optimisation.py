@@ -85,7 +85,7 @@ class Optimisation:
         self.parts = 1
 
     def step(self, state: TrainingState, images: Tensor) -> dict[str, Tensor]:
-        """One step of all networks; ``state`` moves on.
+        """Take one step of all networks; ``state`` moves on.
 
         Parameters
         ----------
@@ -124,8 +124,10 @@ class Optimisation:
         self.ranks.average([one.grad for one in cycle.parameters() if one.grad is not None])
 
     def _gradients(self, state: TrainingState, images: Tensor) -> dict[str, Tensor] | None:
-        """The losses, their gradients being summed up in the parameters; None where the memory did not suffice, and more
-        parts are to be tried."""
+        """Return the losses, their gradients being summed up in the parameters.
+
+        None where the memory did not suffice, and more parts are to be tried.
+        """
         state.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         try:

@@ -66,7 +66,7 @@ class EpochRecord:
     synthetic_auprc: float | None = None
 
     def describe(self, num_epochs: int) -> str:
-        """A line for a log: what was done, the losses, and the time left."""
+        """Describe a line for a log: what was done, the losses, and the time left."""
         losses = "; ".join(
             f"{name} " + ", ".join(f"{network} {loss:.4f}" for network, loss in values.items())
             for name, values in (("train", self.train), (self.validation_on, self.validation))
@@ -112,7 +112,7 @@ class TrainingLog:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """The epochs so far; an unfinished last line, left by a kill, is not counted.
+        """Read the epochs so far; an unfinished last line, left by a kill, is not counted.
 
         Raises
         ------
@@ -158,7 +158,10 @@ class TrainingLog:
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a last line without its end is JSON nevertheless: editors leave the end out, a kill cuts it off anywhere."""
+    """Check whether a last line without its end is JSON nevertheless.
+
+    Editors leave the end out, a kill cuts it off anywhere.
+    """
     try:
         parse_json(line, "")
     except MMCCDError:
@@ -190,7 +193,7 @@ def draw_progress(records: list[dict[str, Any]], example: Example | None, title:
 
 
 def _state_of(records: list[dict[str, Any]]) -> str:
-    """How far the training is and how fast it goes; empty before its first epoch."""
+    """Compute how far the training is and how fast it goes; empty before its first epoch."""
     if not records:
         return ""
     last, minutes = records[-1], sum(record["seconds"] for record in records) / 60
@@ -202,8 +205,9 @@ def _state_of(records: list[dict[str, Any]]) -> str:
 
 
 def tell_whether_longer(records: list[dict[str, Any]]) -> str:
-    """Say whether longer training is worthwhile, by the synthetic anomalies found at the end and before; that it isn't known
-    where these were hardly judged.
+    """Say whether longer training is worthwhile, by the synthetic anomalies found at the end and before.
+
+    Or that it isn't known, where these were hardly judged.
 
     Parameters
     ----------
@@ -226,7 +230,7 @@ def _judged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _draw_judgements(axes: Axes, records: list[dict[str, Any]]) -> None:
-    """Synthetic anomalies found, on an axis at the right."""
+    """Draw synthetic anomalies found, on an axis at the right."""
     judged = _judged(records)
     if not judged:
         return

@@ -21,7 +21,7 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those that train one model.
+    """The place of this process among those that train one model.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, batch_size: int) -> int:
-        """How many slices of a batch each process takes.
+        """Count how many slices of a batch each process takes.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def gather(self, told: Told) -> list[Told]:
-        """What every process tells, the leading one first. Each waits here for the last of them."""
+        """Return what every process gives, the leading one first. Each waits here for the last of them."""
         if self.count == 1:
             return [told]
         found: list[Told | None] = [None] * self.count
@@ -74,7 +74,7 @@ class Ranks:
         return found
 
     def mean(self, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Every number's mean over the processes; one that a process doesn't have is 0 there."""
+        """Return every number's mean over the processes; one that a process doesn't have is 0 there."""
         everyones = self.gather(dict(numbers))
         names = dict.fromkeys(name for one in everyones for name in one)
         return {name: sum(one.get(name, 0.0) for one in everyones) / self.count for name in names}

@@ -279,7 +279,7 @@ def _copy(file: Path, target: Path) -> None:
 
 
 def warn_of_other_circumstances(found: Checkpoint, expected: Checkpoint, path: Path) -> None:
-    """Tell where a training goes on as it may, but not to the same end as if it had not been interrupted.
+    """Say where a training goes on as it may, but not to the same end as if it had not been interrupted.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def warn_of_other_circumstances(found: Checkpoint, expected: Checkpoint, path: P
     """
     for name, text in (("processes", "by %s processes"), ("precision", "in %s")):
         before, now = found.record.get(name), expected.record[name]
-        # Checkpoints of earlier versions don't tell.
+        # Checkpoints of earlier versions don't say.
         if before not in (None, now):
             logger.warning(
                 f"%s was trained {text}, and goes on with %s: it won't end quite as it would have without that change.",
@@ -312,7 +312,7 @@ def check_same_training(found: Checkpoint, expected: Checkpoint, path: Path, tra
     Raises
     ------
     MMCCDError
-        If they differ; the message tells in what.
+        If they differ; the message says in what.
     """
     names = ("trainer", "method", "configuration", "fold")
     differences = [

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from mmccd_auto.plans.splits import Split
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.trained.checkpoint import CHECKPOINT_BEST, CHECKPOINT_FINAL, CHECKPOINT_LATEST, Checkpoint, save_checkpoint
 from mmccd_auto.trained.model_folder import people_folder
-from mmccd_auto.training.best_state import Judge, ask, best_judgement, is_judged, save_final
+from mmccd_auto.training.best_state import ask, best_judgement, is_judged, save_final
 from mmccd_auto.training.budget.learning_rate import planned_learning_rate
 from mmccd_auto.training.data.augmentation import default_augmentation
 from mmccd_auto.training.data.data_loading import (
@@ -41,8 +41,8 @@ from mmccd_auto.training.data.fold_data import find_fold_data, validation_images
 from mmccd_auto.training.ema import ExponentialMovingAverage
 from mmccd_auto.training.mixed_precision import mixed_precision, training_dtype
 from mmccd_auto.training.optimisation import Optimisation, TrainingState, check_same_start
+from mmccd_auto.training.options import AS_THE_PLAN_SAYS, TrainerOptions
 from mmccd_auto.training.progress import EXAMPLE_FILE, LOG_FILE, PICTURE_FILE, EpochRecord, TrainingLog, draw_progress
-from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.resume import check_still_there, find_earlier_training, prepare_fold, warn_of_other_circumstances
 from mmccd_auto.training.start import STARTED_FROM, Start
 from mmccd_auto.training.validation import check_finite, example_of, mean_losses
@@ -51,8 +51,10 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains one fold of one configuration. A variant is a subclass that names its method or overrides one of the methods
-    from :meth:`build_cycle` to :meth:`on_epoch_end`.
+    """Trains one fold of one configuration.
+
+    A variant is a subclass that names its method or overrides one of the methods from :meth:`build_cycle` to
+    :meth:`on_epoch_end`.
 
     The same plan, fold, seed and device give the same training, whatever the number of workers, and also when it was
     interrupted and continued: each epoch's random numbers and each iteration's batch are drawn from seeds of their own.
@@ -65,13 +67,7 @@ class Trainer:
     preprocessed : the plan's folder with CASE.json and CASE/slice_*.npz
     output : the fold's folder, TRAINER__PLANS__CONFIGURATION/fold_K
     splits : content of splits_final.json; None only for the fold "all"
-    device : "cpu", "cuda", ...
-    processes : workers that load and augment; 0 does it in this process
-    num_epochs, iterations_per_epoch, seed : override the plan's
-    dataset_content : of dataset.json, written beside plans.json so that the model folder can be used alone
-    judge : the best state that it was shown becomes checkpoint_best.pth, and checkpoint_final.pth too where it is more than
-        1 % better than the last one; None: there is no checkpoint_best.pth
-    ranks : the processes that train together, each on its part of every batch; their number changes what is drawn
+    options : device, workers, and what overrides the plan
 
     Raises
     ------
@@ -95,31 +91,22 @@ class Trainer:
         preprocessed: Path,
         output: Path,
         splits: Sequence[Split] | None,
-        device: str | torch.device = "cpu",
-        processes: int = 0,
-        num_epochs: int | None = None,
-        iterations_per_epoch: int | None = None,
-        seed: int | None = None,
-        dataset_content: dict[str, Any] | None = None,
-        judge: Judge | None = None,
-        ranks: Ranks = ALONE,
+        options: TrainerOptions = AS_THE_PLAN_SAYS,
     ) -> None:
-        chosen = plan.configuration(configuration)
-        overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
-        overrides = {name: value for name, value in overrides.items() if value is not None}
+        chosen, ranks = plan.configuration(configuration), options.ranks
         self.dataset_plan = plan
-        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **overrides))
+        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **options.changes()))
         self.settings = self.plan.training
         self.configuration = configuration or plan.default_configuration
         self.modalities = (chosen.input_modality, chosen.translation_modality)
         self.fold = str(fold)
         self.preprocessed, self.output = Path(preprocessed), Path(output)
-        self.device, self.processes = torch.device(device), processes
+        self.device, self.processes = torch.device(options.device), options.processes
         self.dtype = self.number_format()
-        self.dataset_content = dataset_content
+        self.dataset_content = options.dataset_content
         if self.judgements is None:
             self.judgements = self.settings.judgements
-        self.judge = judge if self.judgements else None
+        self.judge = options.judge if self.judgements else None
         for name in ("num_epochs", "iterations_per_epoch", "batch_size"):
             if getattr(self.settings, name) < 1:
                 raise MMCCDError(f"{name} {getattr(self.settings, name)} must be at least 1.")
@@ -146,16 +133,21 @@ class Trainer:
         return self.data.validation_cases
 
     def build_cycle(self) -> Reconstructor:
-        """The untrained cycle. It must be one that ``cycle_class`` makes from the plan, or prediction can't build it."""
+        """Build the untrained cycle.
+
+        It must be one that ``cycle_class`` makes from the plan, or prediction can't build it.
+        """
         return self.cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
 
     def training_losses(self, cycle: Reconstructor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
+        """Return the losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
         return cycle.training_losses(x, y)
 
     def make_optimizer(self, cycle: Reconstructor) -> Optimizer:
-        """AdamW over all networks: it works weight by weight, so this is the same as one for each. In one kernel ("fused")
-        where torch has it."""
+        """Make AdamW over all networks: it works weight by weight, so this is the same as one for each.
+
+        In one kernel ("fused") where torch has it.
+        """
         return AdamW(
             cycle.parameters(),
             lr=self.settings.learning_rate,
@@ -164,23 +156,27 @@ class Trainer:
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """The learning rate in ``epoch`` (the first is 0), by the plan's schedule."""
+        """Compute the learning rate in ``epoch`` (the first is 0), by the plan's schedule."""
         return planned_learning_rate(self.settings, epoch)
 
     def augmentation(self) -> Transform | None:
-        """The transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
+        """Return the transform of training batches, or None; see :func:`default_augmentation` for what it gets."""
         return default_augmentation(self.plan.patch_size, self.plan.slice_axis)
 
     def number_format(self) -> torch.dtype:
-        """What the networks compute in, besides float32 for weights: asked once; float16 brings loss scaling with it."""
+        """Return what the networks compute in, besides float32 for weights: asked once.
+
+        Float16 brings loss scaling with it.
+        """
         return training_dtype(self.device, self.plan.network)
 
     def on_epoch_end(self, record: EpochRecord, state: TrainingState) -> None:
-        """Called after each epoch, once its log line and checkpoint are written: what it changes of the state isn't in that
-        checkpoint yet.
+        """Act after each epoch, once its log line and checkpoint are written.
+
+        What it changes of the state isn't in that checkpoint yet.
 
         Where several processes train together, each of them calls it, with the record of the one that leads. What it changes
-        it must change alike in all of them; ``self.ranks.leads`` tells which one writes files.
+        it must change alike in all of them; ``self.ranks.leads`` says which one writes files.
         """
 
     def train(self, overwrite: bool = False) -> Path:
@@ -218,7 +214,7 @@ class Trainer:
                 ) from error
 
     def _begin(self, overwrite: bool) -> TrainingState | None:
-        """The state to train from; None where the training is finished."""
+        """Return the state to train from; None where the training is finished."""
         torch.manual_seed(seed_of(self.seed, "weights"))
         cycle = self.build_cycle()
         if self.start is not None:
@@ -283,7 +279,7 @@ class Trainer:
                 self.on_epoch_end(self.ranks.gather(record)[0], state)
 
     def _run_epoch(self, state: TrainingState, batches: Iterator[Batch]) -> EpochRecord:
-        """One epoch and its validation; ``state`` moves on."""
+        """Run one epoch and its validation; ``state`` moves on."""
         started, waited = time.monotonic(), 0.0
         torch.manual_seed(seed_of(self._draws_seed, "epoch", state.epoch))
         rate = self.learning_rate(state.epoch)
@@ -326,7 +322,10 @@ class Trainer:
         return mixed_precision(self.device, self.dtype)
 
     def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
-        """Mean losses of ``cycle`` (evaluation mode) on ``images`` [N, 2, H, W], always with the same random numbers."""
+        """Compute the mean losses of ``cycle`` on ``images`` [N, 2, H, W], always with the same random numbers.
+
+        The cycle is in evaluation mode.
+        """
         with self._autocast():
             return mean_losses(
                 lambda x, y: self.training_losses(cycle, x, y),
@@ -336,7 +335,7 @@ class Trainer:
             )
 
     def _judge(self, state: TrainingState) -> float | None:
-        """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
+        """Ask for the judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
         if (
             self.judge is None
             or not self.ranks.leads
@@ -352,8 +351,10 @@ class Trainer:
         return state.epoch >= self.settings.num_epochs
 
     def _draw(self, state: TrainingState | None) -> None:
-        """Draw the losses into the fold's folder, and a slice, where there is a state, beside the preprocessed data: it
-        shows a person, and a model folder is handed on."""
+        """Draw the losses into the fold's folder, and a slice, where there is a state, beside the preprocessed data.
+
+        It shows a person, and a model folder is handed on.
+        """
         title = f"{self.plan.dataset_name}   {type(self).__name__}   {self.configuration}   fold {self.fold}"
         draw_progress(self.log.read(), None, title, self.output / PICTURE_FILE)
         if state is not None:

@@ -69,7 +69,7 @@ class _Short(Trainer):
         super().__init__(replace(plan, training=replace(plan.training, batch_size=batch_size)), *args, **options)
 
     def learning_rate(self, epoch: int) -> float:
-        """Half a cosine from the peak to (nearly) 0 at the last epoch."""
+        """Compute half a cosine from the peak to (nearly) 0 at the last epoch."""
         return half_cosine(self.peak_learning_rate, epoch, self.settings.num_epochs)
 
 
@@ -135,7 +135,7 @@ class MMCCDTrainerLesionRemover(Trainer):
         )
 
     def build_cycle(self) -> Reconstructor:
-        """The untrained remover, whose lesions fit the input modality of the training cases and the plan's pixels."""
+        """Build the untrained remover, whose lesions fit the input modality of the training cases and the plan's pixels."""
         remover = super().build_cycle()
         remover.lesions = BatchedLesions(
             measure_scales(self.preprocessed, self.data.training, self.modalities[:1]),
@@ -145,17 +145,17 @@ class MMCCDTrainerLesionRemover(Trainer):
         return remover
 
     def learning_rate(self, epoch: int) -> float:
-        """One cycle: up to the peak in the first tenth of the epochs, and down to (nearly) 0 at the last one."""
+        """Compute one cycle: up to the peak in the first tenth of the epochs, and down to (nearly) 0 at the last one."""
         peak = self.peak_learning_rate * (1.0 if self.start is None else self.fine_tuning_share)
         return one_cycle(peak, epoch, self.settings.num_epochs)
 
     def augmentation(self) -> None:
-        """None: slices are augmented in batches where the lesions are drawn."""
+        """Return None: slices are augmented in batches where the lesions are drawn."""
         return None
 
 
 def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> type[Trainer]:
-    """The trainer class of this name.
+    """Find the trainer class of this name.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> t
 
 
 def cycle_class_of(checkpoint: Checkpoint, folders: Sequence[Path] = ()) -> type[Reconstructor]:
-    """The class of a checkpoint's cycle: the package's own, or else that of its trainer, looked for in ``folders``.
+    """Return the class of a checkpoint's cycle: the package's own, or else that of its trainer, looked for in ``folders``.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from mmccd_auto.training.progress import Example
 def mean_losses(
     losses_of: Callable[[Tensor, Tensor], dict[str, Tensor]], images: Tensor, batch_size: int, seed: int
 ) -> dict[str, float]:
-    """Mean losses over ``images`` with random numbers from ``seed``; torch's generators stay as they were.
+    """Compute the mean losses over ``images`` with random numbers from ``seed``; torch's generators stay as they were.
 
     Parameters
     ----------

@@ -52,8 +52,10 @@ def calibrate(
 
 
 def describe_calibration(calibration: Calibration, rates: Sequence[float] = RATES) -> str:
-    """Describe thresholds by false-positive rate, promised against found rates, and how well the reconstruction explains
-    healthy tissue, for the terminal."""
+    """Describe the thresholds by false-positive rate, for the terminal.
+
+    Also promised against found rates, and how well the reconstruction explains healthy tissue.
+    """
     lines = [f"calibrated on {calibration.source} of {counted(len(calibration.subjects), 'subject')}"]
     lines.append(f"  {describe_reconstruction(calibration)}")
     lines += [

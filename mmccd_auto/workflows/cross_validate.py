@@ -22,18 +22,19 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.case_files import ANOMALY_ENDING
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders
 from mmccd_auto.evaluation.cross_validation import CrossValidation, FoldPrediction
+from mmccd_auto.evaluation.judging import EvaluationOptions
 from mmccd_auto.evaluation.page import write_cross_validation_page
 from mmccd_auto.imaging.io import read_geometry, write_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.inference.held_out.held_out_calibration import held_out_calibration, held_out_r2
 from mmccd_auto.inference.lesions.records import LesionRecord, write_lesions
 from mmccd_auto.inference.maps.fold_model import choose_folds
-from mmccd_auto.inference.options import MOST_FITS, PredictionOptions
+from mmccd_auto.inference.options import MOST_FITS, LoadOptions, OutputOptions, PredictionOptions, ScoreOptions
 from mmccd_auto.inference.prediction.case_files import FAILED, SummaryRow, remove_case_files, write_summary
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import Calibration
-from mmccd_auto.inference.scores.scoring import ScoreOptions, choose_fits, choose_scoring
+from mmccd_auto.inference.scores.scoring import choose_fits, choose_scoring
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, check_splits, load_splits
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.reporting.page.assemble import REPORT_FILE
@@ -59,6 +60,19 @@ class _HeldOut:
 
     cases: dict[str, list[str]]
     left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all folds: the model and dataset, splits_final.json, and the user's wishes."""
+
+    model: ModelFolder
+    dataset: Dataset
+    splits_file: Path
+    device: torch.device
+    processes: int
+    extensions: Sequence[str]
+    overwrite: bool
 
 
 def cross_validate(
@@ -95,39 +109,30 @@ def cross_validate(
     for fold, cases in held_out.cases.items():
         _check_unseen(model, fold, cases, dataset, splits_file)
     with folder_lock(results_of(model), "a cross-validation"):
-        return _predict_and_judge(model, dataset, held_out, splits_file, device, processes, options.extensions, overwrite)
+        job = _Job(model, dataset, splits_file, device, processes, options.extensions, overwrite)
+        return _predict_and_judge(job, held_out)
 
 
-def _predict_and_judge(
-    model: ModelFolder,
-    dataset: Dataset,
-    held_out: _HeldOut,
-    splits_file: Path,
-    device: torch.device,
-    processes: int,
-    extensions: Sequence[str],
-    overwrite: bool,
-) -> CrossValidation:
+def _predict_and_judge(job: _Job, held_out: _HeldOut) -> CrossValidation:
+    model, dataset = job.model, job.dataset
     predictions: dict[str, FoldPrediction] = {}
     failed: list[str] = []
     # The figures of earlier weights or cases must not outlive a run that gives none.
     for path in (results_of(model) / RESULT_FILE, results_of(model) / REPORT_FILE, model.path / RESULT_FILE):
         _remove(path)
     for fold, cases in held_out.cases.items():
-        predictions[fold], problems = _predict_fold(
-            model, fold, cases, dataset, splits_file.parent / model.plans_name, device, extensions, overwrite
-        )
+        predictions[fold], problems = _predict_fold(job, fold, cases)
         failed += problems
     if failed:
         listed = "\n".join(f"  - {problem}" for problem in failed)
         raise MMCCDError(
             f"{len(failed)} held-out cases of {dataset.folder} can't be predicted, so there are no figures; fix them, or "
-            f"take them out of {splits_file}, and run the same command again:\n{listed}"
+            f"take them out of {job.splits_file}, and run the same command again:\n{listed}"
         )
     # The methods are the same in all folds.
     controls = all(one.control for one in predictions.values())
     evaluations = {
-        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), processes, controls)
+        fold: _judge_fold(model, cases, dataset, _maps_of(model, fold), job.processes, controls)
         for fold, cases in held_out.cases.items()
     }
     result = CrossValidation(
@@ -152,7 +157,7 @@ def _predict_and_judge(
 
 
 def results_of(model: ModelFolder) -> Path:
-    """Where a model's cross-validation is: beside the model folders, since it names people and shows their brains."""
+    """Find where a model's cross-validation is: beside the model folders, since it names people and shows their brains."""
     path = model.path.resolve()
     return path.parent / RESULT_FOLDER / path.name
 
@@ -170,7 +175,7 @@ def _load_splits(path: Path, dataset: Dataset) -> list[Split]:
 
 
 def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split], wanted: Sequence[str] | None) -> _HeldOut:
-    """Which fold predicts which case, and which cases are predicted by none."""
+    """Decide which fold predicts which case, and which cases are predicted by none."""
     finished = choose_folds(model, None)
     folds = [fold for fold in finished if fold != ALL] if wanted is None else choose_folds(model, wanted)
     if not folds or ALL in folds:
@@ -239,18 +244,11 @@ def _check_unseen(model: ModelFolder, fold: str, cases: Sequence[str], dataset: 
         )
 
 
-def _predict_fold(
-    model: ModelFolder,
-    fold: str,
-    cases: Sequence[str],
-    dataset: Dataset,
-    preprocessed: Path,
-    device: torch.device,
-    extensions: Sequence[str],
-    overwrite: bool,
-) -> tuple[FoldPrediction, list[str]]:
+def _predict_fold(job: _Job, fold: str, cases: Sequence[str]) -> tuple[FoldPrediction, list[str]]:
     """Predict a fold's held-out cases; also one sentence for each that could not be predicted."""
-    predictor = Predictor.from_model_folder(model.path, folds=[fold], device=device, extensions=extensions)
+    model, dataset = job.model, job.dataset
+    preprocessed = job.splits_file.parent / model.plans_name
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=[fold], extensions=job.extensions), job.device)
     (loaded,) = predictor.folds
     people = {dataset.subject(case) for case in cases}
     found = held_out_calibration(model, loaded, cases, people, predictor.settings, preprocessed)
@@ -261,7 +259,7 @@ def _predict_fold(
     )
     predictor.scoring = choose_scoring(model, predictor.folds, predictor.settings, ScoreOptions(), calibrations)
     output = _maps_of(model, fold)
-    _discard_other_maps(output, cases, found.calibration, overwrite)
+    _discard_other_maps(output, cases, found.calibration, job.overwrite)
     rows = _predict_cases(predictor, cases, dataset, output, f"fold {fold}")
     explained = held_out_r2(model, fold, predictor.settings, preprocessed)
     told = FoldPrediction(
@@ -280,7 +278,7 @@ def _predict_fold(
 
 
 def _discard_other_maps(output: Path, cases: Sequence[str], calibration: Calibration | None, overwrite: bool) -> None:
-    """Remove maps of another calibration, which CASE.json alone doesn't tell apart, and note the one that is used now."""
+    """Remove maps of another calibration, which CASE.json alone doesn't distinguish, and note the one that is used now."""
     path = output / CALIBRATION_FILE
     content = None if calibration is None else asdict(calibration)
     if not overwrite and path.is_file():
@@ -315,15 +313,17 @@ def _predict_cases(
 
 
 def _predict_one(predictor: Predictor, scan: Path, output: Path, masks: Path | None) -> RunSummary:
-    """Without a report, which would show one case only; with the control, where the calibration has one."""
+    """Predict without a report, which would show one case only; with the control, where the calibration has one."""
     control = predictor.scoring.has_control
-    return predictor.predict_folder(
-        scan, output, brain_masks=masks, save_control=control, continue_prediction=True, report=False
-    )
+    options = OutputOptions(brain_masks=masks, save_control=control, continue_prediction=True, report=False)
+    return predictor.predict_folder(scan, output, options)
 
 
 def _brain_masks_of(dataset: Dataset, case: str, workspace: Path) -> Path | None:
-    """A folder with the case's brain mask as CASE.nii.gz, which is how prediction wants it; None where none is given."""
+    """Return a folder with the case's brain mask as CASE.nii.gz, which is how prediction wants it.
+
+    None where none is given.
+    """
     given = dataset.brain_mask_file(case)
     if given is None or given.name == f"{case}.nii.gz":
         return None if given is None else given.parent
@@ -351,9 +351,8 @@ def _judge_fold(
             return compare_folders(
                 reference,
                 {model.trainer: maps},
-                dataset.images_folder(),
+                EvaluationOptions(dataset.images_folder(), label_values=dataset.label_values),
                 processes=processes,
-                label_values=dataset.label_values,
                 with_controls=controls,
             )
         except MMCCDError as error:
@@ -371,12 +370,12 @@ def _copy(file: Path, target: Path) -> None:
 def _warnings(
     model: ModelFolder, dataset: Dataset, held_out: _HeldOut, evaluations: Mapping[str, ComparisonResult]
 ) -> list[str]:
-    """What a reader of the figures should know; what hasn't been said already is logged."""
+    """Describe what a reader of the figures should know; what hasn't been said already is logged."""
     found = []
     if all(dataset.label_file(case) is None for cases in held_out.cases.values() for case in cases):
         found.append(
             f"{dataset.labels_folder()} holds no label of these cases, so all of them are taken for healthy: AUPRC and best "
-            "Dice are undefined, and only the masked share of the brain tells something."
+            "Dice are undefined, and only the masked share of the brain means something."
         )
     if (model.path / INFERENCE_FILE).is_file():
         found.append(

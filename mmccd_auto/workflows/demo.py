@@ -20,11 +20,12 @@ from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSI
 from mmccd_auto.evaluation.evaluate import EvaluationResult, evaluate_folder
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.inference.options import PredictionOptions
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.reporting.overview import OverviewCase, draw_overview
 from mmccd_auto.trained.model_folder import model_folder_name
 from mmccd_auto.trained.ready_models import ready_modalities, ready_name
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions
 from mmccd_auto.workflows.predict import predict
 from mmccd_auto.workflows.run import MAPS_FOLDER, RunOptions, run_all
@@ -96,16 +97,7 @@ def run_demo(
     if output.is_dir() and any(output.iterdir()):
         raise MMCCDError(f"{output} is not empty: give the demo a new folder.")
     folders = Folders(output / "raw", output / "preprocessed", output / "results")
-    dataset = load_dataset(
-        write_phantom_dataset(
-            folders.raw,
-            number=DATASET_NUMBER,
-            training_subjects=settings.training_subjects,
-            test_subjects=settings.test_subjects,
-            seed=seed,
-            processes=processes,
-        )
-    )
+    dataset = _simulate(folders, settings, seed, processes)
     ready = _predict_by_ready_model(folders, dataset, output / f"{MAPS_FOLDER}_{UNTRAINED}", device)
     job = RunOptions(
         planning=PLANNING,
@@ -124,18 +116,33 @@ def run_demo(
     model = model_folder_name(TRAINERS[METHOD], plan.plans_name, CONFIGURATION)
     name_default_models(folders.results / dataset.name, plan, CONFIGURATION, [model])
     evaluations = {method: evaluate_folder(dataset.labels_folder("Ts"), folder) for method, folder in maps.items()}
-    input_modality = plan.configuration(CONFIGURATION).input_modality
+    _draw_overview(dataset, maps, plan.configuration(CONFIGURATION).input_modality, output / OVERVIEW_FILE)
+    return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
+
+
+def _simulate(folders: Folders, settings: DemoSettings, seed: int, processes: int) -> Dataset:
+    """Simulate the people to train on and to test with."""
+    folder = write_phantom_dataset(
+        folders.raw,
+        people=PhantomPeople(training_subjects=settings.training_subjects, test_subjects=settings.test_subjects, seed=seed),
+        number=DATASET_NUMBER,
+        processes=processes,
+    )
+    return load_dataset(folder)
+
+
+def _draw_overview(dataset: Dataset, maps: Mapping[str, Path], modality: str, path: Path) -> None:
+    """Draw all test cases with the maps of each method (method -> folder) side by side."""
     rows = [
         OverviewCase(
             case,
-            dataset.channel_file(case, input_modality, "Ts"),
+            dataset.channel_file(case, modality, "Ts"),
             dataset.label_file(case, "Ts"),
             {method: folder / f"{case}_anomaly.nii.gz" for method, folder in maps.items()},
         )
         for case in dataset.cases("Ts")
     ]
-    draw_overview(rows, output / OVERVIEW_FILE, input_modality)
-    return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"
+    draw_overview(rows, path, modality)
 
 
 def _predict_by_ready_model(folders: Folders, dataset: Dataset, maps: Path, device: torch.device) -> dict[str, Path]:
@@ -155,13 +162,14 @@ def _train_and_predict_compared(folders: Folders, dataset: Dataset, plan: Plan, 
     """Train fold 0 with the method that the demo compares with, and predict the test subjects."""
     trainer = TRAINERS[COMPARED]
     logger.info("%s, to compare with ...", trainer)
-    train(folders, DATASET_NUMBER, 0, TrainingOptions(CONFIGURATION, trainer, plan.plans_name), device, processes=0)
+    options = TrainingOptions(CONFIGURATION, trainer, plan.plans_name)
+    train(folders, DATASET_NUMBER, 0, options, TrainingMachine(device))
     model = PredictionOptions(dataset=str(DATASET_NUMBER), trainer=trainer, report=False)
     _stop_at(predict(folders, dataset.images_folder("Ts"), maps, model, device))
 
 
 def _shortened(plan: Plan, settings: DemoSettings, seed: int) -> Plan:
-    """The plan as a person in a hurry would edit it: a small network, trained for minutes."""
+    """Return the plan as a person in a hurry would edit it: a small network, trained for minutes."""
     reason = "set by the demo, which has minutes on a CPU"
     configurations = {
         name: replace(configuration, sampling_steps=settings.sampling_steps, strip_stride=plan.strip_width)

@@ -112,8 +112,9 @@ def find_best_configuration(
 
 
 def restore_configuration(folders: Folders, dataset: int | str) -> list[str]:
-    """Undo what the last :func:`find_best_configuration` that changed anything has changed: choices, calibrations, and which
-    model predicts.
+    """Undo what the last :func:`find_best_configuration` that changed anything has changed.
+
+    Choices, calibrations, and which model predicts.
 
     Returns
     -------
@@ -184,7 +185,7 @@ def _find_best(
 def _choose_for(
     model: ModelFolder, trial: SyntheticTrial, kept: _KeptOnce, max_slices: int
 ) -> tuple[list[Tried], Tried, str]:
-    """What was tried for a model, the line that counts, and why; a new choice is written, and calibrated for.
+    """Return what was tried for a model, the line that counts, and why; a new choice is written, and calibrated for.
 
     Never on fewer slices of a fold than its calibration rests on, and not where it fits already.
     """
@@ -208,7 +209,7 @@ def _choose_for(
 
 
 def _without_names(result: BestConfiguration, work: Sequence[tuple[ModelFolder, str, Path]]) -> BestConfiguration:
-    """The result with numbers for the cases: the file may be handed on with the models."""
+    """Return the result with numbers for the cases: the file may be handed on with the models."""
     numbers: dict[str, str] = {}
     for preprocessed in {preprocessed for _, _, preprocessed in work}:
         people = {case: record.subject for case, record in load_case_records(preprocessed).items()}
@@ -228,7 +229,7 @@ def _smoothing(score: ScorePlan) -> str:
 
 
 def describe_best(found: BestConfiguration) -> str:
-    """A line per model, the best first, for the terminal."""
+    """Write a line per model, the best first, for the terminal."""
     lines = [
         f"{'AUPRC':>6} {'published':>9} {'evaluations':>11}  model: steps, stride, strips at once, smoothing, other sign"
     ]
@@ -251,15 +252,17 @@ def describe_best(found: BestConfiguration) -> str:
 
 
 def _comparable(models: Sequence[ModelFolder], best: Mapping[str, Tried], single: Tried) -> list[ModelFolder]:
-    """The models that were tried on the same slices as the best one, itself among them."""
+    """Return the models that were tried on the same slices as the best one, itself among them."""
     plans_name = next(model.plans_name for model in models if model.path.resolve().name == single.model)
     tried = [(model, best[model.path.resolve().name]) for model in models if model.plans_name == plans_name]
     return [model for model, one in tried if (one.fold, one.source, one.cases) == (single.fold, single.source, single.cases)]
 
 
 def _kept_choices(results: Path, models: Sequence[ModelFolder]) -> dict[str, tuple[str, ...]]:
-    """What was chosen before, by modality, where all of its models are still there: a run that is narrowed to one modality
-    leaves the others."""
+    """Return what was chosen before, by modality, where all of its models are still there.
+
+    A run that is narrowed to one modality leaves the others.
+    """
     path = results / BEST_FILE
     if not path.is_file():
         return {}

@@ -27,6 +27,7 @@ from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine
 from mmccd_auto.plans.cost import usual_device_speed
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset
+from mmccd_auto.plans.options import PlannerOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.planner import MMCCDPlanner
 from mmccd_auto.plans.planners import find_planner
@@ -54,15 +55,32 @@ class PlanningOptions:
     training_hours: float | None = None
 
 
+@dataclass(frozen=True)
+class PreparationOptions:
+    """What is done besides the plan.
+
+    Attributes
+    ----------
+    verify : check every file first
+    preprocess : write slices, too
+    overwrite : redo the fingerprint, the plan and the slices; else what exists is kept and obeyed
+    """
+
+    verify: bool = False
+    preprocess: bool = True
+    overwrite: bool = False
+
+
+PLAN_AND_SLICES = PreparationOptions()
+
+
 def plan_and_preprocess(
     folders: Folders,
     datasets: Sequence[int | str] | None,
     planning: PlanningOptions,
     device: torch.device,
     processes: int,
-    verify: bool = False,
-    preprocess: bool = True,
-    overwrite: bool = False,
+    preparing: PreparationOptions = PLAN_AND_SLICES,
 ) -> list[str]:
     """Fingerprint, plan and preprocess datasets.
 
@@ -73,9 +91,7 @@ def plan_and_preprocess(
     planning : the user's wishes
     device : that will train and predict; the plan fits a usual device of its kind and its memory
     processes : workers; 0 works in this process
-    verify : check every file first
-    preprocess : write slices, too
-    overwrite : redo the fingerprint, the plan and the slices; else what exists is kept and obeyed
+    preparing : what is done besides the plan
 
     Returns
     -------
@@ -96,15 +112,15 @@ def plan_and_preprocess(
     failed: list[str] = []
     for folder in found:
         dataset = load_dataset(folder)
-        if verify:
+        if preparing.verify:
             _verify(dataset, processes)
         with folder_lock(folders.preprocessed / dataset.name, "plans and slices"):
-            plan, unusable = make_plan(folders, dataset, planning, device, processes, overwrite)
+            plan, unusable = make_plan(folders, dataset, planning, device, processes, preparing.overwrite)
             failed += unusable
             _tell(plan, device)
-            if preprocess:
+            if preparing.preprocess:
                 output = folders.preprocessed / dataset.name / plan.plans_name
-                outcomes = preprocess_dataset(dataset, plan, output, processes, overwrite)
+                outcomes = preprocess_dataset(dataset, plan, output, processes, preparing.overwrite)
                 failed += [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
             _check_still_there(folders.preprocessed / dataset.name, plan.plans_name)
     return list(dict.fromkeys(failed))
@@ -160,27 +176,30 @@ def _planner(
     device: torch.device,
     known: MachineSpeed | None,
 ) -> MMCCDPlanner:
-    """The planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
+    """Return the planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
     about = (fingerprint, dataset.name, dataset.modalities)
-    options = {
-        "memory_budget_gb": planning.memory_budget_gb or device_memory_gb(device),
-        "target_spacing": planning.target_spacing,
-        "time_budget_minutes": planning.time_budget_minutes,
-    }
+    options = PlannerOptions(
+        memory_budget_gb=planning.memory_budget_gb or device_memory_gb(device),
+        resolution=planning.resolution or "standard",
+        target_spacing=planning.target_spacing,
+        time_budget_minutes=planning.time_budget_minutes,
+    )
     named = planning.planner is not None
     if named and planning.training_hours is not None:
         raise MMCCDError(f"--training_hours is not for {planning.planner}: leave -pl out to plan for a training budget.")
     if not named and (planning.resolution is None or planning.training_hours is not None):
-        return MMCCDPlannerForBudget(
-            *about, known or _measured(device), planning.training_hours, planning.resolution, **options
-        )
+        machine = known or _measured(device)
+        return MMCCDPlannerForBudget(*about, machine, planning.training_hours, planning.resolution, options)
     planner = find_planner(planning.planner or "MMCCDPlanner", [Path(folder) for folder in planning.extensions])
     speed = partial(usual_device_speed, device=device)
-    return planner(*about, device_speed=speed, resolution=planning.resolution or "standard", **options)
+    return planner(*about, speed, options)
 
 
 def _known_machine(path: Path, device: torch.device) -> MachineSpeed | None:
-    """The speed in the plan that is there already and will be obeyed, so that a second timing doesn't differ from it."""
+    """Return the speed in the plan that is there already and will be obeyed.
+
+    So that a second timing doesn't differ from it.
+    """
     if not path.is_file():
         return None
     budget = Plan.load(path).budget
@@ -190,7 +209,7 @@ def _known_machine(path: Path, device: torch.device) -> MachineSpeed | None:
 
 
 def _measured(device: torch.device) -> MachineSpeed:
-    """Time this machine, told on the screen."""
+    """Time this machine, with a line on the screen."""
     if device.type == "cpu":
         # As it will be at training and prediction.
         keep_large_blocks()
@@ -206,7 +225,7 @@ def _check_still_there(home: Path, plans_name: str) -> None:
 
 
 def _tell(plan: Plan, device: torch.device) -> None:
-    """Tell what the plan is, and what it costs on this device: timed now, which the plan itself must not depend on."""
+    """Say what the plan is, and what it costs on this device: timed now, which the plan itself must not depend on."""
     if device.type == "cpu":
         # As it will be at training and prediction.
         keep_large_blocks()
@@ -229,7 +248,7 @@ def _verify(dataset: Dataset, processes: int) -> None:
 
 
 def _obeyed(path: Path, planned: Plan) -> Plan:
-    """The plan that is there already, with a word on what would be planned otherwise now."""
+    """Return the plan that is there already, with a word on what would be planned otherwise now."""
     plan = Plan.load(path)
     if plan.plans_name != path.parent.name:
         raise MMCCDError(f"{path}: plans_name is {plan.plans_name}: give {path.parent.name}, the name of its folder.")
@@ -245,7 +264,7 @@ def _obeyed(path: Path, planned: Plan) -> Plan:
 
 
 def _subjects(dataset: Dataset) -> dict[str, str]:
-    """The person of each training case; told where they were taken from the names of the cases."""
+    """Return the person of each training case; logged where they were taken from the names of the cases."""
     subjects = {case: dataset.subject(case) for case in dataset.training_cases()}
     if any(case not in dataset.subjects and person != case for case, person in subjects.items()):
         logger.info("%s; name subjects in %s if this is wrong", describe_people(subjects), dataset.folder / DATASET_FILE)

@@ -47,16 +47,7 @@ def run_predictor(
     predictor: ScanPredictor, source: str | Path, output: str | Path, options: PredictionOptions
 ) -> RunSummary:
     """Predict by a model that is loaded; the parameters are those of :func:`predict`."""
-    return predictor.predict_folder(
-        source,
-        output,
-        brain_masks=options.brain_masks,
-        save_cycle=options.save_cycle,
-        save_control=options.save_control,
-        continue_prediction=options.continue_prediction,
-        export=options.export,
-        report=options.report,
-    )
+    return predictor.predict_folder(source, output, options)
 
 
 def load_predictor(
@@ -66,7 +57,7 @@ def load_predictor(
     source: str | Path,
     output: str | Path,
 ) -> ScanPredictor:
-    """The model that is meant, or the ensemble of several; a ready one where nothing is trained or installed.
+    """Load the model that is meant, or the ensemble of several; a ready one where nothing is trained or installed.
 
     Parameters
     ----------
@@ -81,23 +72,6 @@ def load_predictor(
         keep_large_blocks()
     models = choose_models(folders, options, lambda ready: ready_modality_of(source, output, ready, options.export))
     paths = [model.path for model in models]
-    loading = {
-        "folds": options.folds,
-        "preset": options.preset,
-        "sampling_steps": options.sampling_steps,
-        "strip_stride": options.strip_stride,
-        "strips_per_pass": options.strips_per_pass,
-        "fits": options.fits,
-        "precision": options.precision,
-        "batch_size": options.batch_size,
-        "score": options.score,
-        "false_positive_rate": options.false_positive_rate,
-        "threshold": options.threshold,
-        "least_lesion_mm3": options.least_lesion_mm3,
-        "device": device,
-        "extensions": options.extensions,
-        "brain_extraction": options.brain_extraction,
-    }
     if len(paths) == 1:
-        return Predictor.from_model_folder(paths[0], **loading)
-    return Ensemble.from_model_folders(paths, **loading)
+        return Predictor.from_model_folder(paths[0], options, device)
+    return Ensemble.from_model_folders(paths, options, device)

@@ -31,8 +31,9 @@ from mmccd_auto.trained.installed_models import installed_names
 from mmccd_auto.trained.model_folder import model_folder_name
 from mmccd_auto.trained.ready_models import ready_names
 from mmccd_auto.trained.select import choose_models
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.find_best_configuration import find_best_configuration
-from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, PreparationOptions, plan_and_preprocess
 from mmccd_auto.workflows.predict import predict
 from mmccd_auto.workflows.running.default_models import name_default_models
 from mmccd_auto.workflows.running.stages import FAILED, StageRecord, Stages, content_key
@@ -263,7 +264,8 @@ class _Job:
 
         def work(settings: dict[str, Any]) -> str:
             before = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")}
-            settings[FAILED] = plan_and_preprocess(folders, [name], planning, self.device, self.processes, preprocess=False)
+            only_plan = PreparationOptions(preprocess=False)
+            settings[FAILED] = plan_and_preprocess(folders, [name], planning, self.device, self.processes, only_plan)
             (plans_name,) = {path.parent.name for path in home.glob(f"*/{PLANS_FILE}")} - before or before
             plan = Plan.load(home / plans_name / PLANS_FILE)
             if self.options.edit_plan is not None:
@@ -317,7 +319,7 @@ class _Job:
         for fold in folds:
 
             def work(_: dict[str, Any], fold: int = fold) -> str:
-                train(folders, name, fold, training, self.device, min(self.processes, 2))
+                train(folders, name, fold, training, TrainingMachine(self.device, min(self.processes, 2)))
                 return f"{training.trainer}, calibrated"
 
             self.stages.run(f"train fold {fold}{by}", {}, work)

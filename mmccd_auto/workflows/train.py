@@ -15,9 +15,10 @@ from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
 from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.choice.choose_steps import choose_steps
+from mmccd_auto.inference.choice.choose_steps import PER_KIND, choose_steps
 from mmccd_auto.inference.choice.fold_gain import describe_gain, fold_gain
 from mmccd_auto.inference.choice.training_judge import find_judge
+from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.plans.budget.report import compare_machines, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, SMALL
@@ -32,8 +33,8 @@ from mmccd_auto.trained.query import ModelQuery
 from mmccd_auto.trained.ready_models import READY, ready_name, ready_names
 from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
+from mmccd_auto.training.options import TrainerOptions, TrainingMachine
 from mmccd_auto.training.progress import tell_whether_longer
-from mmccd_auto.training.ranks import ALONE, Ranks
 from mmccd_auto.training.start import load_start
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import DEFAULT_TRAINER, find_trainer
@@ -67,13 +68,12 @@ def train(
     dataset: int | str,
     fold: int | str,
     options: TrainingOptions,
-    device: torch.device,
-    processes: int,
+    machine: TrainingMachine,
     overwrite: bool = False,
-    ranks: Ranks = ALONE,
 ) -> Path:
-    """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices, and
-    tell what they find beyond a score without a network.
+    """Train one fold of a modality cycle, choose its steps and strips, calibrate its maps on healthy held-out slices.
+
+    Also report what they find beyond a score without a network.
 
     Parameters
     ----------
@@ -81,10 +81,8 @@ def train(
     dataset : number or name
     fold : 0..4 or "all"
     options : the user's wishes
-    device : to train on
-    processes : workers that load and augment; 0 works in this process
+    machine : device, workers, and the processes that train together
     overwrite : start over; else a half-finished training of the same settings is continued, and a finished one kept
-    ranks : the processes that train together, see :func:`mmccd_auto.training.ranks.join_ranks`
 
     Returns
     -------
@@ -96,17 +94,38 @@ def train(
         If the dataset isn't preprocessed, it can't be trained on as asked, the fold's folder holds a training by other
         settings, or another run trains the fold at this moment.
     """
-    if device.type == "cpu":
+    if machine.device.type == "cpu":
         keep_large_blocks()
-    for kind, value, option in (
-        ("plans", options.plans_name, "-p"),
-        ("trainer", options.trainer, "-tr"),
-        ("configuration", options.configuration, "-c"),
-    ):
-        if value is not None:
-            check_path_name(kind, value, option)
-    check_fold(fold, "FOLD")
+    _check_names(options, fold)
     home = find_dataset(folders.preprocessed, dataset, "preprocessed")
+    trainer, plan = _make_trainer(folders, home, fold, options, machine)
+    if not machine.ranks.leads:
+        trainer.train(overwrite)
+        return trainer.output
+    preprocessed = trainer.preprocessed
+    if trainer.judgements and str(fold) != "all":
+        trainer.judge = find_judge(trainer.training_cases, plan, trainer.configuration, fold, preprocessed, machine.device)
+    _describe_start(trainer, plan)
+    # By it prediction knows whether a scan is what the model has seen. Read before the work, which may take days.
+    fingerprint = _fingerprint_without_names(home)
+    model = trainer.output.parent
+    with folder_lock(trainer.output, f"the training of fold {fold}"):
+        trainer.train(overwrite)
+        logger.info("%s", tell_whether_longer(trainer.log.read()))
+        fingerprint.save(model / FINGERPRINT_FILE)
+        _choose_and_calibrate(model, str(fold), preprocessed, options, machine.device, trainer)
+    return trainer.output
+
+
+def _make_trainer(
+    folders: Folders, home: Path, fold: int | str, options: TrainingOptions, machine: TrainingMachine
+) -> tuple[Trainer, Plan]:
+    """Make the trainer of a fold, ready to train, and read the plan that it starts from (a trainer may change its own).
+
+    Parameters
+    ----------
+    home : $mmccd_preprocessed/DATASET
+    """
     preprocessed = home / (options.plans_name or find_default_plans(home))
     if not (preprocessed / PLANS_FILE).is_file():
         raise MMCCDError(f"{preprocessed / PLANS_FILE} does not exist: run mmccd_plan_and_preprocess for {home.name} first.")
@@ -116,52 +135,62 @@ def train(
     start = None if options.start_from is None else _find_start(options.start_from, folders, modality)
     trainer_name = options.trainer or (DEFAULT_TRAINER if start is None else start.trainer)
     model = folders.results / home.name / model_folder_name(trainer_name, preprocessed.name, configuration)
-    output = fold_folder(model, fold)
     trainer_class = find_trainer(trainer_name, [Path(folder) for folder in options.extensions])
     trainer = trainer_class(
         plan,
         configuration,
         fold,
         preprocessed,
-        output,
+        fold_folder(model, fold),
         load_splits(home / SPLITS_FILE),
-        device=device,
-        processes=processes,
-        num_epochs=options.num_epochs,
-        iterations_per_epoch=options.iterations_per_epoch,
-        dataset_content=read_record(JsonObject, home / DATASET_FILE),
-        ranks=ranks,
+        TrainerOptions(
+            device=machine.device,
+            processes=machine.processes,
+            num_epochs=options.num_epochs,
+            iterations_per_epoch=options.iterations_per_epoch,
+            dataset_content=read_record(JsonObject, home / DATASET_FILE),
+            ranks=machine.ranks,
+        ),
     )
     if start is not None:
         trainer.start = load_start(start, plan, modality)
         logger.info("starts from %s", trainer.start.describe())
-    if not ranks.leads:
-        trainer.train(overwrite)
-        return output
-    if trainer.judgements and str(fold) != "all":
-        trainer.judge = find_judge(trainer.training_cases, plan, configuration, fold, preprocessed, device)
+    return trainer, plan
+
+
+def _check_names(options: TrainingOptions, fold: int | str) -> None:
+    """Raise :class:`MMCCDError` where a name or the fold can't be part of a path."""
+    for kind, value, option in (
+        ("plans", options.plans_name, "-p"),
+        ("trainer", options.trainer, "-tr"),
+        ("configuration", options.configuration, "-c"),
+    ):
+        if value is not None:
+            check_path_name(kind, value, option)
+    check_fold(fold, "FOLD")
+
+
+def _fingerprint_without_names(home: Path) -> DatasetFingerprint:
+    """Read the dataset's fingerprint for the model folder, where people have numbers instead of names."""
+    fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
+    people = {case: measured.subject for case, measured in fingerprint.cases.items()}
+    return without_names(fingerprint, load_subject_numbers(home, people))
+
+
+def _describe_start(trainer: Trainer, plan: Plan) -> None:
+    """Log what is trained on, where, and how long it takes."""
     logger.info(
         "training on %d cases, %s; validation on %d cases; output %s",
         len(trainer.training_cases),
-        device,
+        trainer.device,
         len(trainer.validation_cases),
-        output,
+        trainer.output,
     )
     _tell_time(trainer, plan)
-    # Prediction tells by it whether a scan is what the model knows. Read before the work, which may take days.
-    fingerprint = DatasetFingerprint.load(home / FINGERPRINT_FILE)
-    people = {case: measured.subject for case, measured in fingerprint.cases.items()}
-    fingerprint = without_names(fingerprint, load_subject_numbers(home, people))
-    with folder_lock(output, f"the training of fold {fold}"):
-        trainer.train(overwrite)
-        logger.info("%s", tell_whether_longer(trainer.log.read()))
-        fingerprint.save(model / FINGERPRINT_FILE)
-        _choose_and_calibrate(model, str(fold), preprocessed, options, device, trainer)
-    return output
 
 
 def _find_start(value: str, folders: Folders, modality: str) -> ModelFolder:
-    """The model to start from; "ready" is the ready model of the input modality."""
+    """Find the model to start from; "ready" is the ready model of the input modality."""
     name = ready_name(modality) if value == READY and ready_name(modality) in ready_names() else value
     models = choose_models(folders, ModelQuery(models=(name,)))
     if len(models) > 1:
@@ -170,7 +199,7 @@ def _find_start(value: str, folders: Folders, modality: str) -> ModelFolder:
 
 
 def _tell_time(trainer: Trainer, plan: Plan) -> None:
-    """Tell how long a training takes, and whether its plan was made for quite another machine."""
+    """Say how long a training takes, and whether its plan was made for quite another machine."""
     if plan.budget is None or not trainer.cycle_class.of_planned_size or (trainer.output / CHECKPOINT_FINAL).is_file():
         return
     trained, planned = (one.num_epochs * one.iterations_per_epoch for one in (trainer.settings, plan.training))
@@ -182,7 +211,7 @@ def _tell_time(trainer: Trainer, plan: Plan) -> None:
 
 
 def find_default_plans(home: Path) -> str:
-    """The plans that are trained where none are named: mmccdPlans, else the only ones that are there.
+    """Find the plans that are trained where none are named: mmccdPlans, else the only ones that are there.
 
     Parameters
     ----------
@@ -205,8 +234,10 @@ def find_default_plans(home: Path) -> str:
 def _choose_and_calibrate(
     model: Path, fold: str, preprocessed: Path, options: TrainingOptions, device: torch.device, trainer: Trainer
 ) -> None:
-    """Choose steps and strips where strips are hidden, calibrate, and measure what the networks add, as far as that isn't
-    done for these weights, on as many slices as the plan says."""
+    """Choose steps and strips where strips are hidden, calibrate.
+
+    Also measure what the networks add, as far as that isn't done for these weights, on as many slices as the plan says.
+    """
     masked, extent = trainer.cycle_class.masked, trainer.plan.after_training
     choosing = masked and options.choose_steps and extent.trial_slices > 0
     if masked and not options.choose_steps and (model / INFERENCE_FILE).is_file():
@@ -214,15 +245,8 @@ def _choose_and_calibrate(
             "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
         )
     if choosing:
-        choose_steps(
-            model,
-            fold,
-            preprocessed,
-            device,
-            max_slices=extent.trial_slices,
-            seeds=extent.trial_seeds,
-            extensions=options.extensions,
-        )
+        trial = SyntheticTrial(fold, preprocessed, device, PER_KIND, extent.trial_slices, options.extensions)
+        choose_steps(model, trial, extent.trial_seeds)
     if is_calibrated(ModelFolder(model), fold):
         logger.info("%s: the calibration fits and is kept (mmccd_calibrate makes it again)", fold_folder(model, fold))
     else:
@@ -239,4 +263,4 @@ def _choose_and_calibrate(
         logger.info("%s", describe_gain(gain))
     except MMCCDError as error:
         # The training is finished and calibrated: it isn't to end by what only describes it.
-        logger.warning("what the networks add to a score without any can't be told: %s", error)
+        logger.warning("what the networks add to a score without any can't be measured: %s", error)

@@ -21,22 +21,24 @@ from mmccd_auto.plans.budget.rungs import (
 )
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
+from mmccd_auto.plans.options import PLAIN, PlannerOptions
 from mmccd_auto.plans.plan import BudgetPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.plans.planner import Grid, MMCCDPlanner, Patch
 from mmccd_auto.plans.rules import DEFAULT_PLANS, Rung, strip_width_and_stride
 
 
 class MMCCDPlannerForBudget(MMCCDPlanner):
-    """Plans what a machine can train within a number of hours: a pure function of the fingerprint, the machine's speed, the
-    memory and the budget.
+    """Plans what a machine can train within a number of hours.
+
+    A pure function of the fingerprint, the machine's speed, the memory and the budget.
 
     Parameters
     ----------
-    fingerprint, dataset_name, modalities, memory_budget_gb, target_spacing, time_budget_minutes : as for
-        :class:`MMCCDPlanner`
+    fingerprint, dataset_name, modalities : as for :class:`MMCCDPlanner`
     machine : measured speed of the device that will train
     training_hours : that one fold may take, the work after the last epoch included; None: the default of the kind of device
     resolution : keeps every rung to this resolution; None: each has its own
+    options : memory, spacing and time; their resolution is passed over
 
     Raises
     ------
@@ -52,9 +54,10 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         machine: MachineSpeed,
         training_hours: float | None = None,
         resolution: str | None = None,
-        **options: float | None,
+        options: PlannerOptions = PLAIN,
     ) -> None:
-        super().__init__(fingerprint, dataset_name, modalities, resolution=resolution or "standard", **options)
+        options = replace(options, resolution=resolution or "standard")
+        super().__init__(fingerprint, dataset_name, modalities, options=options)
         self.machine, self.given_resolution = machine, resolution
         self.hours = default_hours(machine.kind) if training_hours is None else training_hours
         if not self.hours > 0:
@@ -82,13 +85,13 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         raise AssertionError("the first rung always fits")
 
     def for_machine(self, machine: MachineSpeed) -> MMCCDPlannerForBudget:
-        """A planner of the same dataset for another machine, with that machine's usual budget and memory."""
-        options = {"target_spacing": self.given_spacing, "time_budget_minutes": self.time_budget_minutes}
+        """Return a planner of the same dataset for another machine, with that machine's usual budget and memory."""
+        options = PlannerOptions(target_spacing=self.given_spacing, time_budget_minutes=self.time_budget_minutes)
         about = (self.fingerprint, self.dataset_name, self.modalities)
-        return type(self)(*about, machine, None, self.given_resolution, **options)
+        return type(self)(*about, machine, None, self.given_resolution, options)
 
     def decide_plans_name(self, slice_axis: str, spacing: float) -> tuple[str, str]:
-        """The name that mmccd_train takes by default, whatever the rung."""
+        """Decide on the name that mmccd_train takes by default, whatever the rung."""
         if self.given_resolution is not None:
             return super().decide_plans_name(slice_axis, spacing)
         return DEFAULT_PLANS, "the plan that mmccd_train takes without -p"
@@ -96,7 +99,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
     def decide_network(
         self, slice_axis: str, spacing: float, largest_edge: int
     ) -> tuple[NetworkPlan, Patch, dict[str, str]]:
-        """The paper's U-Net, as narrow and with as few blocks as the rung says."""
+        """Decide on the paper's U-Net, as narrow and with as few blocks as the rung says."""
         network, patch, why = super().decide_network(slice_axis, spacing, largest_edge)
         rung = self.rung
         told = f'rung "{rung.name}" of {counted(len(RUNGS), "rung")}, see budget'
@@ -115,7 +118,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         return network, patch, why
 
     def decide_batch_size(self, network: NetworkPlan, patch: Patch, largest_edge: int, healthy: int) -> tuple[int, str]:
-        """What the memory allows, and at most the rung's: more steps an hour teach a short training more."""
+        """Return what the memory allows, and at most the rung's: more steps an hour teach a short training more."""
         batch, why = super().decide_batch_size(network, patch, largest_edge, healthy)
         most = self.rung.largest_batch
         if most is None or batch <= most:
@@ -123,13 +126,13 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         return most, f"{most} at most on this rung: many small steps, since the training is short; {why}"
 
     def decide_training(self, batch_size: int, speed: DeviceSpeed | None) -> tuple[TrainingPlan, str]:
-        """The batch alone: the schedule follows once the strips are known, see :meth:`plan`."""
+        """Decide on the batch alone: the schedule follows once the strips are known, see :meth:`plan`."""
         return TrainingPlan(batch_size), ""
 
     def decide_rung(
         self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
-        """As the usual planner, of the steps and strips that can be tried within a quarter of the budget."""
+        """Work as the usual planner, of the steps and strips that can be tried within a quarter of the budget."""
         evaluations = 3600 * self.hours * USED_SHARE * LARGEST_AFTER_SHARE / (1 + LARGEST_AFTER_SHARE)
         evaluations *= speed.evaluations_per_second
         affordable = tuple(
@@ -143,7 +146,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         return rung, why
 
     def _least_work(self, grid: Grid, rung: Rung) -> float:
-        """Evaluations of a sound choice of steps and calibration where ``rung`` is planned."""
+        """Compute the evaluations of a sound choice of steps and calibration where ``rung`` is planned."""
         width, stride = strip_width_and_stride(grid.spacing, rung.times_hidden, self.strip_width_mm)
         return self._after_work(grid, width, stride, rung.steps).after_evaluations(AFTER_TRAINING[SOUND_AFTER_TRAINING])
 

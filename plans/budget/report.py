@@ -1,4 +1,4 @@
-"""A plan for a budget in one line, told before the start, and whether it fits the machine that is here."""
+"""A plan for a budget in one line, shown before the start, and whether it fits the machine that is here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from mmccd_auto.plans.budget.rungs import MachineSpeed
 from mmccd_auto.plans.plan import BudgetPlan, Plan
 
 MOVED_FACTOR = 1.5
-"""Another machine is told of where it is so many times as quick or slow."""
+"""Another machine is named where it is so many times as quick or slow."""
 
 
 def tell_budget(plan: Plan, shown: float = 1.0) -> str:
-    """One line: what is trained, and how long that takes on the machine that it was planned for; empty without a budget.
+    """Write one line: what is trained, and how long that takes on the machine that it was planned for.
+
+    Empty without a budget.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def tell_budget(plan: Plan, shown: float = 1.0) -> str:
 
 
 def tell_alternative(plan: Plan) -> str:
-    """What another machine would train in its time; see :func:`tell_budget`."""
+    """Describe what another machine would train in its time; see :func:`tell_budget`."""
     budget = plan.budget
     seconds = 0.0 if budget is None else budget.training_seconds + budget.after_training_seconds
     return (
@@ -41,7 +43,7 @@ def tell_alternative(plan: Plan) -> str:
 
 
 def compare_machines(budget: BudgetPlan, machine: MachineSpeed) -> str:
-    """What to do where a plan was made for a machine of quite another speed; empty where it fits.
+    """Describe what to do where a plan was made for a machine of quite another speed; empty where it fits.
 
     Parameters
     ----------

@@ -55,7 +55,10 @@ class MachineSpeed:
     seconds_per_slice: dict[str, float]
 
     def training_seconds_per_slice(self, network: NetworkPlan, patch: Patch) -> float:
-        """How long another network takes: between the two that were timed, by a power of the work; beyond, in proportion."""
+        """Compute how long another network takes: between the two that were timed, by a power of the work.
+
+        Beyond, in proportion.
+        """
         work = _work(network, patch, self.kind)
         (small, small_time), (large, large_time) = (
             (_work(*REFERENCES[name], self.kind), self.seconds_per_slice[name]) for name in (SMALL, LARGE)
@@ -70,7 +73,7 @@ class MachineSpeed:
 
 
 def usual_machine(kind: str) -> MachineSpeed:
-    """A usual device of a kind, by formula: what another machine would do can only be assumed."""
+    """Return a usual device of a kind, by formula: what another machine would do can only be assumed."""
     seconds = {
         name: cost.EVALUATIONS_PER_SAMPLE / cost.usual_device_speed(*reference, kind).evaluations_per_second
         for name, reference in REFERENCES.items()
@@ -116,13 +119,14 @@ RUNGS = (
 
 
 def default_hours(kind: str) -> float:
-    """The budget of a fold on a kind of device where the user gives none."""
+    """Compute the budget of a fold on a kind of device where the user gives none."""
     return DEFAULT_HOURS.get(kind, DEFAULT_GPU_HOURS)
 
 
 def trial_rungs(width: int, stride: int, steps: int, together: int) -> set[tuple[int, int, int]]:
-    """Steps, stride and strips at once that are tried after a training, see
-    :func:`mmccd_auto.inference.choice.compare.candidate_settings`.
+    """Return steps, stride and strips at once that are tried after a training.
+
+    See :func:`mmccd_auto.inference.choice.compare.candidate_settings`.
 
     Parameters
     ----------
@@ -133,7 +137,7 @@ def trial_rungs(width: int, stride: int, steps: int, together: int) -> set[tuple
 
 
 def evaluations_of(section: tuple[float, float], width: int, rung: tuple[int, int, int]) -> float:
-    """Network evaluations of one slice by steps, stride and strips at once.
+    """Count the network evaluations of one slice by steps, stride and strips at once.
 
     Parameters
     ----------
@@ -163,18 +167,18 @@ class AfterWork:
 
     @classmethod
     def of(cls, section: tuple[float, float], width: int, stride: int, steps: int, tiles: int = 1) -> AfterWork:
-        """The work by the planned steps and strips."""
+        """Count the work by the planned steps and strips."""
         each = [tiles * evaluations_of(section, width, rung) for rung in trial_rungs(width, stride, steps, 1)]
         judgement = tiles * evaluations_of(section, width, (1, width, 1))
         planned = tiles * evaluations_of(section, width, (steps, stride, 1))
         return cls(judgement, sum(each), max(planned, max(each)))
 
     def judging_evaluations(self, training: TrainingPlan) -> float:
-        """Network evaluations of all judgements of a training."""
+        """Count the network evaluations of all judgements of a training."""
         return training.judgements * training.judged_slices * (1 + ALTERED_SHARE) * self.judgement
 
     def after_evaluations(self, after: AfterTrainingPlan) -> float:
-        """Network evaluations after the last epoch."""
+        """Count the network evaluations after the last epoch."""
         trial = after.trial_slices * (1 + ALTERED_SHARE) * after.trial_seeds * self.trial
         # By the steps and strips that were chosen, of which only the dearest is known now.
         gain = after.trial_seeds * GAIN_SLICES * self.calibration
@@ -192,7 +196,7 @@ class Schedule:
 
 
 def fit_schedule(rung: BudgetRung, batch: int, seconds_per_slice: float, work: AfterWork, hours: float) -> Schedule:
-    """The longest training of a rung that fits into the budget, with the most thorough work after it.
+    """Find the longest training of a rung that fits into the budget, with the most thorough work after it.
 
     Parameters
     ----------
@@ -234,7 +238,7 @@ def fit_schedule(rung: BudgetRung, batch: int, seconds_per_slice: float, work: A
 
 
 def _judging(rung: BudgetRung, slices: float, work: AfterWork) -> tuple[int, int]:
-    """How often, and on how many slices, a training is judged: at most a twentieth of its time."""
+    """Compute how often, and on how many slices, a training is judged: at most a twentieth of its time."""
     for judgements, judged in ((10, 24), (5, 24), (4, 12), (4, 6)) if rung.schedule == "constant" else ((4, 12), (4, 6)):
         evaluations = judgements * judged * (1 + ALTERED_SHARE) * work.judgement
         if evaluations <= 0.05 * slices * cost.EVALUATIONS_PER_SAMPLE:

@@ -1,4 +1,4 @@
-"""Backgrounds of noise at full strength, as MP2RAGE scans have them, told from dark ones, and darkened."""
+"""Backgrounds of noise at full strength, as MP2RAGE scans have them, distinguished from dark ones, and darkened."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ NEIGHBOURHOOD = 5
 
 
 def with_dark_background(volume: Volume) -> Volume:
-    """Give a scan whose background is dark: the scan itself, or, where noise as bright as tissue surrounds the head, the
-    scan with its lowest value there.
+    """Give a scan whose background is dark.
+
+    The scan itself, or, where noise as bright as tissue surrounds the head, the scan with its lowest value there.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def with_dark_background(volume: Volume) -> Volume:
 
 
 def _noisy_corners(array: np.ndarray, bright: float) -> int:
-    """How many of the eight corners of the volume hold noise as bright as tissue."""
+    """Count how many of the eight corners of the volume hold noise as bright as tissue."""
     edges = [max(3, round(CORNER_SHARE * size)) for size in array.shape]
     corners = [
         array[tuple(slice(None, edge) if low else slice(-edge, None) for edge, low in zip(edges, ends, strict=True))]
@@ -56,12 +57,15 @@ def _noisy_corners(array: np.ndarray, bright: float) -> int:
 
 
 def _roughness(part: np.ndarray) -> float:
-    """Mean difference between neighbours, along the axis along which it is least."""
+    """Compute the mean difference between neighbours, along the axis along which it is least."""
     return min(float(np.abs(np.diff(part, axis=axis)).mean()) for axis in range(3))
 
 
 def _local_roughness(array: np.ndarray) -> np.ndarray:
-    """Mean difference between neighbours in each voxel's neighbourhood, along the axis along which it is least."""
+    """Compute the mean difference between neighbours in each voxel's neighbourhood.
+
+    Along the axis along which it is least.
+    """
     least = np.full(array.shape, np.inf, dtype=np.float32)
     for axis in range(3):
         steps = np.abs(np.diff(array, axis=axis, append=np.take(array, [-1], axis=axis)))
@@ -70,7 +74,7 @@ def _local_roughness(array: np.ndarray) -> np.ndarray:
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
-    """Without the holes of any plane, such as the eyes and the air inside the head."""
+    """Return the mask without the holes of any plane, such as the eyes and the air inside the head."""
     filled = ndimage.binary_closing(np.pad(mask, 4, mode="edge"), iterations=3)[4:-4, 4:-4, 4:-4]
     for axis in range(3):
         planes = np.moveaxis(filled, axis, 0)

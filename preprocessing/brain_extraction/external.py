@@ -30,6 +30,7 @@ class HdBet(Backend):
     name = "hd-bet"
 
     def available(self) -> str:
+        """See :class:`Backend`."""
         if shutil.which("hd-bet") is None:
             return "is not installed: pip install hd-bet, and run it once so that it fetches its weights"
         weights = self._weights()
@@ -39,6 +40,7 @@ class HdBet(Backend):
         return ""
 
     def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
+        """See :class:`Backend`."""
         device = "cuda" if _has_gpu() else "cpu"
         options = ["--save_bet_mask", "--no_bet_image", "-device", device]
         options += [] if device == "cuda" else ["--disable_tta"]
@@ -60,6 +62,7 @@ class SynthStrip(Backend):
     name = "synthstrip"
 
     def available(self) -> str:
+        """See :class:`Backend`."""
         if shutil.which("mri_synthstrip") is None:
             return "is not installed: install FreeSurfer 7.3 or newer and set it up in this shell"
         home = os.environ.get("FREESURFER_HOME", "")
@@ -68,6 +71,7 @@ class SynthStrip(Backend):
         return ""
 
     def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
+        """See :class:`Backend`."""
         return _by_program(
             self.name,
             volume,
@@ -83,6 +87,7 @@ class DeepBet(Backend):
     modalities = ("T1",)
 
     def available(self) -> str:
+        """See :class:`Backend`."""
         specification = importlib.util.find_spec("deepbet")
         if specification is None or specification.origin is None:
             return "is not installed: pip install deepbet"
@@ -92,6 +97,7 @@ class DeepBet(Backend):
         return ""
 
     def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
+        """See :class:`Backend`."""
         try:
             network = importlib.import_module("deepbet.bet").BrainExtraction(no_gpu=not _has_gpu())
         except (ImportError, OSError, RuntimeError) as error:

@@ -24,7 +24,7 @@ BACKENDS: tuple[Backend, ...] = (HdBet(), SynthStrip(), DeepBet(), Template())
 
 
 def backend_names() -> tuple[str, ...]:
-    """What the option --bet takes."""
+    """List what the option --bet takes."""
     return (AUTO, *(backend.name for backend in BACKENDS))
 
 
@@ -90,7 +90,7 @@ class _Found:
 
 
 def _most_plausible(backend: Backend, volume: Volume, modality: str | None, faults: list[str]) -> _Found | None:
-    """What a backend finds at first, if nothing speaks against it; else the most plausible of all that it finds.
+    """Return what a backend finds at first, if nothing speaks against it; else the most plausible of all that it finds.
 
     ``faults`` gets a clause where nothing that it finds can be a brain; then None is returned.
     """
@@ -110,7 +110,7 @@ def _most_plausible(backend: Backend, volume: Volume, modality: str | None, faul
 
 
 def _small(mask: np.ndarray, volume: Volume) -> str:
-    """A sentence on a brain that is unusually small; empty for others."""
+    """Return a sentence on a brain that is unusually small; empty for others."""
     size = millilitres(mask, volume.geometry)
     if size >= SMALL_ML * share_in_view(volume.geometry):
         return ""
@@ -118,7 +118,7 @@ def _small(mask: np.ndarray, volume: Volume) -> str:
 
 
 def _chosen(backend: str, modality: str | None) -> list[Backend]:
-    """The backends to try in turn."""
+    """Return the backends to try in turn."""
     if backend == AUTO:
         return [one for one in BACKENDS if one.fits(modality) and not one.available()]
     for one in BACKENDS:

@@ -40,7 +40,7 @@ class HeadTemplate:
 
 @lru_cache(maxsize=2)
 def load_head_template(resolution: int) -> HeadTemplate:
-    """The average head; nothing is downloaded.
+    """Load the average head; nothing is downloaded.
 
     The brain is nilearn's T1 template (Fonov et al. 2011). It comes without a skull, so a dark shell for the skull and a
     bright one for the scalp are laid around it. Their thickness is that of an average adult.
@@ -79,12 +79,12 @@ def load_head_template(resolution: int) -> HeadTemplate:
 
 
 def _turned(array: np.ndarray) -> np.ndarray:
-    """[x, y, z] of RAS to [z, y, x] of LPS."""
+    """Turn [x, y, z] of RAS to [z, y, x] of LPS."""
     return np.ascontiguousarray(array.transpose(2, 1, 0)[:, ::-1, ::-1])
 
 
 def _lowest(origin: np.ndarray, shape: tuple[int, ...], resolution: int) -> tuple[float, float, float]:
-    """Position of the first voxel of the turned array, mm (LPS), from the first of the unturned one (RAS)."""
+    """Compute the position of the first voxel of the turned array, mm (LPS), from the first of the unturned one (RAS)."""
     last = origin + resolution * (np.array(shape[::-1]) - 1)
     return float(-last[0]), float(-last[1]), float(origin[2])
 

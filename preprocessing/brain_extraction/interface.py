@@ -43,7 +43,10 @@ class Backend(ABC):
 
     @abstractmethod
     def available(self) -> str:
-        """Empty where it can run; otherwise why not and what to install, as the end of the sentence "NAME ..."."""
+        """Say why it can't run: empty where it can run.
+
+        Otherwise why not and what to install, as the end of the sentence "NAME ...".
+        """
 
     @abstractmethod
     def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
@@ -65,5 +68,5 @@ class Backend(ABC):
         yield self.extract(volume, modality)
 
     def fits(self, modality: str | None) -> bool:
-        """Whether it was made for a modality."""
+        """Check whether it was made for a modality."""
         return self.modalities is None or modality in self.modalities

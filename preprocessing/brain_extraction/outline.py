@@ -89,7 +89,10 @@ def doubt_outline(volume: Volume, mask: np.ndarray) -> Doubt:
 
 
 def _on_cubes(volume: Volume, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scan (its 0.5th .. 99.5th percentile as 0..1, dark outside of the head) and mask on cubes, canonical [z, y, x]."""
+    """Return scan and mask on cubes, canonical [z, y, x].
+
+    The scan's 0.5th .. 99.5th percentile is 0..1; it is dark outside of the head.
+    """
     turned = to_canonical(with_dark_background(volume))
     array = np.asarray(turned.array, dtype=np.float32)
     low, high = np.percentile(array, (0.5, 99.5))
@@ -101,7 +104,7 @@ def _on_cubes(volume: Volume, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _compactness(brain: np.ndarray) -> float:
-    """Surface of the ball of the same volume, relative to the brain's surface; 0..1."""
+    """Compute the surface of the ball of the same volume, relative to the brain's surface; 0..1."""
     padded = np.pad(brain, 1).astype(np.int8)
     # Faces of voxels overstate the area of a smooth surface by one half.
     area = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in range(3)) * 2 / 3
@@ -109,7 +112,10 @@ def _compactness(brain: np.ndarray) -> float:
 
 
 def _symmetry(brain: np.ndarray) -> float:
-    """Dice of the brain and its mirror image, the plane of reflection being the best one near the middle; 0..1."""
+    """Compute the Dice of the brain and its mirror image, the plane of reflection being the best one near the middle.
+
+    It is 0..1.
+    """
     columns = np.flatnonzero(brain.any(axis=(0, 1)))
     middle = columns[0] + columns[-1]
     mirrored = np.pad(brain, ((0, 0), (0, 0), (8, 8)))
@@ -123,9 +129,12 @@ def _symmetry(brain: np.ndarray) -> float:
 
 
 def _profiles(image: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Distances (mm, negative inside) and the scan there, [points, distances], in units of the median deep in the brain,
-    along the normals of the outline's upper half: further down bone, air and muscle look like anything. None for a brain
-    without a core, or without an upper outline."""
+    """Sample the scan across the brain's outline.
+
+    Distances (mm, negative inside) and the scan there, [points, distances], in units of the median deep in the brain, along
+    the normals of the outline's upper half: further down bone, air and muscle look like anything. None for a brain without a
+    core, or without an upper outline.
+    """
     inner = ndimage.distance_transform_edt(brain) * WORKING_MM
     outer = ndimage.distance_transform_edt(~brain) * WORKING_MM
     core = inner > CORE_MM

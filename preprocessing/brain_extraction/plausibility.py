@@ -15,7 +15,7 @@ LEAST_MAIN_PART = 0.97
 
 
 def implausible(mask: np.ndarray, geometry: Geometry) -> str:
-    """Why a mask can't be an adult's brain, as a clause; empty where it can.
+    """Explain why a mask can't be an adult's brain, as a clause; empty where it can.
 
     Parameters
     ----------

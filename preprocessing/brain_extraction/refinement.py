@@ -26,7 +26,7 @@ OPENING_MM, CLOSING_MM = 4.0, 5.0
 
 
 def refine(array: np.ndarray, distance: np.ndarray, edge: float) -> np.ndarray:
-    """The brain's surface near the average brain's.
+    """Refine the brain's surface near the average brain's.
 
     Finds the region of least energy in a band around the average surface (Bresson et al., J. Math. Imaging Vis. 28, 2007:
     convex, so there is one least energy and no start to choose). The energy sums three terms: how much likelier a voxel's
@@ -56,7 +56,7 @@ def refine(array: np.ndarray, distance: np.ndarray, edge: float) -> np.ndarray:
 
 
 def _surface(array: np.ndarray, prior: np.ndarray, edge: float) -> np.ndarray:
-    """The region of least energy around a prior surface; float32, 0..1."""
+    """Compute the region of least energy around a prior surface; float32, 0..1."""
     flat = _flattened(array, prior, edge)
     cost = prior / PRIOR_MM - _evidence(flat, prior)
     cost = np.where(prior > BAND_MM, FORBIDDEN, np.where(prior < -BAND_MM, -FORBIDDEN, cost)).astype(np.float32)
@@ -64,13 +64,13 @@ def _surface(array: np.ndarray, prior: np.ndarray, edge: float) -> np.ndarray:
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
-    """Voxels from the border; negative inside."""
+    """Compute the voxels from the border; negative inside."""
     outside, inside = (ndimage.distance_transform_edt(side) for side in (~mask, mask))
     return (outside - inside + np.where(mask, 0.5, -0.5)).astype(np.float32)
 
 
 def _flattened(array: np.ndarray, distance: np.ndarray, edge: float) -> np.ndarray:
-    """The intensity relative to the brain's local mean, which removes shading; around 1 inside the brain."""
+    """Compute the intensity relative to the brain's local mean, which removes shading; around 1 inside the brain."""
     inside = (distance < -2).astype(np.float32)
     middle = float(np.median(array[distance < -2]))
     usual = inside * ((array > 0.4 * middle) & (array < 1.8 * middle))
@@ -81,7 +81,7 @@ def _flattened(array: np.ndarray, distance: np.ndarray, edge: float) -> np.ndarr
 
 
 def _evidence(flat: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Logarithm of how much likelier an intensity is inside than around the brain; within +-LARGEST_EVIDENCE."""
+    """Compute the logarithm of how much likelier an intensity is inside than around the brain; within +-LARGEST_EVIDENCE."""
     values = np.clip(flat / 3.0 * BINS, 0, BINS - 1).astype(np.int16)
     inside = distance < -DEPTH_MM
     around = (distance > RING_MM[0]) & (distance < RING_MM[1])
@@ -94,7 +94,7 @@ def _evidence(flat: np.ndarray, distance: np.ndarray) -> np.ndarray:
 
 
 def _edge_weight(flat: np.ndarray, edge: float) -> np.ndarray:
-    """1 where the intensity is even, towards 0.1 at its steps."""
+    """Compute 1 where the intensity is even, towards 0.1 at its steps."""
     steep = ndimage.gaussian_gradient_magnitude(np.clip(flat, 0, 2), 1.0) / edge
     return (0.1 + 0.9 / (1 + (steep / EDGE_SHARE) ** 2)).astype(np.float32)
 
@@ -123,7 +123,7 @@ def _least_energy(cost: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _without(axis: int, end: int) -> tuple[slice, ...]:
-    """All but the last (-1) or the first (0) layer along ``axis``."""
+    """Return all but the last (-1) or the first (0) layer along ``axis``."""
     whole = [slice(None)] * 3
     whole[axis] = slice(None, -1) if end else slice(1, None)
     return tuple(whole)
@@ -143,7 +143,7 @@ def _tidied(share: np.ndarray, edge: float) -> np.ndarray:
 
 
 def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Morphological opening with a ball, radius in voxels."""
+    """Open a mask morphologically with a ball, radius in voxels."""
     if mask.all() or not mask.any():
         return mask
     eroded = ndimage.distance_transform_edt(mask) > radius

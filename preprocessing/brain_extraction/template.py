@@ -33,12 +33,15 @@ class Template(Backend):
     name = "template"
 
     def available(self) -> str:
+        """See :class:`Backend`."""
         return ""
 
     def extract(self, volume: Volume, modality: str | None) -> np.ndarray:
+        """See :class:`Backend`."""
         return next(self.tries(volume, modality))
 
     def tries(self, volume: Volume, modality: str | None) -> Iterator[np.ndarray]:
+        """See :class:`Backend`."""
         turned = to_canonical(with_dark_background(volume))
         scan = _scaled(turned)
         for scales in OTHER_SCALES:
@@ -49,7 +52,7 @@ class Template(Backend):
 
 
 def _brain_near(scan: sitk.Image, affine: sitk.AffineTransform, shift: float) -> np.ndarray:
-    """The brain near the average one, whose surface is moved inwards by ``shift`` mm; bool on the scan's grid."""
+    """Compute the brain near the average one, whose surface is moved inwards by ``shift`` mm; bool on the scan's grid."""
     working = coarsened(scan, WORKING_MM)
     distance = sitk.Resample(
         load_head_template(WORKING_MM).brain_distance, working, affine.GetInverse(), sitk.sitkLinear, FAR_MM
@@ -66,7 +69,7 @@ def _brain_near(scan: sitk.Image, affine: sitk.AffineTransform, shift: float) ->
 
 
 def _scaled(volume: Volume) -> sitk.Image:
-    """Float image, the 0.5th .. 99.5th percentile scaled to 0..1."""
+    """Return the float image, the 0.5th .. 99.5th percentile scaled to 0..1."""
     array = np.asarray(volume.array, dtype=np.float32)
     low, high = np.percentile(array, (0.5, 99.5))
     if not high > low:

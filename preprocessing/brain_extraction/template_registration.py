@@ -71,7 +71,10 @@ def _register(scan: sitk.Image, name: str, scales: tuple[float, ...]) -> sitk.Af
 
 
 def coarsened(image: sitk.Image, edge: float) -> sitk.Image:
-    """The image smoothed and resampled to cubes of ``edge`` mm in its own axes; axes that are coarser are interpolated."""
+    """Return the image smoothed and resampled to cubes of ``edge`` mm in its own axes.
+
+    Axes that are coarser are interpolated.
+    """
     spacing = np.array(image.GetSpacing())
     size = np.maximum(1, np.floor((np.array(image.GetSize()) - 1) * spacing / edge).astype(int) + 1)
     sigmas = np.where(edge > spacing, 0.4 * edge, 0.01 * spacing)
@@ -87,7 +90,7 @@ def coarsened(image: sitk.Image, edge: float) -> sitk.Image:
 def _starts(
     scan: sitk.Image, template: HeadTemplate, name: str, scales: tuple[float, ...]
 ) -> list[sitk.Similarity3DTransform]:
-    """Places where the search begins: the middle of the head's upper part, nodded and shifted along the body."""
+    """List places where the search begins: the middle of the head's upper part, nodded and shifted along the body."""
     centre = _middle(sitk.GetArrayViewFromImage(template.brain_distance) < 0, template.brain_distance)
     head = _upper_head(scan, name)
     middle = _middle(head, scan)
@@ -105,7 +108,7 @@ def _starts(
 
 
 def _upper_head(scan: sitk.Image, name: str) -> np.ndarray:
-    """The head without air and without what lies too far below its top to be brain; bool [z, y, x]."""
+    """Compute the head without air and without what lies too far below its top to be brain; bool [z, y, x]."""
     array = sitk.GetArrayFromImage(scan)
     if not array.max() > array.min():
         raise MMCCDError(f"{name} has no contrast: fix or leave out the file.")
@@ -121,7 +124,7 @@ def _upper_head(scan: sitk.Image, name: str) -> np.ndarray:
 
 
 def _middle(mask: np.ndarray, image: sitk.Image) -> np.ndarray:
-    """Centre of a mask, mm."""
+    """Compute the centre of a mask, mm."""
     index = [float(np.mean(axis)) for axis in np.nonzero(mask)]
     return np.array(image.TransformContinuousIndexToPhysicalPoint(index[::-1]))
 
@@ -141,7 +144,7 @@ def _method(template: HeadTemplate) -> sitk.ImageRegistrationMethod:
 
 
 def _badness(template: HeadTemplate, scan: sitk.Image, transform: sitk.Transform) -> float:
-    """Minus the mutual information; NOTHING_FOUND where most of the average brain lies outside of the scan."""
+    """Compute minus the mutual information; NOTHING_FOUND where most of the average brain lies outside of the scan."""
     inside = sitk.Resample(
         sitk.Cast(scan, sitk.sitkFloat32) * 0 + 1, template.region, transform, sitk.sitkNearestNeighbor, 0.0
     )

@@ -38,10 +38,10 @@ from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.choice.compare import candidate_settings, seeded
-from mmccd_auto.inference.maps.engine import SliceWork, stream_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceWork, stream_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel, load_fold
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
-from mmccd_auto.inference.options import PRESETS
+from mmccd_auto.inference.options import PRESETS, MapOptions
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
 from mmccd_auto.trained.inference_choice import chosen_plan
@@ -85,7 +85,7 @@ def test_slices(model: ModelFolder, plan: Plan, raw: Path, count: int) -> list[T
 
 def run(cycle: torch.nn.Module, plan: Plan, slices: list[TestSlices], settings: InferenceSettings) -> tuple[list, int]:
     """Squared errors [S, H, W] of each case, and the network evaluations of all."""
-    maps = list(stream_maps(cycle, [one.work for one in slices], settings, CPU, plan.patch_size))
+    maps = list(stream_maps(MapMaker(cycle, settings, CPU, plan.patch_size), [one.work for one in slices]))
     return [one.squared for one in maps], sum(one.network_evaluations for one in maps)
 
 
@@ -144,7 +144,10 @@ def rungs(model: ModelFolder, fold: FoldModel, plan: Plan, slices: list[TestSlic
     """What each of the steps and strips finds of the lesions, on the same slices; the cheapest first."""
     number = sum(len(one.work.image) for one in slices)
     found = []
-    for settings in [make_settings(plan, model.configuration, "cyclic"), *candidate_settings(model, fold)]:
+    for settings in [
+        make_settings(plan, model.configuration, options=MapOptions(preset="cyclic")),
+        *candidate_settings(model, fold),
+    ]:
         values = []
         for one in seeded(settings, seeds):
             squared, evaluations = run(fold.cycle, plan, slices, one)
@@ -166,8 +169,8 @@ def measure(options: argparse.Namespace, path: Path, raw: Path) -> dict:
     cycle = fold.cycle
     slices = test_slices(model, plan, raw, count)
     number = sum(len(one.work.image) for one in slices)
-    settings = make_settings(plan, model.configuration, preset)
-    paper = make_settings(plan, model.configuration, "paper")
+    settings = make_settings(plan, model.configuration, options=MapOptions(preset=preset))
+    paper = make_settings(plan, model.configuration, options=MapOptions(preset="paper"))
     ratios, published_seconds, our_seconds = wall_ratios(cycle, plan, slices, settings, ROUNDS)
     found: dict[str, list] = {"ours": [], "paper": []}
     for seed in tqdm(range(seeds), desc="seeds"):

@@ -21,9 +21,11 @@ from mmccd_auto.evaluation.metrics import count_scores, ranking_figures
 from mmccd_auto.inference.choice.compare import Tried, try_choices
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records, healthy_maps
+from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import fit_calibration
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.preprocessing.slices import read_slices
@@ -71,20 +73,15 @@ class LabelledCases:
             settings = make_settings(
                 self.model.plan,
                 self.model.configuration,
-                sampling_steps=steps,
-                strip_stride=stride,
-                strips_per_pass=together,
+                options=MapOptions(sampling_steps=steps, strip_stride=stride, strips_per_pass=together),
             )
             self.maps[steps, stride, together] = {
                 case: healthy_maps(
-                    self.loaded,
-                    self.model.plan,
+                    MapMaker(self.loaded.cycle, settings, CPU, self.model.plan.patch_size),
                     self.modality,
                     self.preprocessed,
                     record,
                     [item.index for item in record.slices],
-                    settings,
-                    CPU,
                 )
                 for case, record in self.records.items()
             }

@@ -418,8 +418,8 @@ _EXPORTS = (
     *(
         Awkward(f"pixel spacing {name}", _of(T1, T2, _with_spacing(*values)), Expected((_NO_FLAIR,), {}, sentence))
         for name, values, sentence in (
-            ("0", (0, 0), "does not tell its pixel spacing"),
-            ("negative", (-4, -4), "does not tell its pixel spacing"),
+            ("0", (0, 0), "does not give its pixel spacing"),
+            ("negative", (-4, -4), "does not give its pixel spacing"),
             ("x 100", (400, 400), "which no scan of a head has"),
             ("x 10", (40, 40), "which no scan of a head has"),
             ("x 6", (19, 19), "which no scan of a head is"),
@@ -427,7 +427,7 @@ _EXPORTS = (
             ("x 0.1", (0.4, 0.4), "which no scan of a head is"),
         )
     ),
-    Awkward("pixel spacing NaN", _spacing_of_text, Expected((_NO_FLAIR,), {}, "does not tell its pixel spacing")),
+    Awkward("pixel spacing NaN", _spacing_of_text, Expected((_NO_FLAIR,), {}, "does not give its pixel spacing")),
     Awkward("position NaN", _position_of_text, Expected((_NO_FLAIR,), {}, "without a position")),
     Awkward(
         "slices 10 times apart", _of(T1, T2, replace(FLAIR, spacing=100.0)), Expected((_NO_FLAIR,), {}, "no scan of a head")

@@ -15,7 +15,7 @@ import pytest
 
 from mmccd_auto.imaging.brain_mask import find_brain
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 
 MODEL = "MMCCDTrainer__mmccdPlansSmall_lowres__FLAIR-T1"
 SLICES = 32
@@ -36,7 +36,9 @@ def run(folder: Path, command: str, *options: str) -> subprocess.CompletedProces
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which plan, training and prediction have been run by the commands with their default folders."""
     folder = tmp_path_factory.mktemp("home")
-    write_phantom_dataset(folder / "mmccd" / "raw", number=7, training_subjects=4, test_subjects=3, resolution=4)
+    write_phantom_dataset(
+        folder / "mmccd" / "raw", people=PhantomPeople(training_subjects=4, test_subjects=3, resolution=4), number=7
+    )
     planned = run(
         folder,
         "mmccd_plan_and_preprocess",

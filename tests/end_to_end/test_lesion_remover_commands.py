@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 
 pytestmark = pytest.mark.slow
 REMOVER, CYCLE = "MMCCDTrainerLesionRemover", "CyclicUNetTrainer"
@@ -43,7 +43,9 @@ def model(home: Path, trainer: str) -> Path:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the remover and the cycle were trained for a moment, and each and both have predicted."""
     folder = tmp_path_factory.mktemp("home")
-    write_phantom_dataset(folder / "mmccd" / "raw", number=7, training_subjects=3, test_subjects=1, resolution=4)
+    write_phantom_dataset(
+        folder / "mmccd" / "raw", people=PhantomPeople(training_subjects=3, test_subjects=1, resolution=4), number=7
+    )
     run(
         folder,
         "mmccd_plan_and_preprocess",

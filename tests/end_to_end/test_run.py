@@ -12,7 +12,7 @@ import pytest
 
 from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.dataset import load_dataset
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 from mmccd_auto.workflows.run import place_page
 
 DATASET = "Dataset007_Phantom"
@@ -89,7 +89,7 @@ def mmccd_run(*options: str) -> subprocess.CompletedProcess[str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with controls, and a job of which every run but the last was killed where a stage began."""
     folder = tmp_path_factory.mktemp("run")
-    write_phantom_dataset(folder / "raw", number=7, training_subjects=3, test_subjects=1, resolution=4)
+    write_phantom_dataset(folder / "raw", people=PhantomPeople(training_subjects=3, test_subjects=1, resolution=4), number=7)
     for stage in ("preprocess", "train fold 0", "train fold 0 by MMCCDTrainerLesionRemover", "predict"):
         killed = small_job(folder, stage)
         assert killed.returncode == -9, killed.stderr
@@ -126,7 +126,9 @@ def test_a_trained_model_predicts_without_training(home: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_controls_are_imported_steps_chosen_and_changed_options_begin_again_where_that_is_asked_for(tmp_path: Path) -> None:
-    folder = write_phantom_dataset(tmp_path / "raw", number=7, training_subjects=3, test_subjects=1, resolution=4)
+    folder = write_phantom_dataset(
+        tmp_path / "raw", people=PhantomPeople(training_subjects=3, test_subjects=1, resolution=4), number=7
+    )
     dataset, controls = load_dataset(folder), tmp_path / "controls"
     for case in dataset.cases("Tr"):
         (controls / case).mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 
 
 def run(folder: Path, command: str, *options: str) -> str:
@@ -32,7 +32,9 @@ def run(folder: Path, command: str, *options: str) -> str:
 
 @pytest.mark.slow
 def test_a_tiny_budget_trains_through_the_commands(tmp_path: Path) -> None:
-    write_phantom_dataset(tmp_path / "mmccd" / "raw", number=7, training_subjects=3, test_subjects=0, resolution=4)
+    write_phantom_dataset(
+        tmp_path / "mmccd" / "raw", people=PhantomPeople(training_subjects=3, test_subjects=0, resolution=4), number=7
+    )
     options = ("-d", "7", "--training_hours", "0.003", "-overwrite_target_spacing", "5")
     planned = run(tmp_path, "mmccd_plan_and_preprocess", *options)
     assert "8 channels, " in planned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ HERE = Path(__file__).parents[2]
 ROOMS = ("mmccd_auto", "plans", "preprocessing", "inference")
 MOST_MODULES = 14
 MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
 
 
 def modules() -> list[Path]:
@@ -31,6 +33,17 @@ def test_folders_are_small() -> None:
 def test_files_are_short() -> None:
     lines = {path.as_posix(): len((HERE / path).read_text(encoding="utf-8").splitlines()) for path in modules()}
     assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    lines = {
+        f"{path.as_posix()}: {node.name}": node.end_lineno - node.lineno + 1
+        for path in modules()
+        for node in ast.walk(ast.parse((HERE / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(lines) > 1000
+    assert {name: count for name, count in lines.items() if count > MOST_LINES_OF_A_FUNCTION} == {}
 
 
 def test_nothing_is_loose_at_the_root() -> None:

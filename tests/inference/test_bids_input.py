@@ -13,7 +13,7 @@ import torch
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
-from mmccd_auto.inference.options import ExportOptions
+from mmccd_auto.inference.options import ExportOptions, LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.sources.bids.options import BidsOptions
 
@@ -22,7 +22,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
 
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
-    return Predictor.from_model_folder(model_folder("cyclic_unet"), **QUICK)
+    return Predictor.from_model_folder(model_folder("cyclic_unet"), LoadOptions(**QUICK))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_scans_of_a_dataset_are_predicted(predictor, bids, tmp_path, caplog)
     assert load_json(tmp_path / "maps" / "sub-01_ses-1.json")["input_file"].endswith("run-2_FLAIR.nii.gz")
     assert "1 x an earlier run: sub-01_ses-1_run-2_FLAIR.nii.gz is used" in caplog.text
     chosen = ExportOptions(bids=BidsOptions(participants=("01",), all_runs=True))
-    summary = predictor.predict_folder(root, tmp_path / "all", export=chosen)
+    summary = predictor.predict_folder(root, tmp_path / "all", OutputOptions(export=chosen))
     assert rows(summary) == {"sub-01_ses-1_run-1": "done", "sub-01_ses-1_run-2": "done"}
 
 
@@ -67,7 +67,7 @@ def test_brain_masks_of_derivatives_are_used(predictor, bids, make_scan, tmp_pat
         inner = replace(scan, array=(scan.array > 0).astype(np.uint8))
         inner.array[-1] = 0
         write_volume(inner.array, inner.geometry, derived / f"{name}_mask.nii.gz")
-    summary = predictor.predict_folder(root, tmp_path / "maps", brain_masks=derived)
+    summary = predictor.predict_folder(root, tmp_path / "maps", OutputOptions(brain_masks=derived))
     assert rows(summary) == {"sub-01": "done", "sub-02": "done", "sub-03": "failed"}
     assert summary.failed == [f"sub-03 has no brain mask in {derived}: add it, or leave out --brain_masks."]
     record = load_json(tmp_path / "maps" / "sub-01.json")
@@ -107,10 +107,10 @@ def test_the_age_of_participants_decides_whom_a_scan_is_compared_with(
     assert "healthy_percentile_of" not in oldest
     warning = "the person is 99 years old, the healthy people by whom scores are calibrated are 25 to 81"
     assert [any(warning in text for text in one["warnings"]) for one in (old, unknown, oldest)] == [False, False, True]
-    again = predictor.predict_folder(root, output, continue_prediction=True)
+    again = predictor.predict_folder(root, output, OutputOptions(continue_prediction=True))
     assert rows(again) == {"sub-01": "kept", "sub-02": "kept", "sub-03": "kept"}
     (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t75\nsub-02\tn/a\nsub-03\t99\n")
-    again = predictor.predict_folder(root, output, continue_prediction=True)
+    again = predictor.predict_folder(root, output, OutputOptions(continue_prediction=True))
     assert rows(again) == {"sub-01": "done", "sub-02": "kept", "sub-03": "kept"}
 
 

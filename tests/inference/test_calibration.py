@@ -16,11 +16,11 @@ from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.held_out.healthy_slices import choose_healthy_slices, find_records
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
-from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import SCORES
+from mmccd_auto.inference.options import SCORES, LoadOptions, MapOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
@@ -328,14 +328,14 @@ def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, 
     made = load_validation_record(model, "0", preprocessed)
     assert list(made.cases) == ["a", "b"]
     records = load_case_records(preprocessed)
-    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan, fits=1)
+    loaded, settings = load_fold(model, "0", CPU), make_settings(quick_plan, options=MapOptions(fits=1))
     for case in load_validation_maps(model, "0", made, preprocessed):
         healthy = [item.index for item in records[case.case].slices if item.healthy]
         assert list(case.indices) == healthy
         image, brain, anomaly = read_slices(preprocessed, records[case.case], healthy)
         assert not anomaly.any()
         maps = anomaly_maps(
-            loaded.cycle, image[0], brain, settings, case.case, CPU, quick_plan.patch_size, slice_indices=healthy
+            MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size), image[0], brain, case.case, slice_indices=healthy
         )
         np.testing.assert_array_equal(case.brain, brain)
         for name in ("signed", "squared", "cycle"):
@@ -351,7 +351,7 @@ def test_the_maps_of_healthy_held_out_slices_are_kept(model_folder, quick_plan, 
 def test_the_mask_of_a_healthy_case_lets_about_the_asked_share_through(model_folder, quick_plan, preprocessed, make_scan):
     folder = model_folder(plan=quick_plan)
     calibration = calibrate_model(folder, preprocessed, device=CPU)
-    predictor = Predictor.from_model_folder(folder, false_positive_rate=0.02, least_lesion_mm3=0)
+    predictor = Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.02, least_lesion_mm3=0))
     assert predictor.scoring.threshold == calibration.threshold(0.02)
     assert predictor.scoring.source == "calibrated on healthy validation slices of 2 subjects"
     prediction = predictor.predict_volume(make_scan(0), "a")
@@ -364,9 +364,9 @@ def test_the_mask_of_a_healthy_case_lets_about_the_asked_share_through(model_fol
 def test_small_components_leave_the_mask_and_are_candidates(model_folder, quick_plan, preprocessed, make_scan):
     folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
-    everything = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=0)
-    nothing = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
-    default = Predictor.from_model_folder(folder, false_positive_rate=0.05)
+    everything = Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.05, least_lesion_mm3=0))
+    nothing = Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.05, least_lesion_mm3=1e9))
+    default = Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.05))
     found = [one.predict_volume(make_scan(0), "a") for one in (everything, default, nothing)]
     assert found[0].mask.any()
     assert not found[0].candidates.any()
@@ -382,7 +382,7 @@ def test_a_case_of_candidates_alone_does_not_look_empty(model_folder, quick_plan
     folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
     assert any("too few healthy people (2)" in text for text in load_json(folder / "fold_0" / "calibration.json")["limits"])
-    predictor = Predictor.from_model_folder(folder, false_positive_rate=0.05, least_lesion_mm3=1e9)
+    predictor = Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.05, least_lesion_mm3=1e9))
     with caplog.at_level(logging.WARNING):
         (row,) = predictor.predict_folder(scans("p.nii.gz"), tmp_path / "out").rows
     assert any("p: no lesion, but" in text and "p_candidates.nii.gz" in text for text in caplog.messages)
@@ -399,14 +399,14 @@ def test_a_case_of_candidates_alone_does_not_look_empty(model_folder, quick_plan
     assert (record["finding"], record["least_lesion_source"]) == ("candidates only", "given by the user")
     assert record["finding_in_words"].startswith("no lesion, but")
     assert (record["healthy_people"], record["healthy_percentile"]) == (2, None)
-    assert record["healthy_percentile_note"] == "too few healthy people (2) to tell"
+    assert record["healthy_percentile_note"] == "too few healthy people (2) to say"
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_any_score_can_be_asked_for(model_folder, quick_plan, preprocessed, make_scan, score):
     folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU)
-    prediction = Predictor.from_model_folder(folder, score=score).predict_volume(make_scan(0), "a")
+    prediction = Predictor.from_model_folder(folder, LoadOptions(score=score)).predict_volume(make_scan(0), "a")
     combined = Predictor.from_model_folder(folder).predict_volume(make_scan(0), "a")
     halves = {"brighter": combined.brighter, "darker": combined.darker, "combined": combined.anomaly}
     if score in halves:
@@ -453,11 +453,11 @@ def test_every_fold_is_calibrated_on_the_held_out_subjects_of_all(model_folder, 
 def test_other_settings_than_the_calibrated_ones_are_said(model_folder, quick_plan, preprocessed, caplog):
     folder = model_folder(plan=quick_plan)
     calibrate_model(folder, preprocessed, device=CPU, max_slices=4)
-    changed = Predictor.from_model_folder(folder, sampling_steps=3)
+    changed = Predictor.from_model_folder(folder, LoadOptions(sampling_steps=3))
     assert "steps 3 against 1" in changed.scoring.source
     assert any("may not fit" in text for text in caplog.messages)
-    assert "against" not in Predictor.from_model_folder(folder, batch_size=5).scoring.source
-    assert Predictor.from_model_folder(folder, threshold=0.25).scoring.threshold == 0.25
+    assert "against" not in Predictor.from_model_folder(folder, LoadOptions(batch_size=5)).scoring.source
+    assert Predictor.from_model_folder(folder, LoadOptions(threshold=0.25)).scoring.threshold == 0.25
 
 
 def test_a_calibration_of_other_weights_is_not_used(model_folder, quick_plan, preprocessed):
@@ -468,9 +468,9 @@ def test_a_calibration_of_other_weights_is_not_used(model_folder, quick_plan, pr
     predictor = Predictor.from_model_folder(folder)
     assert (predictor.scoring.threshold, predictor.scoring.score) == (None, "squared")
     with pytest.raises(MMCCDError, match="mmccd_calibrate"):
-        Predictor.from_model_folder(folder, false_positive_rate=0.01)
+        Predictor.from_model_folder(folder, LoadOptions(false_positive_rate=0.01))
     with pytest.raises(MMCCDError, match="the score darker needs a calibration"):
-        Predictor.from_model_folder(folder, score="darker")
+        Predictor.from_model_folder(folder, LoadOptions(score="darker"))
 
 
 def test_whole_slices_are_calibrated_for_the_cyclic_unet(model_folder, quick_plan, preprocessed):
@@ -490,7 +490,7 @@ def test_whole_slices_are_calibrated_for_the_cyclic_unet(model_folder, quick_pla
 )
 def test_impossible_wishes_are_one_sentence(model_folder, options, message):
     with pytest.raises(MMCCDError, match=message):
-        Predictor.from_model_folder(model_folder(), **options)
+        Predictor.from_model_folder(model_folder(), LoadOptions(**options))
 
 
 def test_nothing_to_calibrate_on_is_one_sentence(model_folder, quick_plan, tmp_path):

@@ -28,7 +28,7 @@ from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
 from mmccd_auto.inference.maps.engine import SliceMaps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import SCORES, PredictionOptions
+from mmccd_auto.inference.options import SCORES, OutputOptions, PredictionOptions
 from mmccd_auto.inference.prediction.ensemble import Ensemble
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
@@ -320,7 +320,7 @@ def test_a_model_calibrated_by_an_earlier_version_says_how_to_get_a_control(
     predictor = Predictor.from_model_folder(calibrated)
     assert predictor.scoring.calibrated
     with pytest.raises(MMCCDError, match=r"has no control without a network.*mmccd_calibrate"):
-        predictor.predict_folder(scans("p.nii.gz"), tmp_path / "maps", save_control=True)
+        predictor.predict_folder(scans("p.nii.gz"), tmp_path / "maps", OutputOptions(save_control=True))
     content["control"] = {"constant": 0.0, "healthy_error": content["healthy_error"], "units": {"combined": 1.0}}
     save_json(content, path)
     with pytest.raises(MMCCDError, match=r"control\.units\.brighter is missing"):

@@ -680,7 +680,7 @@ def spoil(files: list[Path], folder: Path, **changes: object) -> list[Path]:
     [
         ({"SeriesInstanceUID": "1.2.3"}, "are not one series"),
         ({"FrameOfReferenceUID": None}, "lacks FrameOfReferenceUID"),
-        ({"ImagePositionPatient": None}, "does not tell where it lies"),
+        ({"ImagePositionPatient": None}, "does not say where it lies"),
         ({"ImageOrientationPatient": list(CORONAL)}, "are not parallel"),
     ],
 )

@@ -14,8 +14,9 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.failures import Defect
 from mmccd_auto.core.processes.streams import Settled
-from mmccd_auto.inference.maps.engine import SliceMaps, SliceWork, anomaly_maps, stream_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, SliceWork, anomaly_maps, stream_maps
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.model.noise import combine_keys
 
@@ -31,7 +32,7 @@ def cycle(tiny_plan, random_cycle) -> Cycle:
 
 @pytest.fixture
 def settings(tiny_plan) -> InferenceSettings:
-    return make_settings(tiny_plan, batch_size=7)
+    return make_settings(tiny_plan, options=MapOptions(batch_size=7))
 
 
 def make_slices(shape: tuple[int, int] = PATCH, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +96,7 @@ def test_aggregation_equals_a_brute_force_loop(cycle, settings, coverage, stride
     settings = replace(settings, coverage=coverage, strip_stride=stride)
     expected = brute_force(cycle, image, brain, settings, [(0, 0)])
     assert expected["squared"].max() > 0.1
-    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     assert_same(maps, expected)
 
 
@@ -117,7 +118,7 @@ def test_strips_hidden_together_are_one_pass_in_which_both_count(cycle, settings
         error = image[index] - made
         for name, values in zip(NAMES, (error**2, error, made, np.full(PATCH, 2.0)), strict=True):
             expected[name][index] += hidden * values / 2
-    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     assert_same(maps, expected)
     assert maps.network_evaluations == 2 * 4 * 3
 
@@ -125,7 +126,7 @@ def test_strips_hidden_together_are_one_pass_in_which_both_count(cycle, settings
 def test_a_masked_cycle_can_hide_nothing(cycle, settings):
     image, brain = make_slices()
     settings = replace(settings, strips_per_pass=0, sampling=replace(settings.sampling, steps=1))
-    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     assert maps.network_evaluations == 2 * 2
     keys = torch.tensor([combine_keys(combine_keys(0, 0, 0, settings.seed))])
     with torch.inference_mode():
@@ -138,13 +139,14 @@ def test_tiles_are_summed_before_dividing(cycle, settings):
     image, brain = make_slices((48, 32), 2)
     settings = replace(settings, strip_stride=8)
     expected = brute_force(cycle, image, brain, settings, [(0, 0), (16, 0)])
-    assert_same(anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH), expected)
+    assert_same(anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case"), expected)
 
 
 def test_the_batch_size_does_not_matter(cycle, settings):
     image, brain = make_slices((40, 32))
     first, *others = (
-        anomaly_maps(cycle, image, brain, replace(settings, batch_size=size), "case", CPU, PATCH) for size in (1, 7, 32)
+        anomaly_maps(MapMaker(cycle, replace(settings, batch_size=size), CPU, PATCH), image, brain, "case")
+        for size in (1, 7, 32)
     )
     for maps in others:
         assert_same(maps, {name: getattr(first, name) for name in NAMES})
@@ -153,27 +155,27 @@ def test_the_batch_size_does_not_matter(cycle, settings):
 
 def test_a_slice_alone_gives_what_it_gives_among_others(cycle, settings):
     image, brain = make_slices()
-    together = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
-    alone = anomaly_maps(cycle, image[1:2], brain[1:2], settings, "case", CPU, PATCH, slice_indices=[1])
+    together = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
+    alone = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image[1:2], brain[1:2], "case", slice_indices=[1])
     assert_same(alone, {name: getattr(together, name)[1:2] for name in NAMES})
-    elsewhere = anomaly_maps(cycle, image[1:2], brain[1:2], settings, "case", CPU, PATCH, slice_indices=[2])
+    elsewhere = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image[1:2], brain[1:2], "case", slice_indices=[2])
     assert not np.allclose(elsewhere.squared, alone.squared, rtol=1e-3)
 
 
 def test_a_map_depends_on_the_scan_and_not_on_its_name_the_batch_or_its_neighbours(cycle, settings):
     image, brain = make_slices()
-    first = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
-    other_name = anomaly_maps(cycle, image, brain, settings, "another name", CPU, PATCH)
+    first = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
+    other_name = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "another name")
     other = SliceWork("other", image[::-1].copy(), brain[::-1].copy(), (8, 9, 10))
     works = [other, SliceWork("case of the same scan", image, brain, (0, 1, 2)), other]
-    beside = list(stream_maps(cycle, works, settings, CPU, PATCH))[1]
+    beside = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), works))[1]
     for name in NAMES:
         np.testing.assert_array_equal(getattr(other_name, name), getattr(first, name))
         np.testing.assert_array_equal(getattr(beside, name), getattr(first, name))
     # Other batch sizes take other kernels, whose sums are rounded otherwise.
-    other_batch = anomaly_maps(cycle, image, brain, replace(settings, batch_size=19), "another name", CPU, PATCH)
+    other_batch = anomaly_maps(MapMaker(cycle, replace(settings, batch_size=19), CPU, PATCH), image, brain, "another name")
     assert_same(other_batch, {name: getattr(first, name) for name in NAMES}, tolerance=1e-6)
-    other_seed = anomaly_maps(cycle, image, brain, replace(settings, seed=settings.seed + 1), "case", CPU, PATCH)
+    other_seed = anomaly_maps(MapMaker(cycle, replace(settings, seed=settings.seed + 1), CPU, PATCH), image, brain, "case")
     assert not np.allclose(other_seed.squared, first.squared, rtol=1e-2)
 
 
@@ -181,12 +183,12 @@ def test_strips_without_brain_are_skipped_and_counted_out(cycle, settings):
     image, brain = make_slices()
     brain[:] = False
     brain[0, 10:12, 10:12] = True
-    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     # Strips of 8 px every 4 px that touch pixels 10 and 11: starts 4 and 8, in two directions; 2 steps and the way back.
     assert maps.network_evaluations == 2 * 2 * 3
     assert (maps.coverage[brain] == 4).all()
     assert np.count_nonzero(maps.squared) == 4
-    nothing = anomaly_maps(cycle, image, np.zeros_like(brain), settings, "case", CPU, PATCH)
+    nothing = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, np.zeros_like(brain), "case")
     assert nothing.network_evaluations == 0
     assert not nothing.squared.any()
 
@@ -197,7 +199,7 @@ def test_a_cycle_without_masks_scores_whole_slices(tiny_plan, random_cycle, sett
     x = torch.from_numpy(image)[:, None]
     with torch.inference_mode():
         made = cycle.backward_network(cycle.forward_network(x))[:, 0].numpy()
-    maps = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     error = image - made
     expected = {"squared": error**2, "signed": error, "cycle": made, "coverage": np.ones_like(error)}
     assert_same(maps, {name: np.where(brain, values, 0) for name, values in expected.items()})
@@ -206,7 +208,7 @@ def test_a_cycle_without_masks_scores_whole_slices(tiny_plan, random_cycle, sett
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(cycle, settings, monkeypatch):
     image, brain = make_slices()
-    expected = anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+    expected = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     real, sizes = cycle.reconstruct, []
 
     def small_memory(x, *arguments):
@@ -216,7 +218,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(cycle, settings, mon
         return real(x, *arguments)
 
     monkeypatch.setattr(cycle, "reconstruct", small_memory)
-    maps = anomaly_maps(cycle, image, brain, replace(settings, batch_size=32), "case", CPU, PATCH)
+    maps = anomaly_maps(MapMaker(cycle, replace(settings, batch_size=32), CPU, PATCH), image, brain, "case")
     assert sizes[:4] == [26, 13, 6, 3]
     assert max(sizes[4:]) == 3
     assert sum(sizes[3:]) == 26
@@ -234,14 +236,14 @@ def test_no_memory_for_one_slice_is_one_sentence_and_other_errors_are_told_as_de
 
     fail(torch.cuda.OutOfMemoryError())
     with pytest.raises(MMCCDError, match="does not fit"):
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     fail(RuntimeError("a defect"))
     with pytest.raises(Defect, match=r"unexpected RuntimeError in mmccd_auto\.inference") as told:
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
     assert "a defect" in told.value.details
     fail(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
     with pytest.raises(MemoryError):
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
 
 
 def test_an_error_of_one_scan_leaves_the_others_their_maps(cycle, settings, monkeypatch):
@@ -255,9 +257,9 @@ def test_an_error_of_one_scan_leaves_the_others_their_maps(cycle, settings, monk
             raise KeyError("a defect")
         return real(*arguments)
 
-    expected = anomaly_maps(cycle, image, brain, settings, "alone", CPU, PATCH)
+    expected = anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "alone")
     monkeypatch.setattr(cycle, "reconstruct", reconstruct)
-    first, *others = stream_maps(cycle, works, settings, CPU, PATCH, precision="float32")
+    first, *others = stream_maps(MapMaker(cycle, settings, CPU, PATCH, "float32"), works)
     assert "unexpected KeyError" in str(first.outcome)
     for maps in others:
         np.testing.assert_array_equal(maps.squared, expected.squared)
@@ -268,13 +270,13 @@ def test_networks_that_give_nan_are_an_error(cycle, settings):
     with torch.no_grad():
         next(cycle.backward_network.parameters()).fill_(float("nan"))
     with pytest.raises(MMCCDError, match="not finite"):
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH)
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH), image, brain, "case")
 
 
 def test_an_unknown_precision_is_refused(cycle, settings):
     image, brain = make_slices()
     with pytest.raises(MMCCDError, match="float16"):
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH, precision="float16")
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH, "float16"), image, brain, "case")
 
 
 def scans(count: int) -> list[SliceWork]:
@@ -290,9 +292,11 @@ def scans(count: int) -> list[SliceWork]:
 @pytest.mark.parametrize("batch_size", [5, 32, 1000])
 def test_scans_in_one_queue_give_what_each_gives_alone(cycle, settings, batch_size):
     works = scans(4)
-    stream = stream_maps(cycle, works, replace(settings, batch_size=batch_size), CPU, PATCH, across_scans=True)
+    stream = stream_maps(MapMaker(cycle, replace(settings, batch_size=batch_size), CPU, PATCH), works, across_scans=True)
     for work, maps in zip(works, stream, strict=True):
-        alone = anomaly_maps(cycle, work.image, work.brain, settings, work.case, CPU, PATCH, slice_indices=work.indices)
+        alone = anomaly_maps(
+            MapMaker(cycle, settings, CPU, PATCH), work.image, work.brain, work.case, slice_indices=work.indices
+        )
         assert_same(maps, {name: getattr(alone, name) for name in NAMES})
         assert maps.network_evaluations == alone.network_evaluations
 
@@ -306,7 +310,7 @@ def test_batches_are_filled_across_scans_and_scans_are_asked_for_when_needed(cyc
             asked.append(work.case)
             yield work
 
-    stream = stream_maps(cycle, asking(), replace(settings, batch_size=40), CPU, PATCH, across_scans=True)
+    stream = stream_maps(MapMaker(cycle, replace(settings, batch_size=40), CPU, PATCH), asking(), across_scans=True)
     for done, maps in enumerate(stream, start=1):
         # One that is worked on, one that fills its last batch, and the empty one.
         assert len(asked) <= done + 3
@@ -316,8 +320,10 @@ def test_batches_are_filled_across_scans_and_scans_are_asked_for_when_needed(cyc
 
 def test_on_a_cpu_a_scan_among_others_is_the_same_to_the_last_bit(cycle, settings):
     works = scans(3)
-    for work, maps in zip(works, stream_maps(cycle, works, settings, CPU, PATCH), strict=True):
-        alone = anomaly_maps(cycle, work.image, work.brain, settings, work.case, CPU, PATCH, slice_indices=work.indices)
+    for work, maps in zip(works, stream_maps(MapMaker(cycle, settings, CPU, PATCH), works), strict=True):
+        alone = anomaly_maps(
+            MapMaker(cycle, settings, CPU, PATCH), work.image, work.brain, work.case, slice_indices=work.indices
+        )
         np.testing.assert_array_equal(maps.squared, alone.squared)
 
 
@@ -326,13 +332,13 @@ def test_a_scan_that_fails_does_not_stop_the_others(cycle, settings, across_scan
     works = scans(5)
     works[1].image[0, 10, 15] = np.inf
     refused = Settled(MMCCDError("unreadable"))
-    stream = stream_maps(cycle, [*works[:4], refused, works[4]], settings, CPU, PATCH, across_scans=across_scans)
+    stream = stream_maps(MapMaker(cycle, settings, CPU, PATCH), [*works[:4], refused, works[4]], across_scans=across_scans)
     found = list(stream)
     assert [isinstance(one, Settled) for one in found] == [False, True, False, False, True, False]
     assert "case 1" in str(found[1].outcome)
     assert found[4] is refused
     alone = anomaly_maps(
-        cycle, works[4].image, works[4].brain, settings, works[4].case, CPU, PATCH, slice_indices=works[4].indices
+        MapMaker(cycle, settings, CPU, PATCH), works[4].image, works[4].brain, works[4].case, slice_indices=works[4].indices
     )
     assert_same(found[5], {name: getattr(alone, name) for name in NAMES})
 
@@ -342,7 +348,7 @@ def test_without_memory_for_one_slice_every_scan_says_so(cycle, settings, monkey
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(cycle, "reconstruct", fail)
-    found = list(stream_maps(cycle, scans(3), settings, CPU, PATCH))
+    found = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), scans(3)))
     for number in (0, 1):
         assert f"case {number}: even one slice does not fit" in str(found[number].outcome)
     assert not found[2].squared.any()
@@ -358,7 +364,7 @@ def test_scans_that_give_no_work_do_not_pile_up_behind_one_that_does(cycle, sett
             asked.append(number)
             yield first if number == 0 else empty if kind == "without brain" else Settled(MMCCDError("refused"))
 
-    stream = stream_maps(cycle, asking(), replace(settings, batch_size=1000), CPU, PATCH, across_scans=True)
+    stream = stream_maps(MapMaker(cycle, replace(settings, batch_size=1000), CPU, PATCH), asking(), across_scans=True)
     maps = next(stream)
     assert maps.squared.any()
     assert len(asked) <= 3
@@ -383,7 +389,7 @@ def test_a_scan_that_is_done_with_is_gone_while_the_next_one_is_worked_on(cycle,
 
     monkeypatch.setattr(cycle, "reconstruct", counting)
     # 26 passes a scan: each batch is one scan.
-    stream = stream_maps(cycle, asking(), replace(settings, batch_size=26), CPU, PATCH, across_scans=across_scans)
+    stream = stream_maps(MapMaker(cycle, replace(settings, batch_size=26), CPU, PATCH), asking(), across_scans=across_scans)
     assert len(list(stream)) == 5
     assert found == [1] * 5
 
@@ -399,7 +405,7 @@ def test_a_scan_that_failed_leaves_a_sentence_and_nothing_else(cycle, settings):
             yield SliceWork(f"case {number}", image, brain, (0, 1, 2))
             del image
 
-    found = list(stream_maps(cycle, asking(), settings, CPU, PATCH))
+    found = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), asking()))
     gc.collect()
     assert [one() is None for one in alive] == [True] * 3
     assert all(f"for case {number}" in str(one.outcome) for number, one in enumerate(found))
@@ -424,10 +430,10 @@ class FullAtTheEnd(np.ndarray):
 def test_used_up_memory_settles_its_scan_and_the_others_go_on(cycle, settings, brain, across_scans):
     works = scans(3)
     works[1] = replace(works[1], brain=works[1].brain.view(brain))
-    found = list(stream_maps(cycle, works, settings, CPU, PATCH, across_scans=across_scans))
+    found = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), works, across_scans=across_scans))
     assert isinstance(found[1].outcome, MemoryError)
     alone = anomaly_maps(
-        cycle, works[0].image, works[0].brain, settings, works[0].case, CPU, PATCH, slice_indices=works[0].indices
+        MapMaker(cycle, settings, CPU, PATCH), works[0].image, works[0].brain, works[0].case, slice_indices=works[0].indices
     )
     assert_same(found[0], {name: getattr(alone, name) for name in NAMES})
     assert not found[2].squared.any()
@@ -457,9 +463,9 @@ def memory_for_slices(monkeypatch) -> Callable[[int], None]:
 @pytest.mark.parametrize("slices", [3, 6])
 def test_a_scan_for_which_the_gpu_has_no_memory_waits_for_those_before_it(cycle, settings, memory_for_slices, slices):
     works = scans(5)
-    expected = list(stream_maps(cycle, works, settings, CPU, PATCH))
+    expected = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), works))
     memory_for_slices(slices)
-    stream = stream_maps(cycle, works, replace(settings, batch_size=1000), CPU, PATCH, across_scans=True)
+    stream = stream_maps(MapMaker(cycle, replace(settings, batch_size=1000), CPU, PATCH), works, across_scans=True)
     for maps, one in zip(stream, expected, strict=True):
         assert_same(maps, {name: getattr(one, name) for name in NAMES})
         assert maps.network_evaluations == one.network_evaluations
@@ -473,7 +479,7 @@ def test_a_scan_that_is_too_large_for_the_gpu_is_one_sentence_and_the_others_go_
     image, brain = make_slices(count=7)
     works[1] = SliceWork("case 1", image, brain, tuple(range(7)))
     memory_for_slices(6)
-    found = list(stream_maps(cycle, works, settings, CPU, PATCH, across_scans=across_scans))
+    found = list(stream_maps(MapMaker(cycle, settings, CPU, PATCH), works, across_scans=across_scans))
     assert [isinstance(one, Settled) for one in found] == [False, True, False, False]
     assert isinstance(found[1].outcome, MMCCDError)
     assert "case 1: its slices do not fit into the free memory of cpu" in str(found[1].outcome)
@@ -494,7 +500,7 @@ def test_an_error_closes_what_the_scans_come_from_before_it_gets_out(cycle, sett
 
     monkeypatch.setattr(cycle, "reconstruct", fail)
     with pytest.raises(KeyboardInterrupt) as held:
-        next(stream_maps(cycle, asking(), settings, CPU, PATCH))
+        next(stream_maps(MapMaker(cycle, settings, CPU, PATCH), asking()))
     assert held.value.__traceback__ is not None
     assert closed == [True]
 
@@ -502,7 +508,7 @@ def test_an_error_closes_what_the_scans_come_from_before_it_gets_out(cycle, sett
 def test_bfloat16_gives_nearly_the_same_maps(cycle, settings):
     image, brain = make_slices()
     exact, rough = (
-        anomaly_maps(cycle, image, brain, settings, "case", CPU, PATCH, precision=precision)
+        anomaly_maps(MapMaker(cycle, settings, CPU, PATCH, precision), image, brain, "case")
         for precision in ("float32", "bfloat16")
     )
     assert not np.array_equal(exact.signed, rough.signed)

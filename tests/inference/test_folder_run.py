@@ -17,6 +17,7 @@ from mmccd_auto.core.disk import locks
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction import folder_prediction
 from mmccd_auto.inference.prediction.case_record import finished_record, sealed
 from mmccd_auto.inference.prediction.predictor import Predictor
@@ -26,7 +27,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8}
 
 @pytest.fixture
 def predictor(model_folder):
-    return Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
+    return Predictor.from_model_folder(model_folder(), LoadOptions(threshold=1.0, **QUICK))
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_file_that_is_not_as_it_was_written_is_made_again(predictor, finished,
         path.unlink()
     if damage == "a folder":
         path.mkdir()
-    summary = predictor.predict_folder(folder, output, continue_prediction=True)
+    summary = predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))
     assert f"a: predicted again: a{ending}" in caplog.text
     if damage == "a folder":
         assert statuses(summary) == ["failed", "kept"]
@@ -127,7 +128,7 @@ def test_a_damaged_record_loses_no_other_case_and_is_made_again(predictor, finis
     folder, output = finished
     record = load_json(output / "a.json")
     (output / "a.json").write_text(json.dumps(_without("threshold")(record)))
-    assert statuses(predictor.predict_folder(folder, output, continue_prediction=True)) == ["done", "kept"]
+    assert statuses(predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))) == ["done", "kept"]
     assert re.search(r"a: predicted again: .*a\.json", caplog.text)
     apart = {"seconds": 0, "record_sha256": "", "files": {}}
     assert load_json(output / "a.json") | apart == record | apart
@@ -139,7 +140,7 @@ def test_a_record_of_a_version_that_knew_less_is_made_again(predictor, finished,
     names = record.pop("files")
     del record["record_sha256"], record["case_score"]
     save_json(sealed(record, output, names), output / "a.json")
-    assert statuses(predictor.predict_folder(folder, output, continue_prediction=True)) == ["done", "kept"]
+    assert statuses(predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))) == ["done", "kept"]
     assert "a: predicted again" in caplog.text
 
 
@@ -160,7 +161,7 @@ def test_a_folder_that_vanishes_while_cases_are_predicted_is_told(predictor, sca
     assert "vanished" in summary.failed[0]
     assert list(pd.read_csv(output / "summary.csv").status) == ["failed", "done"]
     monkeypatch.undo()
-    assert statuses(predictor.predict_folder(folder, output, continue_prediction=True)) == ["done", "kept"]
+    assert statuses(predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))) == ["done", "kept"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dicom_writing import CLEAN, PLANTED, brain, positions, write_scans
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.inference.options import ExportOptions
+from mmccd_auto.inference.options import ExportOptions, LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.reporting.page.html import VIEWER, asset
@@ -26,7 +26,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
 
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
-    return Predictor.from_model_folder(model_folder("cyclic_unet"), **QUICK)
+    return Predictor.from_model_folder(model_folder("cyclic_unet"), LoadOptions(**QUICK))
 
 
 def written(folder: Path) -> bytes:
@@ -97,7 +97,7 @@ def predict_clean(predictor: Predictor, tmp_path: Path, **options: object) -> tu
     folder, output = tmp_path / "export", tmp_path / "maps"
     folder.mkdir(exist_ok=True)
     write_scans(folder, CLEAN)
-    return predictor.predict_folder(folder, output, export=ExportOptions(**options)), output
+    return predictor.predict_folder(folder, output, OutputOptions(export=ExportOptions(**options))), output
 
 
 def test_dicom_objects_are_read_back_to_the_same_voxels(predictor: Predictor, tmp_path: Path) -> None:
@@ -123,10 +123,10 @@ def test_dicom_objects_are_read_back_to_the_same_voxels(predictor: Predictor, tm
 def test_finished_dicom_cases_are_kept(predictor: Predictor, tmp_path: Path) -> None:
     _, output = predict_clean(predictor, tmp_path, dicom_seg=True)
     summary = predictor.predict_folder(
-        tmp_path / "export", output, continue_prediction=True, export=ExportOptions(dicom_seg=True)
+        tmp_path / "export", output, OutputOptions(continue_prediction=True, export=ExportOptions(dicom_seg=True))
     )
     assert [row.status for row in summary.rows] == ["kept"]
-    again = predictor.predict_folder(tmp_path / "export", output, continue_prediction=True)
+    again = predictor.predict_folder(tmp_path / "export", output, OutputOptions(continue_prediction=True))
     assert [row.status for row in again.rows] == ["done"]
     assert not (output / "case_0001_seg.dcm").exists()
 

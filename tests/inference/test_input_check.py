@@ -12,14 +12,14 @@ from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.prediction.input_check import input_warnings
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 from mmccd_auto.plans.fingerprint import DatasetFingerprint, fingerprint_dataset
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DatasetFingerprint]:
     folder = tmp_path_factory.mktemp("home")
-    raw = write_phantom_dataset(folder, training_subjects=5, test_subjects=2, resolution=4)
+    raw = write_phantom_dataset(folder, people=PhantomPeople(training_subjects=5, test_subjects=2, resolution=4))
     return raw, fingerprint_dataset(load_dataset(raw), folder / "dataset_fingerprint.json", 0)
 
 

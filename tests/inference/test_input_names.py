@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mmccd_auto.core.files import load_json
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
@@ -19,7 +20,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8, "threshold": 1.0}
 
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
-    return Predictor.from_model_folder(model_folder(), **QUICK)
+    return Predictor.from_model_folder(model_folder(), LoadOptions(**QUICK))
 
 
 def summary_of(output: Path) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def test_a_name_beyond_ascii_is_the_name_of_the_results(predictor, scans, tmp_pa
 
 def test_results_below_the_input_are_not_predicted(predictor, scans, tmp_path):
     folder = scans("p_FLAIR.nii.gz")
-    predictor.predict_folder(folder, folder / "maps", save_cycle=True)
+    predictor.predict_folder(folder, folder / "maps", OutputOptions(save_cycle=True))
     written = {path.name for path in (folder / "maps").glob("*.nii.gz")}
     assert len(written) >= 4
     summary = predictor.predict_folder(folder, tmp_path / "out")

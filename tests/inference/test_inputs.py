@@ -86,7 +86,7 @@ def test_two_files_that_may_be_the_scan_are_told_together(tmp_path, names):
 def test_a_file_that_tells_no_modality_among_files_that_do_is_not_guessed(tmp_path):
     cases = {case.case: case for case in found(make(tmp_path, "p1_flair.nii.gz", "p2.nii.gz")).cases}
     assert cases["p1"].error is None
-    assert "does not tell its modality" in cases["p2"].error
+    assert "does not give its modality" in cases["p2"].error
     assert "p2_0000" in cases["p2"].error
 
 

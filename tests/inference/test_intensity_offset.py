@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmccd_auto.imaging.volume import Volume
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.phantom.head import mask_on, with_simulated_head
 from mmccd_auto.phantom.subject import Acquisition, simulate_subject
@@ -33,7 +34,7 @@ def head(stripped) -> Volume:
 @pytest.fixture
 def predictor(model_folder, tiny_plan) -> Predictor:
     plan = replace(tiny_plan, normalisation=dict.fromkeys(tiny_plan.modalities, "bias_corrected"))
-    return Predictor.from_model_folder(model_folder(plan=plan), preset="cyclic", threshold=1.0)
+    return Predictor.from_model_folder(model_folder(plan=plan), LoadOptions(preset="cyclic", threshold=1.0))
 
 
 def changed(volume: Volume, gain: float, offset: float, dtype: type) -> Volume:

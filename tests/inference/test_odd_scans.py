@@ -13,6 +13,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Volume
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 
 QUICK = {"sampling_steps": 1, "strip_stride": 8}
@@ -21,7 +22,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8}
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
     """Quick: one diffusion step, and every pixel hidden once in each direction."""
-    return Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
+    return Predictor.from_model_folder(model_folder(), LoadOptions(threshold=1.0, **QUICK))
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_probabilities_are_no_brain_mask(predictor, make_scan, folder, tmp_path)
     scan = make_scan()
     save(scan, folder / "a_0000.nii.gz")
     write_volume(np.clip(scan.array / 500, 0, 1).astype(np.float32), scan.geometry, tmp_path / "masks" / "a.nii.gz")
-    (failed,) = predictor.predict_folder(folder, tmp_path / "maps", brain_masks=tmp_path / "masks").failed
+    (failed,) = predictor.predict_folder(folder, tmp_path / "maps", OutputOptions(brain_masks=tmp_path / "masks")).failed
     assert f"{tmp_path / 'masks' / 'a.nii.gz'} holds values that are no whole numbers" in failed
 
 

@@ -19,7 +19,7 @@ from mmccd_auto.core.files import load_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.options import LoadOptions, PredictionOptions
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import OWN_SCANS, load_calibration
@@ -72,7 +72,7 @@ def test_the_command_makes_a_new_model_that_predicts(installed: Folders, scans, 
 def test_the_promise_holds_on_the_scans_that_it_was_made_on(installed: Folders, scans, tmp_path: Path) -> None:
     made = _calibrate(installed, scans(*NAMES))
     (model, *_) = UnpackedModel.load(made.path).models()
-    predictor = Predictor.from_model_folder(model.path, folds=["0"], false_positive_rate=0.05)
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=["0"], false_positive_rate=0.05))
     shares = []
     for name in NAMES:
         prediction = predictor.predict_volume(read_volume(tmp_path / "scans" / name), name)
@@ -108,7 +108,7 @@ def test_known_lesions_and_their_surroundings_are_left_out(installed: Folders, s
 
 def test_what_is_marked_changes_no_map(installed: Folders, make_scan) -> None:
     model = UnpackedModel.load(installed_folder(installed.results) / "tiny").models()[0]
-    predictor = Predictor.from_model_folder(model.path, folds=["0"])
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=["0"]))
     scan = make_scan(0)
     mark = np.zeros(scan.array.shape, dtype=np.uint8)
     mark[3, 12, 10] = 1
@@ -121,7 +121,7 @@ def test_what_is_marked_changes_no_map(installed: Folders, make_scan) -> None:
 def test_the_maps_are_those_of_a_prediction(installed: Folders, make_scan) -> None:
     """The score of the case, made of the maps that a calibration sees, is what the prediction says."""
     model = UnpackedModel.load(installed_folder(installed.results) / "tiny").models()[0]
-    predictor = Predictor.from_model_folder(model.path, folds=["0"])
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=["0"]))
     prediction = predictor.predict_volume(make_scan(3), "a")
     ((maps,),) = predictor.healthy_maps([Scan(make_scan(3), "a")])
     (found,) = rates_by(predictor.scoring.calibrations["0"], [replace(maps, subject="a")], [0.05])["everybody"]

@@ -27,6 +27,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction import folder_prediction, folder_run
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, BrainExtraction
@@ -41,7 +42,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8}
 @pytest.fixture
 def predictor(model_folder) -> Predictor:
     """Quick: one diffusion step, and every pixel hidden once in each direction."""
-    return Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
+    return Predictor.from_model_folder(model_folder(), LoadOptions(threshold=1.0, **QUICK))
 
 
 def files_of(folder: Path) -> dict[str, object]:
@@ -137,19 +138,22 @@ def test_one_scan_under_two_names_and_beside_others_gives_one_map(predictor, mak
 
 def test_folds_are_averaged(model_folder, make_scan):
     folder, scan = model_folder(folds=("0", "1")), make_scan()
-    both = Predictor.from_model_folder(folder, threshold=1.0, **QUICK).predict_volume(scan)
+    both = Predictor.from_model_folder(folder, LoadOptions(threshold=1.0, **QUICK)).predict_volume(scan)
     single = [
-        Predictor.from_model_folder(folder, folds=[fold], threshold=1.0, **QUICK).predict_volume(scan) for fold in "01"
+        Predictor.from_model_folder(folder, LoadOptions(folds=[fold], threshold=1.0, **QUICK)).predict_volume(scan)
+        for fold in "01"
     ]
     np.testing.assert_allclose(both.anomaly, (single[0].anomaly + single[1].anomaly) / 2, rtol=1e-5, atol=1e-6)
     assert not np.allclose(single[0].anomaly, single[1].anomaly, rtol=0.01)
     assert both.network_evaluations == single[0].network_evaluations + single[1].network_evaluations
     with pytest.raises(MMCCDError, match="no finished fold 3"):
-        Predictor.from_model_folder(folder, folds=["3"])
+        Predictor.from_model_folder(folder, LoadOptions(folds=["3"]))
 
 
 def test_cyclic_unet_predicts(model_folder, make_scan):
-    prediction = Predictor.from_model_folder(model_folder("cyclic_unet"), threshold=1.0).predict_volume(make_scan())
+    prediction = Predictor.from_model_folder(model_folder("cyclic_unet"), LoadOptions(threshold=1.0)).predict_volume(
+        make_scan()
+    )
     assert prediction.anomaly[prediction.brain].min() >= 0
     assert prediction.anomaly.max() > 0
     slices = prediction.brain.any(axis=(1, 2)).sum()
@@ -158,9 +162,9 @@ def test_cyclic_unet_predicts(model_folder, make_scan):
 
 def test_the_files_of_a_case(model_folder, scans, tmp_path):
     folder = scans("p1_0000.nii.gz")
-    predictor = Predictor.from_model_folder(model_folder(), threshold=1.0, **QUICK)
+    predictor = Predictor.from_model_folder(model_folder(), LoadOptions(threshold=1.0, **QUICK))
     output = tmp_path / "out"
-    summary = predictor.predict_folder(folder, output, save_cycle=True)
+    summary = predictor.predict_folder(folder, output, OutputOptions(save_cycle=True))
     assert summary.failed == []
     volumes = ("_anomaly.nii.gz", "_mask.nii.gz", "_candidates.nii.gz", "_signed.nii.gz", "_cycle.nii.gz")
     of_case = {f"p1{ending}" for ending in (*volumes, "_page.json.gz", ".png", ".json")}
@@ -182,7 +186,7 @@ def test_the_files_of_a_case(model_folder, scans, tmp_path):
 
 def test_predict_file_writes_what_predict_folder_writes(predictor, scans, tmp_path):
     folder = scans("p1_0000.nii.gz")
-    predictor.predict_folder(folder, tmp_path / "a", report=False)
+    predictor.predict_folder(folder, tmp_path / "a", OutputOptions(report=False))
     prediction = predictor.predict_file(folder / "p1_0000.nii.gz", tmp_path / "b")
     assert prediction.case == "p1"
     expected = files_of(tmp_path / "a")
@@ -191,7 +195,7 @@ def test_predict_file_writes_what_predict_folder_writes(predictor, scans, tmp_pa
 
 
 def test_without_a_threshold_there_is_a_map_and_no_mask(model_folder, scans, tmp_path):
-    predictor = Predictor.from_model_folder(model_folder(), **QUICK)
+    predictor = Predictor.from_model_folder(model_folder(), LoadOptions(**QUICK))
     output = tmp_path / "out"
     (output).mkdir()
     (output / "p1_mask.nii.gz").write_bytes(b"of an earlier run")
@@ -234,7 +238,7 @@ def test_brain_masks_are_used_and_a_missing_one_fails_its_case(predictor, make_s
     for case in ("a", "b"):
         write_volume(head, scan.geometry, tmp_path / "in" / f"{case}.nii.gz")
     write_volume(brain, scan.geometry, tmp_path / "masks" / "a.nii.gz")
-    summary = predictor.predict_folder(tmp_path / "in", tmp_path / "out", brain_masks=tmp_path / "masks")
+    summary = predictor.predict_folder(tmp_path / "in", tmp_path / "out", OutputOptions(brain_masks=tmp_path / "masks"))
     assert [row.status for row in summary.rows] == ["done", "failed"]
     assert "b.nii.gz" in summary.failed[0]
     # The head's zero is its air, not the 0 around the brain alone; taking it off rounds.
@@ -264,7 +268,7 @@ def test_the_picture_of_the_brain_tells_of_the_brain_alone(predictor, make_scan,
 
     monkeypatch.setattr("mmccd_auto.inference.prediction.case_files.alignment_picture", draw)
     write_volume(head, scan.geometry, tmp_path / "in" / "a.nii.gz")
-    predictor.predict_folder(tmp_path / "in", tmp_path / "out", report=False)
+    predictor.predict_folder(tmp_path / "in", tmp_path / "out", OutputOptions(report=False))
     assert told == {"a_brain.png": "The brain is small."}
     assert load_json(tmp_path / "out" / "a.json")["warnings"] == ["the brain is small", "this looks like a T2"]
 
@@ -282,8 +286,8 @@ def test_continuing_keeps_only_what_would_come_out_the_same(model_folder, make_s
     model, folder, output = model_folder(), scans("a.nii.gz", "b.nii.gz"), tmp_path / "out"
 
     def statuses(**options) -> list[str]:
-        predictor = Predictor.from_model_folder(model, **(QUICK | {"threshold": 1.0} | options))
-        summary = predictor.predict_folder(folder, output, continue_prediction=True)
+        predictor = Predictor.from_model_folder(model, LoadOptions(**QUICK | {"threshold": 1.0} | options))
+        summary = predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))
         return [row.status for row in summary.rows]
 
     assert statuses() == ["done", "done"]
@@ -306,7 +310,7 @@ def test_another_scan_of_the_same_name_and_size_is_predicted_anew(predictor, mak
     size, volume = (folder / "a.nii").stat().st_size, make_scan(3)
     write_volume(volume.array, volume.geometry, folder / "a.nii")
     assert (folder / "a.nii").stat().st_size == size
-    assert predictor.predict_folder(folder, output, continue_prediction=True).rows[0].status == "done"
+    assert predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True)).rows[0].status == "done"
     np.testing.assert_array_equal(
         read_volume(output / "a_anomaly.nii.gz").array, predictor.predict_volume(volume, "a").anomaly
     )
@@ -316,7 +320,7 @@ def test_replacing_earlier_results_is_said(predictor, scans, tmp_path, caplog):
     folder, output = scans("a.nii.gz"), tmp_path / "out"
     with caplog.at_level(logging.WARNING):
         predictor.predict_folder(folder, output)
-        predictor.predict_folder(folder, output, continue_prediction=True)
+        predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))
         assert not [message for message in caplog.messages if "--continue_prediction" in message]
         predictor.predict_folder(folder, output)
     assert len([message for message in caplog.messages if "--continue_prediction" in message]) == 1
@@ -335,8 +339,8 @@ predictor.predict_folder(source, output, save_cycle=True, continue_prediction=Tr
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_continues_to_the_same_files(model_folder, scans, tmp_path):
     model, folder = model_folder(), scans(*(f"case{number}.nii.gz" for number in range(4)))
-    predictor = Predictor.from_model_folder(model, threshold=1.0, **QUICK)
-    predictor.predict_folder(folder, tmp_path / "undisturbed", save_cycle=True)
+    predictor = Predictor.from_model_folder(model, LoadOptions(threshold=1.0, **QUICK))
+    predictor.predict_folder(folder, tmp_path / "undisturbed", OutputOptions(save_cycle=True))
     output = tmp_path / "killed"
     run = subprocess.Popen(
         [sys.executable, "-c", KILLED_RUN, str(model), str(folder), str(output)],
@@ -347,7 +351,7 @@ def test_a_killed_run_continues_to_the_same_files(model_folder, scans, tmp_path)
         time.sleep(0.005)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    summary = predictor.predict_folder(folder, output, save_cycle=True, continue_prediction=True)
+    summary = predictor.predict_folder(folder, output, OutputOptions(save_cycle=True, continue_prediction=True))
     statuses = [row.status for row in summary.rows]
     assert statuses[:2] == ["kept", "kept"]
     assert statuses[-1] == "done"
@@ -363,7 +367,7 @@ def test_a_model_folder_that_was_changed_is_refused(model_folder, tiny_plan):
     with pytest.raises(MMCCDError, match="target_spacing"):
         Predictor.from_model_folder(folder)
     with pytest.raises(MMCCDError, match="threshold"):
-        Predictor.from_model_folder(folder, threshold=float("nan"))
+        Predictor.from_model_folder(folder, LoadOptions(threshold=float("nan")))
 
 
 def test_the_pictures_of_earlier_cases_do_not_stay_in_memory(predictor, scans, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from published_loop import PublishedLoop
 
-from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.settings import make_settings
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.model.cycle import build_cycle
 
 PATCH = (16, 16)
@@ -32,8 +33,8 @@ def test_the_preset_paper_is_the_published_loop(tiny_plan, monkeypatch, method) 
     brain = np.zeros((1, *PATCH), dtype=bool)
     brain[0, 10:15, 4:13] = True
     image = np.where(brain, np.random.default_rng(0).normal(0, 1.5, brain.shape), -3).astype(np.float32)
-    settings = make_settings(plan, preset="paper")
-    maps = anomaly_maps(cycle, image, brain, settings, "case", torch.device("cpu"), PATCH)
+    settings = make_settings(plan, options=MapOptions(preset="paper"))
+    maps = anomaly_maps(MapMaker(cycle, settings, torch.device("cpu"), PATCH), image, brain, "case")
     loop = PublishedLoop(cycle, PATCH)
     found = loop.run(torch.from_numpy(image)[:, None], loop.strips, torch.Generator())[:, 0].numpy()
     assert (len(loop.timesteps), loop.timesteps[0], loop.timesteps[-1]) == (100, 990, 0)

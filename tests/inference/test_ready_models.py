@@ -153,7 +153,8 @@ def test_a_later_build_takes_the_place_of_an_earlier_one(shipped: Path, model_fi
         (("a_T1.nii.gz", "a_T2.nii.gz"), "T2"),
         (("a_T2.nii.gz", "b_FLAIR.nii.gz"), "FLAIR"),
         (("scan.nii.gz",), "FLAIR"),
-        (("a_0001.nii.gz",), "T2"),
+        (("a_0000.nii.gz", "a_T2.nii.gz"), "FLAIR"),
+        (("a_0001.nii.gz", "b_T2.nii.gz"), "T2"),
         (("a_T1.nii.gz",), "FLAIR"),
     ],
 )

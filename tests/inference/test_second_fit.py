@@ -14,6 +14,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.held_out.calibrate import calibrate_model, is_calibrated
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.control import control_scores
@@ -99,7 +100,7 @@ def test_prediction_sees_the_very_slices_that_calibration_saw(model_folder, quic
     healthy = calibration.subjects[0]
     # Slices of 7 mm: all are looked at; the case score of the same slices is the one that was calibrated on.
     assert len(case.indices) == healthy.slices
-    once = Predictor.from_model_folder(model.path, fits=1).predict_volume(make_scan(0), "a")
+    once = Predictor.from_model_folder(model.path, LoadOptions(fits=1)).predict_volume(make_scan(0), "a")
     assert abs(found.case_score - healthy.case_score) < 0.2 * abs(once.case_score - healthy.case_score)
 
 
@@ -114,7 +115,7 @@ def test_the_control_is_made_of_the_scan_after_the_second_fit(model_folder, quic
     expected = to_scan_grid(whole, ready.geometry, ready.native_brain)
 
     def control(fits: int) -> np.ndarray:
-        predictor = Predictor.from_model_folder(model.path, fits=fits)
+        predictor = Predictor.from_model_folder(model.path, LoadOptions(fits=fits))
         (prediction,) = predictor.predict_volumes([Scan(make_scan(0), "a")], control=True)
         assert prediction.fits[0].fits == fits
         return prediction.control
@@ -145,9 +146,11 @@ def test_one_fit_gives_the_maps_of_a_model_that_knows_no_second(model_folder, qu
     before = Predictor.from_model_folder(folder).predict_volume(lesion_scan, "a")
     assert (before.fits[0].fits, before.fits[0].note) == (1, "calibrated with one fit")
     with pytest.raises(MMCCDError, match="second fit needs a calibration"):
-        Predictor.from_model_folder(folder, fits=2)
+        Predictor.from_model_folder(folder, LoadOptions(fits=2))
     calibrate_model(folder, preprocessed, device=CPU)
-    off, on = (Predictor.from_model_folder(folder, fits=fits).predict_volume(lesion_scan, "a") for fits in (1, None))
+    off, on = (
+        Predictor.from_model_folder(folder, LoadOptions(fits=fits)).predict_volume(lesion_scan, "a") for fits in (1, None)
+    )
     np.testing.assert_array_equal(off.signed, before.signed)
     np.testing.assert_array_equal(off.cycle, before.cycle)
     assert off.normalisation == before.normalisation
@@ -201,7 +204,9 @@ def test_case_json_tells_of_the_fits(model_folder, quick_plan, preprocessed, sca
     source = scans("a_0000.nii.gz")
     for fits in (2, 1):
         output = tmp_path / f"out_{fits}"
-        Predictor.from_model_folder(folder, fits=fits).predict_folder(source, output, report=False)
+        Predictor.from_model_folder(folder, LoadOptions(fits=fits)).predict_folder(
+            source, output, OutputOptions(report=False)
+        )
         (told,) = load_json(output / "a.json")["fits"]
         assert told["fits"] == load_json(output / "a.json")["settings"]["fits"] == fits
         assert (told["left_out_share"] is None) == (fits == 1)

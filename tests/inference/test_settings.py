@@ -9,6 +9,7 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.maps.settings import make_settings
+from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.model.cycle import SamplingSettings
 from mmccd_auto.model.strip_masks import all_strips
 
@@ -21,7 +22,7 @@ def paper_plan(tiny_plan):
 
 
 def test_the_paper_preset_is_the_published_setting(paper_plan):
-    settings = make_settings(paper_plan, preset="paper")
+    settings = make_settings(paper_plan, options=MapOptions(preset="paper"))
     strips = all_strips((128, 128), settings.strip_width, settings.strip_stride, settings.coverage)
     assert len(strips) == 128
     assert sorted((strip.axis, strip.start) for strip in strips) == [
@@ -44,18 +45,20 @@ def test_the_fast_preset_is_never_slower_than_the_balanced_one(paper_plan, plann
     cycle = replace(
         paper_plan.configurations["FLAIR-T1"], sampling_steps=steps, strip_stride=stride, strips_per_pass=together
     )
-    fast = make_settings(replace(paper_plan, configurations={"FLAIR-T1": cycle}), preset="fast")
+    fast = make_settings(replace(paper_plan, configurations={"FLAIR-T1": cycle}), options=MapOptions(preset="fast"))
     assert (fast.sampling.steps, fast.strip_stride, fast.strips_per_pass) == (1, 16, max(2, together))
 
 
 def test_the_cyclic_preset_hides_nothing_and_takes_one_step(paper_plan):
-    settings = make_settings(paper_plan, preset="cyclic")
+    settings = make_settings(paper_plan, options=MapOptions(preset="cyclic"))
     assert (settings.sampling.steps, settings.strips_per_pass) == (1, 0)
 
 
 def test_a_users_values_replace_the_presets(paper_plan):
     settings = make_settings(
-        paper_plan, preset="paper", sampling_steps=7, strip_stride=16, batch_size=3, seed=11, strips_per_pass=2
+        paper_plan,
+        options=MapOptions(preset="paper", sampling_steps=7, strip_stride=16, batch_size=3, strips_per_pass=2),
+        seed=11,
     )
     assert settings.strips_per_pass == 2
     assert (settings.sampling.steps, settings.strip_stride, settings.batch_size, settings.seed) == (7, 16, 3, 11)
@@ -72,15 +75,19 @@ def test_a_users_values_replace_the_presets(paper_plan):
         ({"strip_stride": 0}, "strip_stride"),
         ({"strips_per_pass": -1}, "strips_per_pass"),
         ({"batch_size": 0}, "batch_size"),
-        ({"configuration": "T1-T2"}, "T1-T2"),
     ],
 )
 def test_impossible_values_are_refused_by_name(paper_plan, options, word):
     with pytest.raises(MMCCDError, match=word):
-        make_settings(paper_plan, **options)
+        make_settings(paper_plan, options=MapOptions(**options))
+
+
+def test_an_unknown_configuration_is_refused_by_name(paper_plan):
+    with pytest.raises(MMCCDError, match="T1-T2"):
+        make_settings(paper_plan, "T1-T2")
 
 
 def test_json_tells_what_decides_the_map(paper_plan):
-    one, other = (make_settings(paper_plan, batch_size=size).to_json() for size in (1, 64))
+    one, other = (make_settings(paper_plan, options=MapOptions(batch_size=size)).to_json() for size in (1, 64))
     assert one == other == json.loads(json.dumps(one))
-    assert one != make_settings(paper_plan, sampling_steps=3).to_json()
+    assert one != make_settings(paper_plan, options=MapOptions(sampling_steps=3)).to_json()

@@ -12,13 +12,13 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.inference.choice.choose_steps import choose_steps, describe_choice
+from mmccd_auto.inference.choice.choose_steps import PER_KIND, choose_steps, describe_choice
 from mmccd_auto.inference.choice.compare import Tried, best_of, candidate_settings, try_choices
 from mmccd_auto.inference.choice.synthetic_check import AlteredMaps, alter_cases, auprc_by_kind, maps_of_altered
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.held_out.healthy_slices import find_records, healthy_maps
-from mmccd_auto.inference.maps.engine import SliceMaps, anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
@@ -41,35 +41,33 @@ def healthy(model_folder, quick_plan, preprocessed: Path):
     records, _ = find_records(preprocessed, "0", "FLAIR")
     maps = [
         healthy_maps(
-            loaded,
-            quick_plan,
+            MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size),
             "FLAIR",
             preprocessed,
             record,
             [item.index for item in record.slices if item.healthy],
-            settings,
-            CPU,
         )
         for record in records.values()
     ]
     return model, loaded, settings, records, maps
 
 
+def trial_of(fold: str, preprocessed: Path) -> SyntheticTrial:
+    return SyntheticTrial(fold, preprocessed, CPU, PER_KIND, 4)
+
+
 def test_slices_that_an_anomaly_does_not_touch_keep_their_maps(healthy, quick_plan, preprocessed) -> None:
     _, loaded, settings, records, maps = healthy
     altered = alter_cases(maps, "FLAIR", preprocessed, records, per_kind=1)
     assert len({one.anomaly.kind for one in altered}) == len(altered) >= 6
-    found = maps_of_altered(altered, loaded, quick_plan, settings, CPU)
+    found = maps_of_altered(altered, MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size))
     for one, result in zip(altered, found, strict=True):
         indices = one.run.indices
         whole = anomaly_maps(
-            loaded.cycle,
+            MapMaker(loaded.cycle, settings, CPU, quick_plan.patch_size),
             one.anomaly.image,
             one.run.brain,
-            settings,
             one.run.case,
-            CPU,
-            quick_plan.patch_size,
             slice_indices=indices,
         )
         for name in ("signed", "squared", "cycle"):
@@ -173,7 +171,7 @@ def test_of_several_models_the_best_is_taken(model_folder, tmp_path) -> None:
 
 def test_steps_are_chosen_over_three_seeds_and_a_choice_stays(healthy, preprocessed) -> None:
     model, loaded, *_ = healthy
-    choice = choose_steps(model.path, "0", preprocessed, CPU, max_slices=4)
+    choice = choose_steps(model.path, trial_of("0", preprocessed))
     assert load_choice(model) == choice
     rungs = [(one.sampling_steps, one.strip_stride, one.strips_per_pass) for one in choice.tried]
     assert set(rungs) == {(1, stride, together) for stride in (8, 4) for together in (4, 2, 1)}
@@ -193,7 +191,7 @@ def test_steps_are_chosen_over_three_seeds_and_a_choice_stays(healthy, preproces
     assert describe_choice(choice).count("chosen") == 1
     other = replace(choice, sampling_steps=3)
     other.save(model)
-    assert choose_steps(model.path, "0", preprocessed, CPU, max_slices=4) == other
+    assert choose_steps(model.path, trial_of("0", preprocessed)) == other
 
 
 def test_each_seed_has_its_own_anomalies_and_every_rung_the_same(healthy, preprocessed, monkeypatch) -> None:
@@ -253,7 +251,7 @@ def test_of_folds_that_end_together_the_first_one_chooses(healthy, preprocessed,
         return found
 
     monkeypatch.setattr("mmccd_auto.inference.choice.choose_steps.try_choices", meanwhile)
-    assert choose_steps(model.path, "0", preprocessed, CPU, max_slices=4) == other
+    assert choose_steps(model.path, trial_of("0", preprocessed)) == other
     assert load_choice(model) == other
 
 
@@ -274,12 +272,12 @@ def test_a_choice_is_made_anew_where_it_was_of_a_shorter_training_or_on_training
     model, *_ = healthy
     before = InferenceChoice(3, 4, ScorePlan(), "before", **known)
     before.save(model)
-    assert (choose_steps(model.path, "0", preprocessed, CPU, max_slices=4) == before) == stays
+    assert (choose_steps(model.path, trial_of("0", preprocessed)) == before) == stays
     assert (load_choice(model) == before) == stays
 
 
 def test_a_choice_on_training_slices_says_so(model_folder, quick_plan, preprocessed, caplog) -> None:
     model = ModelFolder(model_folder(folds=("all",), plan=quick_plan))
-    choice = choose_steps(model.path, "all", preprocessed, CPU, max_slices=4)
+    choice = choose_steps(model.path, trial_of("all", preprocessed))
     assert choice.source == TRAINED_ON
     assert "no healthy slice was held out" in caplog.text

@@ -15,6 +15,7 @@ from mmccd_auto.inference.choice.training_judge import SyntheticJudge
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.trained.checkpoint import load_checkpoint
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.train import TrainingOptions, train
 
 CPU = torch.device("cpu")
@@ -68,12 +69,12 @@ def test_a_training_keeps_the_best_state_of_a_fold_but_not_of_all(tmp_path, quic
     DatasetFingerprint(home.name, ("FLAIR", "T1"), {}, {}, {}).save(home / "dataset_fingerprint.json")
     folders = Folders(tmp_path / "raw", home.parent, tmp_path / "results")
     options = TrainingOptions("FLAIR-T1", "CyclicUNetTrainer", quick_plan.plans_name, 2, 1)
-    output = train(folders, home.name, 0, options, CPU, 0)
+    output = train(folders, home.name, 0, options, TrainingMachine(CPU))
     records = [line for line in (output / "training_log.jsonl").read_text().splitlines() if line]
     judged = [json.loads(line)["synthetic_auprc"] for line in records]
     assert all(0 < value < 1 for value in judged)
     best = load_checkpoint(output / "checkpoint_best.pth")
     assert best.epoch == 1 + judged.index(max(judged))
-    output = train(folders, home.name, "all", replace(options, num_epochs=1), CPU, 0)
+    output = train(folders, home.name, "all", replace(options, num_epochs=1), TrainingMachine(CPU))
     assert not (output / "checkpoint_best.pth").exists()
     assert load_json(output / "calibration.json")["source"] == "healthy validation slices"

@@ -17,6 +17,7 @@ from mmccd_auto.evaluation.baselines import SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.compare import ComparisonResult, compare_folders, name_predictions
 from mmccd_auto.evaluation.cross_validation import cross_validation_summary
 from mmccd_auto.evaluation.evaluate import evaluate_folder
+from mmccd_auto.evaluation.judging import EvaluationOptions
 from mmccd_auto.evaluation.metrics import bootstrap_interval
 from mmccd_auto.evaluation.results import EvaluationResult, MethodResult
 from mmccd_auto.evaluation.table import comparison_table
@@ -71,8 +72,8 @@ class Study:
     def scan(self, case: str, modality: str) -> Path:
         return self.scans / f"{case}_{modality}.nii.gz"
 
-    def compare(self, **options) -> ComparisonResult:
-        return compare_folders(self.labels, self.maps, **options)
+    def compare(self, output: Path | None = None, processes: int = 0, **options) -> ComparisonResult:
+        return compare_folders(self.labels, self.maps, EvaluationOptions(**options), output, processes)
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_figures_are_those_of_each_folder_by_itself(study: Study) -> None:
     result = study.compare(erosion_mm=1.6)
     assert list(result.methods) == ["good", "poor", "intensity", "smoothed intensity"]
     for method, folder in study.maps.items():
-        alone = evaluate_folder(study.labels, folder, erosion_mm=1.6)
+        alone = evaluate_folder(study.labels, folder, EvaluationOptions(erosion_mm=1.6))
         assert result.methods[method] == alone.methods["anomaly_map"]
         assert result.methods["intensity"] == alone.methods["intensity"]
         assert result.prevalence == alone.prevalence

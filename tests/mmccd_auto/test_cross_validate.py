@@ -21,6 +21,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.evaluation.cross_validation import CrossValidation, describe_cross_validation
 from mmccd_auto.evaluation.evaluate import evaluate_folder
+from mmccd_auto.evaluation.judging import EvaluationOptions
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
@@ -226,7 +227,7 @@ def test_the_summary_agrees_with_an_evaluation_of_the_same_maps(finished, tmp_pa
     shutil.copytree(home.raw / "labelsTr", labels)
     for case in "ad":
         write_volume(np.zeros((7, 26, 22), dtype=np.uint8), GEOMETRY, labels / f"{case}.nii.gz")
-    evaluated = evaluate_folder(labels, together, home.raw / "imagesTr")
+    evaluated = evaluate_folder(labels, together, EvaluationOptions(home.raw / "imagesTr"))
     for ours, theirs in (("MMCCDTrainer", "anomaly_map"), ("control", "control"), ("intensity", "intensity")):
         for figure in ("auprc", "gain_over_control", "best_dice", "dice", "masked_share"):
             mean = evaluated.methods[theirs].mean[figure]

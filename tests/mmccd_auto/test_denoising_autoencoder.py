@@ -11,16 +11,17 @@ import torch
 from matplotlib.image import imread
 from torch import Tensor
 
-from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
-from mmccd_auto.inference.options import PRESETS
+from mmccd_auto.inference.options import PRESETS, MapOptions
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder, coarse_noise
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name, people_folder
 from mmccd_auto.training.data.data_loading import SliceStore
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.progress import EXAMPLE_FILE
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import DAETrainer, DAETrainerShort, cycle_class_of, find_trainer
@@ -183,9 +184,9 @@ def test_maps_are_the_error_without_noise_at_one_evaluation_a_slice(
     inside[1] = False
     calls = []
     autoencoder.network.register_forward_hook(lambda module, given, made: calls.append(len(made)))
-    settings = make_settings(tiny_plan, preset=preset, batch_size=2)
+    settings = make_settings(tiny_plan, options=MapOptions(preset=preset, batch_size=2))
     image, brain = x[:, 0].numpy(), inside[:, 0].numpy()
-    maps = anomaly_maps(autoencoder, image, brain, settings, "case", CPU, (32, 32))
+    maps = anomaly_maps(MapMaker(autoencoder, settings, CPU, (32, 32)), image, brain, "case")
     assert maps.network_evaluations == sum(calls) == 2
     with torch.inference_mode():
         made = autoencoder.network(x)[:, 0].numpy()
@@ -210,7 +211,7 @@ def striped(preprocessed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def train(kind: type[Trainer], folder: Path, plan: Plan, preprocessed: Path, splits: list, **options: int) -> Trainer:
     """Fold 0 of FLAIR-T1."""
     output = fold_folder(folder / model_folder_name(kind.__name__, plan.plans_name, "FLAIR-T1"), 0)
-    trainer = kind(plan, "FLAIR-T1", 0, preprocessed, output, splits, **options)
+    trainer = kind(plan, "FLAIR-T1", 0, preprocessed, output, splits, TrainerOptions(**options))
     trainer.train()
     return trainer
 
@@ -242,7 +243,9 @@ def test_a_checkpoint_comes_back_and_makes_maps(tmp_path: Path, tiny_plan: Plan,
     assert all(name.startswith("network.") for name in checkpoint.weights)
     loaded = load_fold(model, "0", CPU).cycle
     x, inside = make_slices()
-    maps = anomaly_maps(loaded, x[:, 0].numpy(), inside[:, 0].numpy(), make_settings(tiny_plan), "case", CPU, (32, 32))
+    maps = anomaly_maps(
+        MapMaker(loaded, make_settings(tiny_plan), CPU, (32, 32)), x[:, 0].numpy(), inside[:, 0].numpy(), "case"
+    )
     expected = build_cycle("dae", tiny_plan).eval()
     expected.load_state_dict(checkpoint.weights)
     with torch.inference_mode():
@@ -255,7 +258,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
 ) -> None:
     whole = train(DAETrainer, tmp_path / "whole", tiny_plan, striped, splits, num_epochs=2, iterations_per_epoch=2)
     part = train(DAETrainer, tmp_path / "part", tiny_plan, striped, splits, num_epochs=1, iterations_per_epoch=2)
-    rest = DAETrainer(tiny_plan, None, 0, striped, part.output, splits, num_epochs=2, iterations_per_epoch=2)
+    rest = DAETrainer(tiny_plan, None, 0, striped, part.output, splits, TrainerOptions(num_epochs=2, iterations_per_epoch=2))
     rest.train()
     weights = [load_checkpoint(one.output / "checkpoint_final.pth").raw_weights for one in (whole, rest)]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)

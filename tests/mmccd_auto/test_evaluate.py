@@ -15,7 +15,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.evaluation.baselines import intensity_score
 from mmccd_auto.evaluation.compare import compare_folders
 from mmccd_auto.evaluation.evaluate import evaluate_folder
-from mmccd_auto.evaluation.judging import erode
+from mmccd_auto.evaluation.judging import EvaluationOptions, erode
 from mmccd_auto.evaluation.results import EvaluationResult
 from mmccd_auto.evaluation.table import method_table
 from mmccd_auto.imaging.contrasts import lesions_expected_dark
@@ -63,8 +63,8 @@ class Study:
         save_json({"input_file": str(scan), "input_modality": modality}, self.maps / f"{case}.json")
         return image
 
-    def evaluate(self, **options) -> EvaluationResult:
-        return evaluate_folder(self.labels, self.maps, **options)
+    def evaluate(self, output: Path | None = None, processes: int = 0, **options) -> EvaluationResult:
+        return evaluate_folder(self.labels, self.maps, EvaluationOptions(**options), output, processes)
 
 
 @pytest.fixture

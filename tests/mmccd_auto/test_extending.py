@@ -11,9 +11,11 @@ import pytest
 from mmccd_auto.core.files import save_json
 from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Geometry
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainers import cycle_class_of, find_trainer
 
 DOCUMENTATION = Path(__file__).parents[2] / "documentation" / "extending.md"
@@ -51,13 +53,17 @@ def test_the_trainers_train(
 ) -> None:
     model = tmp_path / model_folder_name(name, "mmccdPlans", "FLAIR-T1")
     kind = find_trainer(name, [folder])
-    trainer = kind(tiny_plan, None, 0, preprocessed, fold_folder(model, 0), splits, num_epochs=2, iterations_per_epoch=1)
+    trainer = kind(
+        tiny_plan, None, 0, preprocessed, fold_folder(model, 0), splits, TrainerOptions(num_epochs=2, iterations_per_epoch=1)
+    )
     trainer.train()
     rates = [record["learning_rate"] for record in trainer.log.read()]
     assert rates == pytest.approx([2e-5, 4e-5] if name == "WarmupTrainer" else [1e-4, 1e-4])
     checkpoint = ModelFolder(model).checkpoint(0)
     assert cycle_class_of(checkpoint, [folder]).name == ("mmccd" if name == "WarmupTrainer" else "absolute_error")
-    prediction = Predictor.from_model_folder(model, extensions=[folder]).predict_arrays(make_scan(), (1.0, 1.0, 5.0))
+    prediction = Predictor.from_model_folder(model, LoadOptions(extensions=[folder])).predict_arrays(
+        make_scan(), (1.0, 1.0, 5.0)
+    )
     assert np.isfinite(prediction.anomaly).all()
     assert prediction.anomaly.max() > 0
 

@@ -10,6 +10,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CyclicUNet, MaskedModalityCycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.model_folder import fold_folder, model_folder_name
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainers import cycle_class_of, find_trainer
 
 OWN_TRAINER = '''
@@ -74,7 +75,9 @@ def test_outside_trainer_trains_and_its_model_can_be_built(
 ) -> None:
     trainer_class = find_trainer("HalvedTrainer", [folder])
     output = fold_folder(tmp_path / model_folder_name("HalvedTrainer", "mmccdPlans", "FLAIR-T1"), 0)
-    trainer = trainer_class(tiny_plan, None, 0, preprocessed, output, splits, num_epochs=2, iterations_per_epoch=1)
+    trainer = trainer_class(
+        tiny_plan, None, 0, preprocessed, output, splits, TrainerOptions(num_epochs=2, iterations_per_epoch=1)
+    )
     trainer.train()
     records = trainer.log.read()
     assert [record["learning_rate"] for record in records] == pytest.approx([1e-4, 1e-5])

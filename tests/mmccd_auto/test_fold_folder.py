@@ -15,6 +15,7 @@ import pytest
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, CHECKPOINT_LATEST, load_checkpoint
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.resume import clear_for_new_training, remove_unfinished_files
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer
@@ -36,10 +37,12 @@ def make_trainer(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: li
             "preprocessed": preprocessed,
             "output": tmp_path / "results" / "CyclicUNetTrainer__mmccdPlans__FLAIR-T1" / "fold_0",
             "splits": splits,
-            "num_epochs": 1,
-            "iterations_per_epoch": 1,
         }
-        return kind(**{**arguments, **changed})
+        own = {name: value for name, value in changed.items() if name in arguments}
+        options = {"num_epochs": 1, "iterations_per_epoch": 1} | {
+            name: changed[name] for name in changed.keys() - own.keys()
+        }
+        return kind(**(arguments | own), options=TrainerOptions(**options))
 
     return make
 

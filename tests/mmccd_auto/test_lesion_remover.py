@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmccd_auto.inference.maps.engine import anomaly_maps
+from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.fold_model import load_fold
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.model.block_unet import BlockUNet
@@ -23,6 +23,7 @@ from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_fold
 from mmccd_auto.training.budget.learning_rate import one_cycle
 from mmccd_auto.training.data.data_loading import TrainingSlice
 from mmccd_auto.training.data.modality_scales import measure_scales
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import MMCCDTrainerLesionRemover, cycle_class_of, find_trainer
 
@@ -58,7 +59,7 @@ def make_slices(count: int = 3) -> tuple[Tensor, Tensor]:
 def train(folder: Path, plan: Plan, preprocessed: Path, splits: list, **options: int) -> Trainer:
     """Fold 0 of FLAIR-T1."""
     output = fold_folder(folder / model_folder_name(NAME, plan.plans_name, "FLAIR-T1"), 0)
-    trainer = MMCCDTrainerLesionRemover(plan, "FLAIR-T1", 0, preprocessed, output, splits, **options)
+    trainer = MMCCDTrainerLesionRemover(plan, "FLAIR-T1", 0, preprocessed, output, splits, TrainerOptions(**options))
     trainer.train()
     return trainer
 
@@ -198,7 +199,9 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     monkeypatch.setattr(MMCCDTrainerLesionRemover, "learning_rate", lambda self, epoch: 1e-3)
     whole = train(tmp_path / "whole", tiny_plan, flat, splits, num_epochs=2, iterations_per_epoch=2)
     part = train(tmp_path / "part", tiny_plan, flat, splits, num_epochs=1, iterations_per_epoch=2)
-    rest = MMCCDTrainerLesionRemover(tiny_plan, None, 0, flat, part.output, splits, num_epochs=2, iterations_per_epoch=2)
+    rest = MMCCDTrainerLesionRemover(
+        tiny_plan, None, 0, flat, part.output, splits, TrainerOptions(num_epochs=2, iterations_per_epoch=2)
+    )
     rest.train()
     weights = [load_checkpoint(one.output / "checkpoint_final.pth").raw_weights for one in (whole, rest)]
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)
@@ -215,7 +218,9 @@ def test_a_checkpoint_comes_back_and_makes_signed_maps(tmp_path: Path, tiny_plan
     assert {one.score.other_weight for one in model.plan.configurations.values()} == {0.0}
     x, inside = make_slices()
     loaded = load_fold(model, "0", CPU).cycle
-    maps = anomaly_maps(loaded, x[:, 0].numpy(), inside[:, 0].numpy(), make_settings(tiny_plan), "case", CPU, (32, 32))
+    maps = anomaly_maps(
+        MapMaker(loaded, make_settings(tiny_plan), CPU, (32, 32)), x[:, 0].numpy(), inside[:, 0].numpy(), "case"
+    )
     with torch.inference_mode():
         error = torch.where(inside, x - loaded.restore(x), 0)[:, 0].numpy()
     np.testing.assert_allclose(maps.signed, error, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ import torch
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.mixed_precision import NARROWEST, gpu_has_bfloat16, training_dtype
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainers import MMCCDTrainer
 
 CPU = torch.device("cpu")
@@ -84,7 +85,7 @@ def test_the_format_that_a_trainer_names_holds_for_networks_loss_scaling_and_rec
             scaled.append(state.scaler.is_enabled())
 
     output = tmp_path / "Naming__mmccdPlans__FLAIR-T1" / "fold_0"
-    Naming(tiny_plan, None, 0, preprocessed, output, splits, num_epochs=1, iterations_per_epoch=1).train()
+    Naming(tiny_plan, None, 0, preprocessed, output, splits, TrainerOptions(num_epochs=1, iterations_per_epoch=1)).train()
     assert convolutions == {dtype}
     assert scaled == [dtype == torch.float16]
     assert load_checkpoint(output / "checkpoint_final.pth").record["precision"] == str(dtype).removeprefix("torch.")
@@ -121,6 +122,6 @@ def test_a_training_in_bfloat16_learns_as_one_in_float32(
 
 
 def _train(kind: Callable[..., MMCCDTrainer], plan: Plan, preprocessed: Path, output: Path, splits: list) -> MMCCDTrainer:
-    trainer = kind(plan, None, 0, preprocessed, output, splits, num_epochs=3, iterations_per_epoch=6)
+    trainer = kind(plan, None, 0, preprocessed, output, splits, TrainerOptions(num_epochs=3, iterations_per_epoch=6))
     trainer.train()
     return trainer

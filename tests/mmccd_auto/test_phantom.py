@@ -15,7 +15,7 @@ from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Geometry
-from mmccd_auto.phantom.dataset import TEST_LESIONS, write_phantom_dataset
+from mmccd_auto.phantom.dataset import TEST_LESIONS, PhantomPeople, write_phantom_dataset
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.lesions import Lesion, place_lesion
 from mmccd_auto.phantom.picture import phantom_picture
@@ -34,7 +34,9 @@ def maps() -> TissueMaps:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantom_dataset(
-        tmp_path_factory.mktemp("raw"), number=5, training_subjects=2, test_subjects=len(TEST_LESIONS), resolution=RESOLUTION
+        tmp_path_factory.mktemp("raw"),
+        people=PhantomPeople(training_subjects=2, test_subjects=len(TEST_LESIONS), resolution=RESOLUTION),
+        number=5,
     )
 
 
@@ -246,7 +248,7 @@ def test_healthy_people_have_no_lesion_and_the_others_have_what_is_written(folde
 
 def test_a_person_depends_on_nothing_but_seed_and_number(folder: Path, tmp_path: Path) -> None:
     fewer = write_phantom_dataset(
-        tmp_path, number=5, training_subjects=1, test_subjects=1, resolution=RESOLUTION, processes=1
+        tmp_path, people=PhantomPeople(training_subjects=1, test_subjects=1, resolution=RESOLUTION), number=5, processes=1
     )
     expected = files_of(folder)
     written = {name: content for name, content in files_of(fewer).items() if name != "dataset.json"}
@@ -255,7 +257,9 @@ def test_a_person_depends_on_nothing_but_seed_and_number(folder: Path, tmp_path:
 
 
 def test_another_seed_gives_other_people(folder: Path, tmp_path: Path) -> None:
-    other = write_phantom_dataset(tmp_path, number=5, training_subjects=1, test_subjects=0, resolution=RESOLUTION, seed=1)
+    other = write_phantom_dataset(
+        tmp_path, people=PhantomPeople(training_subjects=1, test_subjects=0, resolution=RESOLUTION, seed=1), number=5
+    )
     name = "imagesTr/healthy_00_0000.nii.gz"
     assert files_of(other)[name] != files_of(folder)[name]
 
@@ -263,7 +267,7 @@ def test_another_seed_gives_other_people(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [{"training_subjects": 0}, {"test_subjects": -1}, {"resolution": 0}, {"resolution": 9}])
 def test_senseless_numbers_are_refused(wrong: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(MMCCDError):
-        write_phantom_dataset(tmp_path, **wrong)
+        write_phantom_dataset(tmp_path, people=PhantomPeople(**wrong))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.reporting.alignment import alignment_picture
 from mmccd_auto.reporting.drawn_text import drawable
-from mmccd_auto.reporting.pictures import CANDIDATE_OUTLINE, OUTLINE, case_picture, choose_slices, colour_limit
+from mmccd_auto.reporting.pictures import CANDIDATE_OUTLINE, OUTLINE, DrawnCase, case_picture, choose_slices, colour_limit
 
 GEOMETRY = Geometry((24, 30, 16), (2.0, 1.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
@@ -30,7 +30,7 @@ def scan_and_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def draw(path: Path, **options) -> np.ndarray:
     scan, score, brain = scan_and_maps()
-    case_picture(path, "case", scan, score, brain, GEOMETRY, **options)
+    case_picture(path, DrawnCase("case", scan, score, brain, GEOMETRY, **options))
     return imread(path)
 
 
@@ -56,15 +56,17 @@ def test_the_picture_does_not_depend_on_how_the_scan_is_stored(tmp_path):
             for array in (scan, score, brain.astype(np.uint8), (score > 1).astype(np.uint8))
         ]
         arrays = [volume.array for volume in turned]
-        case_picture(tmp_path / "turned.png", "case", *arrays[:2], arrays[2] > 0, turned[0].geometry, arrays[3], 1.0)
+        case_picture(
+            tmp_path / "turned.png", DrawnCase("case", *arrays[:2], arrays[2] > 0, turned[0].geometry, arrays[3], 1.0)
+        )
         np.testing.assert_array_equal(imread(tmp_path / "turned.png"), expected)
 
 
 def test_the_scale_is_the_models_and_never_the_cases(tmp_path):
     """A case with a tenth of the scores gets a darker map, not the same one."""
     scan, score, brain = scan_and_maps()
-    case_picture(tmp_path / "bright.png", "case", scan, score, brain, GEOMETRY, score > 1, 1.0)
-    case_picture(tmp_path / "dark.png", "case", scan, score / 10, brain, GEOMETRY, score > 9, 1.0)
+    case_picture(tmp_path / "bright.png", DrawnCase("case", scan, score, brain, GEOMETRY, score > 1, 1.0))
+    case_picture(tmp_path / "dark.png", DrawnCase("case", scan, score / 10, brain, GEOMETRY, score > 9, 1.0))
     bright, dark = (imread(tmp_path / f"{name}.png") for name in ("bright", "dark"))
     middle = slice(bright.shape[1] // 3, bright.shape[1] * 3 // 5)
     assert dark[100:-30, middle, :3].max(axis=(0, 1))[0] < bright[100:-30, middle, :3].max(axis=(0, 1))[0]
@@ -115,9 +117,13 @@ def test_candidates_are_outlined_in_another_colour_and_do_not_look_like_an_empty
     scan, score, brain = scan_and_maps()
     nothing = np.zeros_like(brain)
     options = {"threshold": 1.0}
-    case_picture(tmp_path / "a.png", "case", scan, score, brain, GEOMETRY, score > 1, candidates=nothing, **options)
-    case_picture(tmp_path / "b.png", "case", scan, score, brain, GEOMETRY, nothing, candidates=score > 1, **options)
-    case_picture(tmp_path / "c.png", "case", scan, score, brain, GEOMETRY, nothing, candidates=nothing, **options)
+    case_picture(
+        tmp_path / "a.png", DrawnCase("case", scan, score, brain, GEOMETRY, score > 1, candidates=nothing, **options)
+    )
+    case_picture(
+        tmp_path / "b.png", DrawnCase("case", scan, score, brain, GEOMETRY, nothing, candidates=score > 1, **options)
+    )
+    case_picture(tmp_path / "c.png", DrawnCase("case", scan, score, brain, GEOMETRY, nothing, candidates=nothing, **options))
     lesion, candidate, empty = (imread(tmp_path / f"{name}.png") for name in "abc")
     assert coloured(lesion, OUTLINE) > 20 > coloured(lesion, CANDIDATE_OUTLINE)
     assert coloured(candidate, CANDIDATE_OUTLINE) > 20 > coloured(candidate, OUTLINE)
@@ -142,7 +148,7 @@ def test_long_warnings_stay_inside_the_picture(tmp_path):
 def test_names_in_any_script_and_formulas_are_drawn_as_text(tmp_path, case):
     scan, score, brain = scan_and_maps()
     warnings = [f"{case} is odd"]
-    case_picture(tmp_path / "case.png", case, scan, score, brain, GEOMETRY, score > 1, 1.0, warnings=warnings)
+    case_picture(tmp_path / "case.png", DrawnCase(case, scan, score, brain, GEOMETRY, score > 1, 1.0, warnings=warnings))
     alignment_picture(tmp_path / "brain.png", case, {"FLAIR": Volume(scan, GEOMETRY)}, brain, warnings[0])
     assert imread(tmp_path / "case.png").std() > 0.05
     assert imread(tmp_path / "brain.png").std() > 0.05

@@ -11,10 +11,10 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.datasets.folders import Folders
-from mmccd_auto.phantom.dataset import write_phantom_dataset
+from mmccd_auto.phantom.dataset import PhantomPeople, write_phantom_dataset
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.report import advise_on_training
-from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
+from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, PreparationOptions, plan_and_preprocess
 
 CPU = torch.device("cpu")
 PLANS = "Dataset007_Phantom/mmccdPlans/plans.json"
@@ -23,13 +23,14 @@ PLANS = "Dataset007_Phantom/mmccdPlans/plans.json"
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
-    write_phantom_dataset(folder, number=7, training_subjects=2, test_subjects=0, resolution=4)
+    write_phantom_dataset(folder, people=PhantomPeople(training_subjects=2, test_subjects=0, resolution=4), number=7)
     return folder
 
 
 def plan(raw: Path, preprocessed: Path) -> list[str]:
     folders = Folders(raw, preprocessed, preprocessed / "none")
-    return plan_and_preprocess(folders, [7], PlanningOptions(planner="MMCCDPlanner"), CPU, processes=0, preprocess=False)
+    only_plan = PreparationOptions(preprocess=False)
+    return plan_and_preprocess(folders, [7], PlanningOptions(planner="MMCCDPlanner"), CPU, 0, only_plan)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 30.0])

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import build_cycle
 from mmccd_auto.plans.plan import DiffusionPlan, Plan
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.progress import EpochRecord, Example, TrainingLog, draw_progress
 from mmccd_auto.training.trainers import CyclicUNetTrainer
 from mmccd_auto.training.validation import example_of, mean_losses
@@ -133,7 +134,13 @@ def test_validation_draws_the_same_numbers_each_time_and_none_of_the_trainings()
 
 def test_a_training_leaves_a_log_and_a_picture(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list) -> None:
     trainer = CyclicUNetTrainer(
-        tiny_plan, None, 0, preprocessed, tmp_path / "model" / "fold_0", splits, num_epochs=2, iterations_per_epoch=1
+        tiny_plan,
+        None,
+        0,
+        preprocessed,
+        tmp_path / "model" / "fold_0",
+        splits,
+        TrainerOptions(num_epochs=2, iterations_per_epoch=1),
     )
     trainer.train()
     for record in trainer.log.read():

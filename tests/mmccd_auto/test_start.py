@@ -13,6 +13,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import ModelFolder, fold_folder, model_folder_name
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.start import STARTED_FROM, load_start
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainerShort, MMCCDTrainerLesionRemover
@@ -42,10 +43,7 @@ def make_trainer(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: li
             preprocessed,
             output,
             splits,
-            num_epochs=epochs,
-            iterations_per_epoch=1,
-            seed=seed,
-            dataset_content={},
+            TrainerOptions(num_epochs=epochs, iterations_per_epoch=1, seed=seed, dataset_content={}),
         )
         made.judge = None
         return made

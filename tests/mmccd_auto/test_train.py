@@ -22,6 +22,7 @@ from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, Mo
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.synthetic_anomalies.make import OF_ONE_SUBJECT
 from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
+from mmccd_auto.training.options import TrainingMachine
 from mmccd_auto.workflows.train import TrainingOptions, train
 
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ class Home:
 
     def train(self, overwrite: bool = False, **options: Any) -> Path:
         given = {"trainer": "CyclicUNetTrainerShort", "num_epochs": 1, "iterations_per_epoch": 1, **options}
-        return train(self.folders, 900, 0, TrainingOptions(**given), CPU, 0, overwrite)
+        return train(self.folders, 900, 0, TrainingOptions(**given), TrainingMachine(CPU), overwrite)
 
 
 def write_fingerprint(home: Path, subjects: dict[str, str]) -> None:
@@ -98,7 +99,7 @@ def test_what_can_not_be_told_of_a_training_does_not_end_it(
     home.train()
     assert (home.fold / "calibration.json").is_file()
     assert not (home.fold / "gain.json").exists()
-    assert "can't be told: a: no synthetic anomaly" in caplog.text
+    assert "can't be measured: a: no synthetic anomaly" in caplog.text
 
 
 def test_only_what_is_missing_is_made_for_a_finished_training(home: Home) -> None:
@@ -152,7 +153,7 @@ def test_a_dataset_that_is_not_preprocessed_is_named_with_the_remedy(home: Home,
     with pytest.raises(MMCCDError, match=r"nowhere does not exist: run mmccd_plan_and_preprocess first"):
         Home(empty).train()
     with pytest.raises(MMCCDError, match=r"has no dataset 901: .*run mmccd_plan_and_preprocess first"):
-        train(home.folders, 901, 0, TrainingOptions(), CPU, 0)
+        train(home.folders, 901, 0, TrainingOptions(), TrainingMachine(CPU))
 
 
 def test_the_results_folder_is_tried_before_the_work(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,5 +223,5 @@ def test_numbers_of_other_people_are_refused_where_it_matters_who_was_trained_on
     (home.fold / "calibration.json").unlink()
     with pytest.raises(MMCCDError, match=r"comes from another training \(.*another subject_numbers\.json"):
         home.train()
-    with pytest.raises(MMCCDError, match=r"subject_numbers\.json doesn't tell whom this model was trained on"):
+    with pytest.raises(MMCCDError, match=r"subject_numbers\.json doesn't say whom this model was trained on"):
         calibrate_model(home.fold.parent, home.folders.preprocessed / "Dataset900_Tiny" / "mmccdPlans", device=CPU)

@@ -15,6 +15,7 @@ from mmccd_auto.model.cycle import Cycle
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.training.optimisation import TrainingState
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.progress import EpochRecord
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer, MMCCDTrainer
@@ -29,7 +30,9 @@ def train(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list, mon
 
     def run(kind: type[Trainer], name: str = "T", **options: int) -> Trainer:
         output = tmp_path / f"{name}__mmccdPlans__FLAIR-T1" / "fold_0"
-        trainer = kind(tiny_plan, None, 0, preprocessed, output, splits, num_epochs=2, iterations_per_epoch=3, **options)
+        trainer = kind(
+            tiny_plan, None, 0, preprocessed, output, splits, TrainerOptions(num_epochs=2, iterations_per_epoch=3, **options)
+        )
         trainer.train()
         return trainer
 

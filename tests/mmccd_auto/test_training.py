@@ -22,6 +22,7 @@ from mmccd_auto.trained.checkpoint import load_checkpoint, save_checkpoint
 from mmccd_auto.training.best_state import epoch_to_predict_with
 from mmccd_auto.training.data.data_loading import MEMORY_LIMIT, SliceStore
 from mmccd_auto.training.data.fold_data import validation_images
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.ranks import Ranks
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import CyclicUNetTrainer, MMCCDPublishedTrainer, MMCCDTrainer
@@ -35,6 +36,7 @@ import torch
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.trained import checkpoint
 from mmccd_auto.training import trainer, trainers
+from mmccd_auto.training.options import TrainerOptions
 
 given = json.loads(sys.argv[1])
 torch.set_num_threads(given["threads"])
@@ -75,7 +77,7 @@ if given["moment"] == "between log and checkpoint":
     trainer.save_checkpoint = save_late
 MMCCDTrainer(
     Plan.from_json(given["plan"]), None, 0, Path(given["preprocessed"]), Path(given["output"]), given["splits"],
-    processes=given["processes"],
+    TrainerOptions(processes=given["processes"]),
 ).train()
 """
 
@@ -92,10 +94,12 @@ def make_trainer(tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: li
             "preprocessed": preprocessed,
             "output": tmp_path / "results" / f"{kind.__name__}__mmccdPlans__FLAIR-T1" / f"fold_{changed.get('fold', 0)}",
             "splits": splits,
-            "num_epochs": 1,
-            "iterations_per_epoch": 1,
         }
-        return kind(**{**arguments, **changed})
+        own = {name: value for name, value in changed.items() if name in arguments}
+        options = {"num_epochs": 1, "iterations_per_epoch": 1} | {
+            name: changed[name] for name in changed.keys() - own.keys()
+        }
+        return kind(**(arguments | own), options=TrainerOptions(**options))
 
     return make
 

@@ -11,6 +11,7 @@ from mmccd_auto.plans import cost
 from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import compare_machines, tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, RUNGS, SMALL, MachineSpeed, default_hours, usual_machine
+from mmccd_auto.plans.options import PlannerOptions
 from mmccd_auto.plans.plan import AfterTrainingPlan, NetworkPlan, Plan
 from mmccd_auto.plans.planners import MMCCDPlannerSmall
 
@@ -26,8 +27,9 @@ MACHINES = {
 NAMES = [rung.name for rung in RUNGS]
 
 
-def planned(fingerprint, machine: MachineSpeed, hours: float | None = None, **options) -> Plan:
-    return MMCCDPlannerForBudget(fingerprint, fingerprint.dataset, fingerprint.modalities, machine, hours, **options).plan()
+def planned(fingerprint, machine: MachineSpeed, hours: float | None = None, resolution: str | None = None) -> Plan:
+    about = (fingerprint, fingerprint.dataset, fingerprint.modalities)
+    return MMCCDPlannerForBudget(*about, machine, hours, resolution).plan()
 
 
 def work(plan: Plan) -> float:
@@ -65,7 +67,7 @@ def test_the_default_of_a_cpu_is_what_was_picked_by_hand(make_fingerprint) -> No
     plan = planned(make_fingerprint(), SLOW_CPU)
     fingerprint = make_fingerprint()
     by_hand = MMCCDPlannerSmall(
-        fingerprint, fingerprint.dataset, fingerprint.modalities, resolution="lowres", device_speed=None
+        fingerprint, fingerprint.dataset, fingerprint.modalities, None, PlannerOptions(resolution="lowres")
     ).plan()
     assert plan.budget.training_hours == default_hours("cpu") == 0.5
     for name in ("network", "patch_size", "target_spacing", "slice_axis", "strip_width"):

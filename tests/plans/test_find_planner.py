@@ -9,6 +9,7 @@ import pytest
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.cost import multiply_accumulates
+from mmccd_auto.plans.options import PlannerOptions
 from mmccd_auto.plans.planner import MMCCDPlanner
 from mmccd_auto.plans.planners import find_planner
 
@@ -91,8 +92,8 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_the_small_planner_needs_a_fraction_of_the_arithmetic(make_fingerprint):
     fingerprint = make_fingerprint()
     options = ("Dataset001_Test", fingerprint.modalities)
-    usual = MMCCDPlanner(fingerprint, *options, resolution="lowres").plan()
-    small = find_planner("MMCCDPlannerSmall")(fingerprint, *options, resolution="lowres").plan()
+    usual = MMCCDPlanner(fingerprint, *options, options=PlannerOptions(resolution="lowres")).plan()
+    small = find_planner("MMCCDPlannerSmall")(fingerprint, *options, options=PlannerOptions(resolution="lowres")).plan()
     assert small.plans_name == "mmccdPlansSmall_lowres"
     assert small.patch_size == usual.patch_size
     assert multiply_accumulates(small.network, small.patch_size) < 0.2 * multiply_accumulates(

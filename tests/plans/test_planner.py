@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans import cost
 from mmccd_auto.plans.cost import DeviceSpeed
+from mmccd_auto.plans.options import PlannerOptions
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.planner import MMCCDPlanner
 from mmccd_auto.plans.rules import LADDER, strip_width_and_stride
@@ -18,8 +19,9 @@ from mmccd_auto.plans.rules import LADDER, strip_width_and_stride
 FIXED_INPUT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def planned(fingerprint, **options) -> Plan:
-    return MMCCDPlanner(fingerprint, fingerprint.dataset, fingerprint.modalities, **options).plan()
+def planned(fingerprint, device_speed=None, **options) -> Plan:
+    about = (fingerprint, fingerprint.dataset, fingerprint.modalities)
+    return MMCCDPlanner(*about, device_speed, PlannerOptions(**options)).plan()
 
 
 # name, fingerprint, options, (axis, spacing, patch, multipliers, attention, strip width, stride, batch, default)

@@ -15,7 +15,7 @@ from mmccd_auto.phantom.subject import Acquisition, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
 from mmccd_auto.preprocessing.bias_field import bias_field, field_change, field_samples
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case
-from mmccd_auto.preprocessing.second_fit import Refitted, refit
+from mmccd_auto.preprocessing.second_fit import FirstFit, Refitted, refit
 from mmccd_auto.preprocessing.stored_samples import read_samples, write_samples
 
 CENTRE_MM, RADIUS_MM, GAIN = (10.0, 20.0, 30.0), 28.0, 1.6
@@ -48,7 +48,9 @@ def lesion_of(volume: Volume) -> np.ndarray:
 
 def refitted(case: PreprocessedCase, leave_out: np.ndarray, scheme: str = "bias_corrected") -> Refitted:
     samples = case.field_samples.get("FLAIR")
-    found = refit(case.image[0], case.brain, leave_out, case.normalisation["FLAIR"], scheme, case.geometry, samples)
+    found = refit(
+        case.image[0], case.brain, leave_out, FirstFit(case.normalisation["FLAIR"], scheme, case.geometry, samples)
+    )
     assert found is not None
     return found
 
@@ -110,11 +112,11 @@ def test_the_scale_is_that_of_the_tissue_that_is_left(healthy, tiny_plan) -> Non
 
 def test_tissue_without_contrast_gives_no_fit(healthy, tiny_plan) -> None:
     case = preprocess_case("a", {"FLAIR": healthy}, tiny_plan)
-    parameters = case.normalisation["FLAIR"]
-    assert refit(case.image[0], case.brain, case.brain, parameters, "percentile", case.geometry, None) is None
+    first = FirstFit(case.normalisation["FLAIR"], "percentile", case.geometry, None)
+    assert refit(case.image[0], case.brain, case.brain, first) is None
     even = np.where(case.brain & (case.image[0] < 0), np.float32(0.5), case.image[0])
     left = case.brain & (even != np.float32(0.5))
-    assert refit(even, case.brain, left, parameters, "percentile", case.geometry, None) is None
+    assert refit(even, case.brain, left, first) is None
 
 
 def test_what_is_left_out_has_no_say_in_the_field(healthy) -> None:

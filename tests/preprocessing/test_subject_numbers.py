@@ -32,11 +32,11 @@ def test_the_record_of_a_training_leads_back_to_its_cases_by_the_link_alone(tmp_
     assert trained_on(record, tmp_path) == ("z_1", "a_1")
     load_subject_numbers(tmp_path, {"b_1": "b"})
     assert trained_on(record, tmp_path) == ("z_1", "a_1")
-    with pytest.raises(MMCCDError, match="doesn't tell whom this model was trained on"):
+    with pytest.raises(MMCCDError, match="doesn't say whom this model was trained on"):
         trained_on(record, tmp_path / "elsewhere")
     (tmp_path / NUMBERS_FILE).unlink()
     load_subject_numbers(tmp_path, {"m_1": "m", "z_1": "z", "a_1": "a", "b_1": "b"})
-    with pytest.raises(MMCCDError, match="doesn't tell whom this model was trained on"):
+    with pytest.raises(MMCCDError, match="doesn't say whom this model was trained on"):
         trained_on(record, tmp_path)
 
 

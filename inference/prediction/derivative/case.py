@@ -107,7 +107,7 @@ def _file(target: Target, kind: Kind, ending: str) -> Path:
 
 
 def _write_lesions(mask: Path, record: Mapping[str, Any], target: Target, output: Path) -> list[Path]:
-    """The lesions by number: image, table and sidecar."""
+    """Write the lesions by number: image, table and sidecar."""
     lesions = lesions_of(dict(record), f"{record['case']}.json")
     image, table, sidecar = (_file(target, NUMBERED, ending) for ending in (IMAGE, TABLE, SIDECAR))
     volume = read_volume(mask, dtype=None)
@@ -118,7 +118,7 @@ def _write_lesions(mask: Path, record: Mapping[str, Any], target: Target, output
 
 
 def _numbered(mask: np.ndarray, lesions: tuple[LesionRecord, ...]) -> np.ndarray:
-    """Each connected part of a mask with the number of its lesion: uint16 [z, y, x]."""
+    """Compute each connected part of a mask with the number of its lesion: uint16 [z, y, x]."""
     parts, count = ndimage.label(np.asarray(mask) > 0, structure=NEIGHBOURS)
     numbers = np.zeros(count + 1, dtype=np.uint16)
     for lesion in lesions:

@@ -24,7 +24,7 @@ Written by mmccd_auto {version}, which marks what a healthy brain doesn't explai
 
 | file | what it is |
 |---|---|
-| `*_desc-anomaly_probseg.nii.gz` | score of every voxel. **No probability**: its sidecar tells the unit and the threshold |
+| `*_desc-anomaly_probseg.nii.gz` | score of every voxel. **No probability**: its sidecar gives the unit and the threshold |
 | `*_label-lesion_mask.nii.gz` | lesions: connected voxels above the threshold |
 | `*_desc-candidates_mask.nii.gz` | connected voxels above the threshold that are smaller than a lesion |
 | `*_desc-brain_mask.nii.gz` | the brain that was found, where the scan has a skull |
@@ -91,7 +91,7 @@ def _check_place(output: Path, source: Path, modality: str) -> None:
 
 
 def _source_entries(output: Path, source: Path) -> dict[str, Any]:
-    """What dataset_description.json tells of the scans' dataset: its DOI and version, and where it lies from here."""
+    """Return what dataset_description.json says of the scans' dataset: its DOI and version, and where it lies from here."""
     doi = read_description(source).get("DatasetDOI")
     known = isinstance(doi, str) and bool(doi)
     try:

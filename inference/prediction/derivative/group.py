@@ -58,5 +58,5 @@ def write_group_tables(output: str | Path) -> tuple[int, int]:
 
 
 def _case_columns() -> list[str]:
-    """The columns of summary.csv; every case of the table is done."""
+    """Return the columns of summary.csv; every case of the table is done."""
     return [entry.name for entry in fields(SummaryRow) if entry.name != "status"]

@@ -42,7 +42,7 @@ class Target:
 
 
 def target_of(scan: str) -> Target:
-    """Tell where the files of a scan go.
+    """Say where the files of a scan go.
 
     Parameters
     ----------

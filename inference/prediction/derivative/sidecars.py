@@ -13,11 +13,11 @@ RECORD_KEY = "Prediction"
 DEFINED = ("index", "name")
 """Columns of a table of segments that BIDS itself describes."""
 NOT_IN_SIDECAR = (FILES, SEAL, CANDIDATE_LIST)
-"""Entries of CASE.json that tell of its own files only, or that nobody looks for here."""
+"""Entries of CASE.json that say of its own files only, or that nobody looks for here."""
 
 
 def anomaly_sidecar(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the anomaly map, with everything that CASE.json tells of the case.
+    """Describe the anomaly map, with everything that CASE.json says of the case.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_prediction_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="predict finished cases again")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     if options.level == GROUP:
         from mmccd_auto.inference.prediction.derivative.group import write_group_tables
 
@@ -78,5 +78,5 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

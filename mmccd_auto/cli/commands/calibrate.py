@@ -51,7 +51,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         parser.error("give DATASET, or --model MODEL -i HEALTHY_SCANS")
     if options.healthy is not None and options.name is None:
         parser.error("--name: give the new model a name, under which mmccd_predict --model finds it")
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.calibrate import calibrate, describe_calibration
 
@@ -111,5 +111,5 @@ def _calibrate_on_scans(options: argparse.Namespace, asked: PredictionOptions) -
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

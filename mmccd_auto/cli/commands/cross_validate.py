@@ -28,7 +28,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed", "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.evaluation.cross_validation import describe_cross_validation
     from mmccd_auto.workflows.cross_validate import cross_validate
@@ -44,5 +44,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

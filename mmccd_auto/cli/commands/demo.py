@@ -18,7 +18,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_processes_option(parser)
     add_device_option(parser)
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.demo import run_demo
 
@@ -26,5 +26,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

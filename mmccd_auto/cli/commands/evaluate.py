@@ -36,15 +36,14 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
     add_processes_option(parser)
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
+    from mmccd_auto.evaluation.judging import EvaluationOptions
     from mmccd_auto.workflows.evaluate import evaluate
 
     table = evaluate(
         reference=options.reference,
         prediction=options.predictions,
-        images=options.images,
-        brain_masks=options.brain_masks,
-        erosion_mm=options.erosion,
+        options=EvaluationOptions(options.images, options.brain_masks, options.erosion),
         output=options.output,
         processes=options.processes,
         names=options.names,
@@ -54,5 +53,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

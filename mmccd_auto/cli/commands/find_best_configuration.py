@@ -36,7 +36,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.find_best_configuration import describe_best, find_best_configuration, restore_configuration
 
@@ -56,5 +56,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -5,14 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mmccd_auto.cli.argument_types import path_name, whole
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.options import ALL_RUNS, add_brain_extraction_option, add_link_option, add_runs_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
 
+if TYPE_CHECKING:
+    from mmccd_auto.importing.import_dataset import ImportSummary
+
 
 def _command(arguments: Sequence[str] | None) -> int:
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    summary = _import(options, health_from(parser, options))
+    for message in summary.notes:
+        print(f"note: {message}", file=sys.stderr)
+    for message in summary.failed:
+        print(f"error: {message}", file=sys.stderr)
+    print(f"imported {len(summary.imported)} {'case' if len(summary.imported) == 1 else 'cases'}: {summary.dataset}")
+    if summary.imported:
+        print(summary.health)
+    return 1 if summary.failed or not summary.imported else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("Turn a hospital export (DICOM or NIfTI, skull on, any grids) into a raw dataset.")
     parser.add_argument(
         "-i", dest="input", required=True, metavar="EXPORT", help="folder (a BIDS dataset, say), zip archive or DICOMDIR"
@@ -46,14 +64,16 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
     add_processes_option(parser)
     add_folder_options(parser, "raw")
-    options = parser.parse_args(arguments)
-    health = health_from(parser, options)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    return parser
+
+
+def _import(options: argparse.Namespace, health: str) -> ImportSummary:
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.importing.import_dataset import ImportOptions
     from mmccd_auto.sources.bids.options import BidsOptions
     from mmccd_auto.workflows.import_export import import_export
 
-    summary = import_export(
+    return import_export(
         folders_from(options),
         options.input,
         options.number,
@@ -75,14 +95,6 @@ def _command(arguments: Sequence[str] | None) -> int:
         ),
         options.processes,
     )
-    for message in summary.notes:
-        print(f"note: {message}", file=sys.stderr)
-    for message in summary.failed:
-        print(f"error: {message}", file=sys.stderr)
-    print(f"imported {len(summary.imported)} {'case' if len(summary.imported) == 1 else 'cases'}: {summary.dataset}")
-    if summary.imported:
-        print(summary.health)
-    return 1 if summary.failed or not summary.imported else 0
 
 
 def add_health_options(parser: argparse.ArgumentParser) -> None:
@@ -121,5 +133,5 @@ def health_from(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,13 @@ from mmccd_auto.plans.plan import SPACING_LIMITS_MM
 
 
 def _command(arguments: Sequence[str] | None) -> int:
+    failed = _plan_and_preprocess(_make_parser().parse_args(arguments))
+    for message in failed:
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("Fingerprint datasets, plan for them and write their normalised slices.")
     parser.add_argument(
         "-d", dest="datasets", nargs="+", default=None, metavar="DATASET", help="numbers or names; without it every dataset"
@@ -26,6 +34,19 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument(
         "-pl", dest="planner", default=None, metavar="CLASS", help="planner class, for a plan without a training budget"
     )
+    _add_planning_options(parser)
+    parser.add_argument("--verify_dataset_integrity", action="store_true", help="check every file before planning")
+    parser.add_argument("--no_pp", action="store_true", help="stop after planning")
+    parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
+    add_processes_option(parser)
+    add_device_option(parser)
+    add_extension_option(parser)
+    add_folder_options(parser, "raw", "preprocessed")
+    return parser
+
+
+def _add_planning_options(parser: argparse.ArgumentParser) -> None:
+    """Add the training budget, the resolution, and what else the plan is made for."""
     parser.add_argument(
         "--training_hours",
         type=number(0, 100_000, above=True),
@@ -64,17 +85,12 @@ def _command(arguments: Sequence[str] | None) -> int:
         metavar="MINUTES",
         help="per case at prediction; the number of diffusion steps and strips is planned to fit",
     )
-    parser.add_argument("--verify_dataset_integrity", action="store_true", help="check every file before planning")
-    parser.add_argument("--no_pp", action="store_true", help="stop after planning")
-    parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
-    add_processes_option(parser)
-    add_device_option(parser)
-    add_extension_option(parser)
-    add_folder_options(parser, "raw", "preprocessed")
-    options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+
+
+def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, plan_and_preprocess
+    from mmccd_auto.workflows.plan_and_preprocess import PlanningOptions, PreparationOptions, plan_and_preprocess
 
     planning = PlanningOptions(
         planner=options.planner,
@@ -86,21 +102,18 @@ def _command(arguments: Sequence[str] | None) -> int:
         extensions=tuple(options.extensions),
         training_hours=options.training_hours,
     )
-    failed = plan_and_preprocess(
+    return plan_and_preprocess(
         folders_from(options),
         datasets=options.datasets,
         planning=planning,
         device=choose_device(options.device),
         processes=options.processes,
-        verify=options.verify_dataset_integrity,
-        preprocess=not options.no_pp,
-        overwrite=options.overwrite,
+        preparing=PreparationOptions(
+            verify=options.verify_dataset_integrity, preprocess=not options.no_pp, overwrite=options.overwrite
+        ),
     )
-    for message in failed:
-        print(f"error: {message}", file=sys.stderr)
-    return 1 if failed else 0
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -33,7 +33,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
     parser.add_argument("--overwrite", action="store_true", help="predict every case again (the default)")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.bids.predict import predict_bids
     from mmccd_auto.workflows.predict import predict
@@ -60,5 +60,5 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

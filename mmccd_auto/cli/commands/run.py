@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,36 @@ from mmccd_auto.cli.options import add_brain_extraction_option, add_series_optio
 
 
 def _command(arguments: Sequence[str] | None) -> int:
+    options = _make_parser().parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
+    from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
+
+    result = run_all(
+        options.input,
+        options.output,
+        RunOptions(
+            training_hours=options.training_hours,
+            modalities=tuple(options.modalities),
+            series=tuple(options.series),
+            backend=options.bet,
+            overwrite=options.overwrite,
+        ),
+        choose_device(options.device),
+        options.processes,
+        healthy=options.healthy,
+        model=options.model,
+    )
+    print(result.table)
+    for message in result.failed[:LISTED_FAILURES]:
+        print(f"error: {message}", file=sys.stderr)
+    if len(result.failed) > LISTED_FAILURES:
+        print(f"error: {len(result.failed) - LISTED_FAILURES} further cases failed: see {LOG_FILE}.", file=sys.stderr)
+    print(f"open {result.page}" if result.page is not None else f"maps: {options.output}/maps")
+    return 1 if result.failed else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("Train on healthy controls, predict patients and write a report; run again to continue.")
     parser.add_argument("-i", dest="input", required=True, metavar="PATIENTS", help="scans to predict: DICOM or NIfTI")
     parser.add_argument("-o", dest="output", required=True, metavar="OUT", help="folder of all results")
@@ -49,35 +80,9 @@ def _command(arguments: Sequence[str] | None) -> int:
     )
     add_processes_option(parser)
     add_device_option(parser)
-    options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.workflows.run import LISTED_FAILURES, LOG_FILE, RunOptions, run_all
-
-    result = run_all(
-        options.input,
-        options.output,
-        RunOptions(
-            training_hours=options.training_hours,
-            modalities=tuple(options.modalities),
-            series=tuple(options.series),
-            backend=options.bet,
-            overwrite=options.overwrite,
-        ),
-        choose_device(options.device),
-        options.processes,
-        healthy=options.healthy,
-        model=options.model,
-    )
-    print(result.table)
-    for message in result.failed[:LISTED_FAILURES]:
-        print(f"error: {message}", file=sys.stderr)
-    if len(result.failed) > LISTED_FAILURES:
-        print(f"error: {len(result.failed) - LISTED_FAILURES} further cases failed: see {LOG_FILE}.", file=sys.stderr)
-    print(f"open {result.page}" if result.page is not None else f"maps: {options.output}/maps")
-    return 1 if result.failed else 0
+    return parser
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -31,6 +31,27 @@ logger = logging.getLogger(__name__)
 
 
 def _command(arguments: Sequence[str] | None) -> None:
+    options = _make_parser().parse_args(arguments)
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
+    from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.training.ranks import join_ranks, leave_ranks
+
+    ranks, device = join_ranks(os.environ, choose_device(options.device))
+    if not ranks.leads:
+        # All of them do the same: one reports it.
+        logging.getLogger().setLevel(logging.WARNING)
+    try:
+        model = _train(options, ranks, device)
+    except KeyboardInterrupt:
+        if options.overwrite:
+            logger.warning("run the command without --overwrite to go on with what is trained by now.")
+        raise
+    leave_ranks()
+    if ranks.leads:
+        print(f"trained: {model}")
+
+
+def _make_parser() -> argparse.ArgumentParser:
     parser = make_parser("Train both networks of a modality cycle on the healthy slices of a dataset.")
     parser.add_argument("dataset", metavar="DATASET", help="number or name")
     parser.add_argument("fold", metavar="FOLD", type=fold, help="0..4, or all to train on every case")
@@ -89,27 +110,11 @@ def _command(arguments: Sequence[str] | None) -> None:
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed", "results")
-    options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
-    from mmccd_auto.core.devices import choose_device
-    from mmccd_auto.training.ranks import join_ranks, leave_ranks
-
-    ranks, device = join_ranks(os.environ, choose_device(options.device))
-    if not ranks.leads:
-        # All of them do the same: one tells of it.
-        logging.getLogger().setLevel(logging.WARNING)
-    try:
-        model = _train(options, ranks, device)
-    except KeyboardInterrupt:
-        if options.overwrite:
-            logger.warning("run the command without --overwrite to go on with what is trained by now.")
-        raise
-    leave_ranks()
-    if ranks.leads:
-        print(f"trained: {model}")
+    return parser
 
 
 def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> Path:
+    from mmccd_auto.training.options import TrainingMachine
     from mmccd_auto.workflows.train import TrainingOptions, train
 
     return train(
@@ -126,13 +131,11 @@ def _train(options: argparse.Namespace, ranks: Ranks, device: torch.device) -> P
             start_from=options.start_from,
             extensions=tuple(options.extensions),
         ),
-        device=device,
-        processes=options.processes,
+        machine=TrainingMachine(device, options.processes, ranks),
         overwrite=options.overwrite,
-        ranks=ranks,
     )
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -152,7 +152,7 @@ def _remove_empty(folders: tuple[Path, ...]) -> None:
 
 
 def _holder(what: str) -> dict[str, str | int]:
-    """Who holds a folder. No arguments of the command: they may name a patient."""
+    """Return who holds a folder. No arguments of the command: they may name a patient."""
     return {
         "command": Path(sys.argv[0]).name or "python",
         "process": os.getpid(),
@@ -163,7 +163,7 @@ def _holder(what: str) -> dict[str, str | int]:
 
 
 def _describe_holder(folder: Path) -> str:
-    """Say who writes what, as far as the folder tells."""
+    """Say who writes what, as far as the folder shows."""
     try:
         with (folder / HOLDER_FILE).open(encoding="utf-8") as file:
             record = json.loads(file.read(_LARGEST_RECORD))

@@ -44,7 +44,7 @@ def describe_full(what: str) -> str:
 
 
 def is_full(folder: str | Path, error: OSError | None = None, needed: int = NEARLY_FULL) -> bool:
-    """Tell whether a failure comes from a full disk: by the system's error, else by what is left."""
+    """Say whether a failure comes from a full disk: by the system's error, else by what is left."""
     if error is not None and error.errno in _FULL_DISK:
         return True
     return _free(folder) < max(needed, NEARLY_FULL)

@@ -26,8 +26,8 @@ from mmccd_auto.core.progress import Progress
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
-# Those that take long to load. What threads they start by that (BLAS, blosc2) bears a fork, or no worker calls it. None of
-# this package: the server doesn't know where the script that started this process has found it.
+# Those that take long to load. The threads that they start by that (BLAS, blosc2) survive a fork, or no worker calls them.
+# None of this package: the server doesn't know where the script that started this process has found it.
 _LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "blosc2")
 
 
@@ -89,7 +89,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 def make_executor(processes: int) -> Executor:
-    """A process pool of ``processes`` workers, or sequential work for 0.
+    """Make a process pool of ``processes`` workers, or sequential work for 0.
 
     Workers aren't forked from this process: forking one that holds threads (torch, ITK) can hang. They share the machine's
     cores, so that their numerical libraries don't start a thread per core each, and they see the environment variables as
@@ -114,7 +114,7 @@ def make_executor(processes: int) -> Executor:
 
 def load_libraries_early() -> None:
     """Let the server that workers come from load its libraries beside this process, which loads its own meanwhile."""
-    # Where that fails, it fails again and is told when workers are needed.
+    # Where that fails, it fails again and is reported when workers are needed.
     with suppress(Exception):
         if _server.possible:
             _server.start()
@@ -125,7 +125,7 @@ class _Server:
 
     Attributes
     ----------
-    possible : whether it can be had. Before Python 3.11, or if Python is told to read no environment variables, it could
+    possible : whether it can be had. Before Python 3.11, or if Python is set to read no environment variables, it could
         not be kept from loading modules out of the current folder
     """
 
@@ -155,7 +155,7 @@ _server = _Server()
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """How workers are started: by the server, or each on its own where there is none."""
+    """Return how workers are started: by the server, or each on its own where there is none."""
     try:
         if _server.possible:
             _server.start()
@@ -176,8 +176,9 @@ def _start_tracker() -> None:
 
 @contextmanager
 def _starting_processes() -> Iterator[None]:
-    """Processes of Python's that are started meanwhile look for no module in the current folder, and bear
-    Ctrl-C and the signals that ask for an end.
+    """See that processes of Python's that are started meanwhile look for no module in the current folder.
+
+    Also let them survive Ctrl-C and the signals that ask for an end.
 
     They would look there first, before they hear where this process looks; from Python 3.11 they can be kept from it. A
     signal waits until :func:`mmccd_auto.core.processes.workers.start_worker` sees to it, or for good in the server.
@@ -207,7 +208,7 @@ def run_cases(
     At most two cases per worker are in flight, so memory doesn't grow with the number of cases. An exception ends its own
     case only; the sentence on one that is no :class:`MMCCDError` says that it is a defect, and where, and its traceback is
     logged for ``--verbose``. When a worker is killed (mostly for memory) or memory runs out, the cases that were in flight
-    are tried again one at a time: the case that fails even alone is reported, the others go on. So ``function`` must bear
+    are tried again one at a time: the case that fails even alone is reported, the others go on. So ``function`` must stand
     being called again after it was cut off.
 
     Parameters
@@ -294,7 +295,7 @@ def _work(
 
 
 def _outcome(future: Future, call: _Call) -> Outcome | None:
-    """The finished call's outcome; None where the worker was killed or had too little memory."""
+    """Return the finished call's outcome; None where the worker was killed or had too little memory."""
     try:
         return Outcome(call.case, future.result(), None)
     except (BrokenExecutor, MemoryError):

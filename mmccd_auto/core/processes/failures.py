@@ -31,7 +31,7 @@ class Defect(MMCCDError):
 
 
 def failure_of(error: Exception) -> MMCCDError | MemoryError:
-    """Turn what ended a case into something that can be told: its own sentence, a lack of memory, or a :class:`Defect`.
+    """Turn what ended a case into something that can be reported: its own sentence, a lack of memory, or a :class:`Defect`.
 
     The result can be sent to another process, which not every exception can.
     """
@@ -56,14 +56,14 @@ def sentence_of(case: str, error: MMCCDError | MemoryError) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What can be told of an error without naming files, which may be called by a patient's name."""
+    """Describe what can be said of an error without naming files, which may be called by a patient's name."""
     found = _ITK_TEXT.search(str(error))
     text = error.strerror if isinstance(error, OSError) else found["text"].strip(" .") if found else None
     return f" ({text})" if text and "/" not in text and "\\" not in text else ""
 
 
 def _place(error: Exception) -> str:
-    """The innermost place of this package where an error passed; else where it was raised."""
+    """Return the innermost place of this package where an error passed; else where it was raised."""
     frames = list(traceback.walk_tb(error.__traceback__))
     modules = [(frame.f_globals.get("__name__", "?"), line) for frame, line in frames]
     own = [place for place in modules if place[0].split(".")[0] == _PACKAGE and place[0] not in _CALLERS]

@@ -1,4 +1,4 @@
-"""Memory: the C library's allocator, told to keep large blocks, and Python's garbage collector."""
+"""Memory: the C library's allocator, made to keep large blocks, and Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def release_free_blocks() -> bool:
 
 
 def _function(name: str, *arguments: type) -> Callable[..., int] | None:
-    """A function of glibc that returns an int; None where there is no glibc."""
+    """Return a function of glibc that returns an int; None where there is no glibc."""
     if not sys.platform.startswith("linux"):
         return None
     function = getattr(ctypes.CDLL(None), name, None)
@@ -60,7 +60,7 @@ def _function(name: str, *arguments: type) -> Callable[..., int] | None:
 
 @contextmanager
 def only_what_is_new() -> Iterator[None]:
-    """Within this, ``gc.collect()`` looks only at what was made since: hundredths of a second instead of tenths.
+    """Let ``gc.collect()`` look only at what was made since: hundredths of a second instead of tenths.
 
     The libraries alone are hundreds of thousands of objects. All that existed before is set aside, in cycles or not, until
     the end.

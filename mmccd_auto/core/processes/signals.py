@@ -28,7 +28,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def endings_as_interrupts() -> Iterator[None]:
-    """Within this, SIGTERM and SIGHUP raise :class:`Terminated` in the main thread, where Ctrl-C raises KeyboardInterrupt.
+    """Let SIGTERM and SIGHUP raise :class:`Terminated` in the main thread, where Ctrl-C raises KeyboardInterrupt.
 
     Only the first one does, since schedulers repeat them, and the second would cut off the removal of temporary files. What
     is ignored (``nohup``) or handled by somebody else stays so, and forked children end by these signals as they would

@@ -1,7 +1,7 @@
 """Cases on their way through the stages of prediction: each stage works on one case while the next is read already.
 
-A stage that ends, by an error or because it is closed, closes what it reads from: who closes the last stage has ended all of
-them, and their threads, also while somebody holds on to the error.
+A stage that ends, by an error or because it is closed, closes what it reads from. So closing the last stage ends all of
+them and their threads, also while somebody keeps the error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Settled:
 
 
 def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]:
-    """``function`` of the items that stand at the same place of all ``streams``, one after the other.
+    """Yield ``function`` of the items that stand at the same place of all ``streams``, one after the other.
 
     An exception of one case is handed on as :class:`Settled`; so is what was settled before.
 
@@ -65,7 +65,7 @@ def each(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]
 
 
 def part_of_each(name: str, items: Iterable[Any]) -> Iterator[Any]:
-    """The attribute ``name`` of every item; what is settled is handed on. No work: it waits for no other stage."""
+    """Yield the attribute ``name`` of every item; what is settled is handed on. No work: it waits for no other stage."""
     iterator = iter(items)
     with closed_at_the_end(iterator):
         while (item := next(iterator, _END)) is not _END:
@@ -75,8 +75,9 @@ def part_of_each(name: str, items: Iterable[Any]) -> Iterator[Any]:
 
 
 def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items, made by a thread of their own before they are asked for: at most ``ahead`` of them, made or in the
-    making, beside those that were handed out.
+    """Yield the same items, made by a thread of their own before they are asked for.
+
+    At most ``ahead`` of them, made or in the making, beside those that were handed out.
 
     What is raised while they are made is raised here. A consumer that stops early (``close``) stops the thread at its next
     item, and waits for it.
@@ -102,8 +103,9 @@ def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
 
 
 def split(items: Iterable[Item], count: int) -> list[Iterator[Item]]:
-    """The same items ``count`` times over, for consumers in several threads; what one hasn't asked for yet is kept, and no
-    more (itertools.tee keeps up to 57 items that all have had).
+    """Return the same items ``count`` times over, for consumers in several threads.
+
+    What one hasn't asked for yet is kept, and no more (itertools.tee keeps up to 57 items that all have had).
 
     They work on the same cases: the first one that stops early (``close``) closes what all of them read from.
     """
@@ -114,7 +116,7 @@ def split(items: Iterable[Item], count: int) -> list[Iterator[Item]]:
 
 
 def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[Any]:
-    """As :func:`each`, but ``function`` runs in a thread of its own, while the next items are being made here.
+    """Work as :func:`each`, but ``function`` runs in a thread of its own, while the next items are being made here.
 
     Where making the next items fails, the last result is handed out first.
     """
@@ -140,7 +142,7 @@ def behind(function: Callable[..., Any], *streams: Iterable[Any]) -> Iterator[An
 
 @contextmanager
 def closed_at_the_end(*streams: Iterator[Any]) -> Iterator[None]:
-    """Within this the streams are read; at its end they are closed, the last one first, where they can be."""
+    """Close the streams that are read within this at its end, the last one first, where they can be."""
     with ExitStack() as stack:
         for stream in streams:
             stack.callback(_close, stream)
@@ -166,7 +168,7 @@ def _forget_frames(error: BaseException) -> None:
 
 
 def _next_of(iterators: Sequence[Iterator[Any]]) -> tuple | None:
-    """The next item of each; None at their common end (unlike zip this keeps nothing of what it gave)."""
+    """Return the next item of each; None at their common end (unlike zip this keeps nothing of what it gave)."""
     items = tuple(next(one, _END) for one in iterators)
     ended = [item is _END for item in items]
     if any(ended) and not all(ended):
@@ -211,7 +213,7 @@ def _make(items: Iterator[Any], ready: Queue, places: threading.Semaphore, stopp
 def _from_shared(
     source: Iterator[Item], lock: threading.RLock, waiting: list[deque[Item]], own: deque[Item]
 ) -> Iterator[Item]:
-    """The items of one consumer: those that wait for it, then new ones, which then wait for the others."""
+    """Yield the items of one consumer: those that wait for it, then new ones, which then wait for the others."""
     try:
         while True:
             if not own:

@@ -10,7 +10,7 @@ from pydicom.multival import MultiValue
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """The first number of an element; None where it is missing or malformed."""
+    """Compute the first number of an element; None where it is missing or malformed."""
     value = _first(dataset, keyword)
     try:
         found = None if value in (None, "") else float(value)
@@ -20,13 +20,13 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def whole_number(dataset: Dataset, keyword: str) -> int | None:
-    """The first number of an element as an integer; None where it is missing or malformed."""
+    """Compute the first number of an element as an integer; None where it is missing or malformed."""
     value = number(dataset, keyword)
     return None if value is None else int(value)
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Exactly ``count`` numbers; None where they are missing or malformed."""
+    """Compute exactly ``count`` numbers; None where they are missing or malformed."""
     try:
         value = dataset.get(keyword)
         found = tuple(float(part) for part in value) if value is not None else ()
@@ -36,20 +36,20 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """The first text of an element, empty where it is missing."""
+    """Return the first text of an element, empty where it is missing."""
     value = _first(dataset, keyword)
     return "" if value is None else str(value).strip()
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """All texts of an element, in capitals and without empty ones."""
+    """Return all texts of an element, in capitals and without empty ones."""
     value = _value(dataset, keyword)
     values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
     return tuple(str(part).strip().upper() for part in values if part not in (None, ""))
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence, none where it is missing."""
+    """Return the items of a sequence, none where it is missing."""
     value = _value(dataset, keyword)
     return [] if value is None else list(value)
 

@@ -38,7 +38,7 @@ class Frame:
 
 
 def frames_of(dataset: Dataset) -> tuple[Frame, ...]:
-    """The images of a file; those of an enhanced file in their order in it."""
+    """Return the images of a file; those of an enhanced file in their order in it."""
     per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not per_frame:
         return (_frame([dataset], dataset),)
@@ -47,7 +47,7 @@ def frames_of(dataset: Dataset) -> tuple[Frame, ...]:
 
 
 def sequence_values(dataset: Dataset) -> dict[str, Any]:
-    """What a file tells of its sequence, by the names of :class:`~mmccd_auto.dicom.records.SequenceFacts`."""
+    """Return what a file says of its sequence, by the names of :class:`~mmccd_auto.dicom.records.SequenceFacts`."""
     enhanced = items(dataset, "SharedFunctionalGroupsSequence")[:1] + items(dataset, "PerFrameFunctionalGroupsSequence")[:1]
     places = [dataset, *_groups(*enhanced)]
     b_values = [value for place in places if (value := number(place, "DiffusionBValue")) is not None]
@@ -79,7 +79,7 @@ def sequence_values(dataset: Dataset) -> dict[str, Any]:
 
 
 def _groups(*frames: Dataset) -> list[Dataset]:
-    """The macros of functional groups (plane position, echo, ...) as one flat list."""
+    """Return the macros of functional groups (plane position, echo, ...) as one flat list."""
     return [items(frame, element.keyword)[0] for frame in frames for element in frame if _is_filled_sequence(element)]
 
 
@@ -108,7 +108,7 @@ def _first_numbers(places: list[Dataset], keyword: str, count: int) -> tuple[flo
 
 
 def _enhanced_sequence(dataset: Dataset, places: list[Dataset]) -> tuple[str, ...]:
-    """An enhanced file's attributes in the terms of a classic file's scanning sequence."""
+    """Return an enhanced file's attributes in the terms of a classic file's scanning sequence."""
     found = _PULSES.get(text(dataset, "EchoPulseSequence").upper(), ())
     if any(text(place, "InversionRecovery").upper() == "YES" for place in places):
         found += ("IR",)

@@ -87,7 +87,7 @@ def gather_files(source: Path, workspace: Path) -> Gathered:
 
 
 def unpacked_files(workspace: Path) -> list[Path]:
-    """What :func:`gather_files` has unpacked into a workspace."""
+    """Return what :func:`gather_files` has unpacked into a workspace."""
     return [path for path in workspace.glob(f"{_ARCHIVE}*/*") if path.is_file()]
 
 
@@ -101,7 +101,7 @@ def remove_files(files: Sequence[Path], keep: Iterable[Path]) -> None:
 
 
 def _walk(folder: Path, workspace: Path, ignored: Counter[str]) -> Iterator[Path]:
-    """Every visible regular file below a folder, each real folder and file once (links may lead in circles)."""
+    """Yield every visible regular file below a folder, each real folder and file once (links may lead in circles)."""
     seen_folders = {os.path.realpath(workspace)}
     seen_files: set[str] = set()
 
@@ -137,7 +137,7 @@ def _why_skipped(path: Path) -> str | None:
 
 
 def _is_archive(path: Path, alone: bool) -> bool:
-    """Whether to unpack a file: by its name, for a damaged archive can't be told from its content.
+    """Check whether to unpack a file: by its name, for a damaged archive can't be recognised by its content.
 
     A file that was given by itself may have any name.
     """

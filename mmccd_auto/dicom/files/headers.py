@@ -1,4 +1,4 @@
-"""What the header of one DICOM file tells, checked against the file's length."""
+"""What the header of one DICOM file says, checked against the file's length."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TAGS = [
 
 @dataclass(frozen=True)
 class Header:
-    """What one file tells.
+    """What one file says.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def read_header(path: Path) -> Header | Ignored:
 
 
 def _is_convincing(dataset: Dataset) -> bool:
-    """Whether what was read as DICOM, without the standard's mark at the beginning, is DICOM."""
+    """Check whether what was read as DICOM, without the standard's mark at the beginning, is DICOM."""
     if re.fullmatch(r"1\.2\.[0-9.]+", text(dataset, "SOPClassUID")):
         return True
     return bool(text(dataset, "Modality") and number(dataset, "Rows") and number(dataset, "Columns"))

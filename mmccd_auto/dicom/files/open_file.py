@@ -37,12 +37,12 @@ class Swells(Exception):
 
 
 def starts_like_dicom(head: bytes) -> bool:
-    """Whether a file may be DICOM, by its first 140 bytes; files without preamble begin with their first element."""
+    """Check whether a file may be DICOM, by its first 140 bytes; files without preamble begin with their first element."""
     return head[128:PREAMBLE] == b"DICM" or _is_first_element(head)
 
 
 def has_preamble(head: bytes) -> bool:
-    """Whether a file begins as the standard wants it."""
+    """Check whether a file begins as the standard wants it."""
     return head[128:PREAMBLE] == b"DICM"
 
 
@@ -56,7 +56,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
 
     Returns
     -------
-    the dataset, with the transfer syntax in its ``file_meta`` also where the file doesn't tell it; and a file that stands at
+    the dataset, with the transfer syntax in its ``file_meta`` also where the file doesn't give it; and a file that stands at
     the element of the pixels, if there is one: ``file`` itself, or what its header unpacks to
 
     Raises
@@ -84,7 +84,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
 
 
 def read_transfer_syntax(file: BinaryIO) -> str:
-    """Read the UID of a file's transfer syntax; empty where the file doesn't tell it."""
+    """Read the UID of a file's transfer syntax; empty where the file doesn't give it."""
     if not has_preamble(file.read(PREAMBLE)):
         return ""
     return str(_read_meta(file).get("TransferSyntaxUID", ""))
@@ -121,7 +121,7 @@ def unpack(file: BinaryIO, limit: int) -> Iterator[bytes]:
 
 
 def _is_first_element(head: bytes) -> bool:
-    """Whether bytes are an element of one of the first groups, short enough to be true."""
+    """Check whether bytes are an element of one of the first groups, short enough to be true."""
     for order in ("little", "big"):
         group, element = (int.from_bytes(head[place : place + 2], order) for place in (0, 2))
         if group not in _FIRST_GROUPS or len(head) < 8 or element > 0x0100:
@@ -134,12 +134,15 @@ def _is_first_element(head: bytes) -> bool:
 
 
 def _read_meta(file: BinaryIO) -> FileMetaDataset:
-    """The file's own header (group 2), behind which ``file`` stands afterwards."""
+    """Read the file's own header (group 2), behind which ``file`` stands afterwards."""
     return FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, _, __: tag.group != 2))
 
 
 def _stops(file: BinaryIO) -> Callable[[BaseTag, str | None, int], bool]:
-    """What pydicom asks at each element: whether it holds the pixels. Sequences of absurdly many items are refused."""
+    """Return what pydicom asks at each element: whether it holds the pixels.
+
+    Sequences of absurdly many items are refused.
+    """
 
     def at_pixels(tag: BaseTag, kind: str | None, length: int) -> bool:
         if tag in PIXEL_TAGS:
@@ -162,7 +165,7 @@ def _uncompressed_syntax(dataset: Dataset) -> str:
 
 
 def _read_packed(file: BinaryIO, meta: FileMetaDataset, keywords: Sequence[str]) -> tuple[Dataset, BinaryIO]:
-    """The elements up to the pixels of a packed file, of which no more is unpacked than a header can have."""
+    """Read the elements up to the pixels of a packed file, of which no more is unpacked than a header can have."""
     content = io.BytesIO()
     for block in unpack(file, limit=2**63):
         content.write(block)

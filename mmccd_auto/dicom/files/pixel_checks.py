@@ -17,7 +17,7 @@ TRUNCATED = "are truncated"
 SWELLING = "unpack to more than they announce, which may be an attack"
 TOO_LARGE = "announce more pixels than any scan has"
 OTHER_SIZE = "hold compressed images of another size than they announce"
-UNKNOWN_COMPRESSION = "don't tell how their pixels are compressed"
+UNKNOWN_COMPRESSION = "don't say how their pixels are compressed"
 LARGEST_VOXELS = 2**29
 # Two bytes of RLE stand for at most 128.
 LARGEST_RLE_RATIO = 64
@@ -65,13 +65,13 @@ def pixel_fault(dataset: Dataset, syntax: str, body: BinaryIO, file: BinaryIO, s
 
 
 def expected_bytes(dataset: Dataset) -> float:
-    """How many bytes the pixels of all frames take without compression."""
+    """Count how many bytes the pixels of all frames take without compression."""
     bits = number(dataset, "BitsAllocated") or 8
     return _voxels(dataset) * max(number(dataset, "SamplesPerPixel") or 1, 1) * bits / 8
 
 
 def largest_content(dataset: Dataset) -> int:
-    """How many bytes a packed file may unpack to: its header, its pixels, and a little behind them."""
+    """Count how many bytes a packed file may unpack to: its header, its pixels, and a little behind them."""
     return int(expected_bytes(dataset)) + 9 * 2**20 + LARGEST_TRAILER
 
 
@@ -125,7 +125,7 @@ def _compressed_fault(dataset: Dataset, syntax: str, file: BinaryIO, size: int) 
 
 
 def _size_of_frame(file: BinaryIO, end: int) -> tuple[int, int] | None:
-    """Rows and columns of the JPEG, JPEG-LS or JPEG 2000 image that begins here; None if none does."""
+    """Compute the rows and columns of the JPEG, JPEG-LS or JPEG 2000 image that begins here; None if none does."""
     start = file.read(4)
     if start == b"\xff\x4f\xff\x51":
         fields = file.read(20)

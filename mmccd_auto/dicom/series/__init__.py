@@ -1,1 +1,1 @@
-"""From files to series: grouped, laid out in space, and told apart by sequence."""
+"""From files to series: grouped, laid out in space, and distinguished by sequence."""

@@ -107,7 +107,7 @@ def parse_series_option(text: str) -> tuple[str, str]:
 
 
 def _given(wanted: Sequence[str], overrides: Mapping[str, str]) -> dict[str, str]:
-    """The overrides by the caller's spelling of the modality."""
+    """Return the overrides by the caller's spelling of the modality."""
     given = {}
     for name, pattern in overrides.items():
         modality = next((item for item in wanted if contrast(item) == contrast(name)), None)
@@ -118,7 +118,7 @@ def _given(wanted: Sequence[str], overrides: Mapping[str, str]) -> dict[str, str
 
 
 def _overridden(modality: str, pattern: str, candidates: Sequence[_Candidate], used: Mapping[int, tuple[str, str]]) -> int:
-    """The place of the best usable series that fits a pattern."""
+    """Compute the place of the best usable series that fits a pattern."""
     fitting = _fitting(pattern, candidates, modality)
     if not fitting:
         known = ", ".join(item.series.label for item in candidates) or "none"
@@ -133,7 +133,10 @@ def _overridden(modality: str, pattern: str, candidates: Sequence[_Candidate], u
 
 
 def _fitting(pattern: str, candidates: Sequence[_Candidate], modality: str) -> list[int]:
-    """Places of the series that fit: by number, else by a part of the text, else by the pattern as a regular expression."""
+    """Return the places of the series that fit.
+
+    By number, else by a part of the text, else by the pattern as a regular expression.
+    """
     series = [item.series for item in candidates]
     if pattern.isdecimal():
         by_number = [place for place, item in enumerate(series) if item.number == int(pattern)]
@@ -176,7 +179,7 @@ def _usable(candidate: _Candidate) -> bool:
 
 
 def _rank(candidate: _Candidate) -> tuple:
-    """Smaller is better; the first entries are those of :data:`_RULES`."""
+    """Rank a series: smaller is better; the first entries are those of :data:`_RULES`."""
     series, grid = candidate.series, candidate.series.grid
     plane = series.facts.orientation
     covered = (grid.size[2] * grid.spacing[2]) // _COVERAGE_STEP if grid else 0.0
@@ -195,7 +198,7 @@ def _rank(candidate: _Candidate) -> tuple:
 
 
 def _advantage(better: _Candidate, worse: _Candidate) -> str:
-    """The first rule by which one series is better than another."""
+    """Return the first rule by which one series is better than another."""
     pairs = zip(_RULES, _rank(better), _rank(worse), strict=False)
     return next((rule for rule, one, other in pairs if one != other), "lower series number")
 

@@ -20,7 +20,7 @@ LONG_ECHO = 60.0
 SHORT_ECHO = 35.0
 LONG_REPETITION = 1800.0
 SHORT_REPETITION = 1200.0
-# A localiser holds a few images; one whose name also tells its contrast holds fewer than a scan of the whole head.
+# A localiser holds a few images; one whose name also gives its contrast holds fewer than a scan of the whole head.
 FEW_IMAGES = 40
 VERY_FEW_IMAGES = 15
 QUICK_REPETITION = 20.0
@@ -68,7 +68,7 @@ class Classification:
     confidence : 0 to 1
     reason : a phrase with the numbers that decided
     original : False for images computed from others, such as reformatted planes, which keep their contrast
-    perhaps_after_agent : whether the name says "post" and nothing tells after what
+    perhaps_after_agent : whether the name says "post" and nothing says after what
     """
 
     kind: str
@@ -80,7 +80,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the measurement tells; ``alternatives`` are the kinds that it does not rule out."""
+    """What the measurement says; ``alternatives`` are the kinds that it does not rule out."""
 
     kind: str
     confidence: float
@@ -89,11 +89,11 @@ class _Reading:
 
 
 def classify(facts: SequenceFacts) -> Classification:
-    """Tell the contrast of a series.
+    """Find the contrast of a series.
 
     The measurement decides (echo, repetition and inversion time, scanning sequence, image type, contrast agent). Where it
     leaves several kinds open, or is missing, the name of the series does; a name that contradicts lowers the confidence.
-    What the words of a name tell: :func:`~mmccd_auto.dicom.series.series_words.read_words`.
+    What the words of a name say: :func:`~mmccd_auto.dicom.series.series_words.read_words`.
     """
     original = not set(facts.image_type) & {"DERIVED", "MPR", "REFORMATTED", "SECONDARY"}
     description, protocol = read_words(facts.description), read_words(facts.protocol_name)
@@ -109,7 +109,7 @@ def classify(facts: SequenceFacts) -> Classification:
 
 
 def _by_image_type(facts: SequenceFacts) -> _Reading | None:
-    """What the scanner itself calls the images, where that settles it."""
+    """Return what the scanner itself calls the images, where that settles it."""
     types = set(facts.image_type)
     if "ADC" in types or "ADC_UNSPECIFIED" in types:
         return _Reading("ADC", 0.97, "the image type says ADC")
@@ -125,7 +125,7 @@ def _by_image_type(facts: SequenceFacts) -> _Reading | None:
 
 
 def _by_measurement(facts: SequenceFacts) -> _Reading | None:
-    """What the timing tells; None where echo or repetition time is missing."""
+    """Return what the timing says; None where echo or repetition time is missing."""
     echo, repetition = facts.echo_time, facts.repetition_time
     if not echo or not repetition:
         return None
@@ -187,7 +187,7 @@ def _with_name(measured: _Reading | None, words: SeriesWords, facts: SequenceFac
     """Bring what was measured and what the name says together."""
     if measured is None:
         if words.kind is None:
-            return _Reading("other", 0.3, "neither its timing nor its name tells the contrast")
+            return _Reading("other", 0.3, "neither its timing nor its name gives the contrast")
         return _Reading(words.kind, NAME_ONLY, f"only its name says {words.kind}: echo or repetition time is missing")
     if words.kind is None:
         return measured
@@ -204,7 +204,10 @@ def _with_name(measured: _Reading | None, words: SeriesWords, facts: SequenceFac
 
 
 def _role_holds(measured: _Reading, words: SeriesWords, facts: SequenceFacts) -> bool:
-    """Whether the measurement leaves room for the role that the words name (localiser, diffusion, angiography, ...)."""
+    """Check whether the measurement leaves room for the role that the words name.
+
+    For instance localiser, diffusion or angiography.
+    """
     sequence = set(facts.scanning_sequence)
     is_named, echo_planar = measured.kind in words.contrasts, "EP" in sequence
     if words.shown_by == OPERATION:
@@ -224,7 +227,10 @@ def _role_holds(measured: _Reading, words: SeriesWords, facts: SequenceFacts) ->
 
 
 def _may_be_localiser(facts: SequenceFacts, is_named: bool) -> bool:
-    """Whether number, directions, or a quick gradient echo (as of automatic head scouts) leave room for a localiser."""
+    """Check whether the images may be those of a localiser.
+
+    Number, directions, or a quick gradient echo (as of automatic head scouts) leave room for one.
+    """
     is_quick = "GR" in facts.scanning_sequence and not facts.inversion_time and facts.repetition_time <= QUICK_REPETITION
     few = facts.images <= (VERY_FEW_IMAGES if is_named else FEW_IMAGES)
     return facts.orientation == "several" or few or (is_quick and not is_named)
@@ -236,11 +242,11 @@ def _contradicted(measured: _Reading, named: str) -> _Reading:
 
 
 def _with_agent(found: _Reading, facts: SequenceFacts, names: tuple[SeriesWords, ...]) -> _Reading:
-    """A T1 after contrast agent is another kind of scan: lesions may be bright in it."""
+    """Name a T1 after contrast agent: it is another kind of scan, since lesions may be bright in it."""
     if facts.contrast_agent:
         return replace(found, kind="T1C", reason=f"{found.reason}; a contrast agent is noted")
     if any(words.agent for words in names):
-        reason = f"{found.reason}; its name tells of a contrast agent, which its header doesn't note"
+        reason = f"{found.reason}; its name speaks of a contrast agent, which its header doesn't note"
         return replace(found, kind="T1C", confidence=found.confidence * 0.85, reason=reason)
     if any(words.post for words in names):
         reason = f"{found.reason}; its name says post, but neither name nor header notes a contrast agent"

@@ -92,7 +92,7 @@ def _loss(reason: str, count: int) -> str:
 
 
 def _without_copies(headers: Sequence[Header]) -> list[Header]:
-    """Each image once.
+    """Return each image once.
 
     Some tools that take names out give several images one number, so that series, timing and position must agree as well;
     and of several copies a complete one is kept.
@@ -169,7 +169,7 @@ def _build_part(images: list[Image], name: str, words: tuple[str, ...]) -> Serie
 
 
 def _numbers_are_useless(headers: Sequence[Header]) -> bool:
-    """Whether a converter would take the images of one stack for copies of each other or for several stacks."""
+    """Check whether a converter would take the images of one stack for copies of each other or for several stacks."""
     headers = list({header.path: header for header in headers}.values())
     if any(header.lacks_preamble for header in headers):
         return True
@@ -181,7 +181,7 @@ def _numbers_are_useless(headers: Sequence[Header]) -> bool:
 
 
 def _problem(images: list[Image], facts: SequenceFacts, grid: SliceGrid | str) -> str | None:
-    """Why no volume can be made of the images, as the second half of a sentence; the gravest reason comes first."""
+    """Explain why no volume can be made of the images, as the second half of a sentence; the gravest reason comes first."""
     if facts.modality != "MR" or facts.sop_class not in ("", *MR_CLASSES):
         return "is no MR image: choose another series"
     if facts.samples_per_pixel != 1:

@@ -1,7 +1,7 @@
 """Which images are one series and which series one study, also where tools have made the numbers (UIDs) useless.
 
 Tools that take names out give each image a study or series of its own, or one for all, or leave them empty. The numbers are
-believed where they say something; else patient, time, series number and place tell what belongs together.
+believed where they say something; else patient, time, series number and place show what belongs together.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def group_images(headers: Sequence[Header]) -> Grouping:
 
 
 def patient_key(patient: Patient) -> tuple[str, ...]:
-    """What must agree for two files to be of one patient: spelling by capitals and padding doesn't count."""
+    """Describe what must agree for two files to be of one patient: spelling by capitals and padding doesn't count."""
     return tuple(text.strip(" ^").casefold() for text in (patient.name, patient.identifier, patient.birth_date))
 
 
 def _series(headers: Sequence[Header]) -> tuple[list[tuple[Header, ...]], int]:
-    """The images of each series, and how many were put together against their numbers."""
+    """Return the images of each series, and how many were put together against their numbers."""
     by_uid: dict[Hashable, list[Header]] = defaultdict(list)
     for header in headers:
         by_uid[_series_key(header)].append(header)
@@ -93,7 +93,7 @@ def _series(headers: Sequence[Header]) -> tuple[list[tuple[Header, ...]], int]:
 
 
 def _series_key(header: Header) -> Hashable:
-    """Patient, unique number and number: some tools give all series of a study one unique number."""
+    """Return patient, unique number and number: some tools give all series of a study one unique number."""
     name = header.values["description"] if header.series_number is None or not header.series_uid else ""
     # Without any number of the series, only the study's keeps apart what has the same name.
     study = "" if header.series_uid else header.study_uid
@@ -101,7 +101,10 @@ def _series_key(header: Header) -> Hashable:
 
 
 def _by_study(members: Sequence[Header]) -> list[tuple[Header, ...]]:
-    """A series that was filed in several studies is one in each; but not where nearly each image names another study."""
+    """Take a series that was filed in several studies for one in each.
+
+    But not where nearly each image names another study.
+    """
     studies: dict[str, list[Header]] = defaultdict(list)
     for header in members:
         studies[header.study_uid].append(header)
@@ -111,7 +114,7 @@ def _by_study(members: Sequence[Header]) -> list[tuple[Header, ...]]:
 
 
 def _kind_key(header: Header) -> Hashable:
-    """What all images of a series share, as far as a header tells it."""
+    """Return what all images of a series share, as far as a header gives it."""
     frame, values = header.frames[0], header.values
     plane = None if frame.orientation is None else tuple(round(value, 2) + 0.0 for value in frame.orientation)
     names = (header.series_number, values["description"], values["protocol_name"])
@@ -128,7 +131,7 @@ def _kind_key(header: Header) -> Hashable:
 
 
 def _by_time(members: Sequence[Header]) -> list[tuple[Header, ...]]:
-    """One series, or several of different times if positions are repeated."""
+    """Return one series, or several of different times if positions are repeated."""
     places = {(header.frames[0].position, header.frames[0].echo_time, header.frames[0].image_type) for header in members}
     times: dict[str, list[Header]] = defaultdict(list)
     for header in members:
@@ -139,7 +142,7 @@ def _by_time(members: Sequence[Header]) -> list[tuple[Header, ...]]:
 
 
 def _study_key(members: Sequence[Header], uids: set[str]) -> tuple[str, ...]:
-    """What tells one study from another: its number, unless that is missing or another one in each image."""
+    """Return what distinguishes one study from another: its number, unless that is missing or another one in each image."""
     if len(uids) == 1 and uids != {""}:
         return ("number", *uids)
     first = members[0]
@@ -149,12 +152,15 @@ def _study_key(members: Sequence[Header], uids: set[str]) -> tuple[str, ...]:
     frames = {header.frame_of_reference for header in members}
     if len(frames) == 1 and frames != {""}:
         return ("frame of reference", *frames)
-    # Nothing tells which other series it belongs to; nobody's series may be mixed.
+    # Nothing says which other series it belongs to; nobody's series may be mixed.
     return ("series", min(header.series_uid for header in members), str(first.path) if not first.series_uid else "")
 
 
 def _study_uid(series: Sequence[Sequence[Header]]) -> str:
-    """The study's number; where it is useless, a text that is the same in every run and other for every other study."""
+    """Return the study's number.
+
+    Where it is useless, a text that is the same in every run and other for every other study.
+    """
     headers = [header for members in series for header in members]
     uids = sorted({header.study_uid for header in headers})
     if len(uids) == 1 and uids[0]:
@@ -179,5 +185,5 @@ def _notes(scattered: int, several: int, missing: int) -> list[str]:
             "patient, date and series."
         )
     if missing:
-        notes.append(f"{missing} images have no StudyInstanceUID: studies were told apart by patient and date.")
+        notes.append(f"{missing} images have no StudyInstanceUID: studies were distinguished by patient and date.")
     return notes

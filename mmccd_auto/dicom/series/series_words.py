@@ -1,4 +1,4 @@
-"""What the words of a series' name tell: contrasts, roles (localiser, diffusion, ...), and a contrast agent.
+"""What the words of a series' name say: contrasts, roles (localiser, diffusion, ...), and a contrast agent.
 
 Words count as whole tokens: "diffuse" is no diffusion, "sub-acute" no subtraction, "post op" no contrast agent.
 """
@@ -73,7 +73,7 @@ _REACH = 2
 
 @dataclass(frozen=True)
 class SeriesWords:
-    """What the words of one text tell.
+    """What the words of one text say.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class SeriesWords:
 
 
 def read_words(text: str) -> SeriesWords:
-    """Read what the words of a description or of a protocol's name tell."""
+    """Read what the words of a description or of a protocol's name say."""
     tokens = _tokens(text)
     contrasts = _contrasts(tokens)
     role, shown_by = _role(_without_exam(tokens))
@@ -107,7 +107,7 @@ def read_words(text: str) -> SeriesWords:
 
 
 def _tokens(text: str) -> list[str]:
-    """Lower-case words without accents; pairs that mean one thing are one word."""
+    """Return lower-case words without accents; pairs that mean one thing are one word."""
     folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower().replace("_", " ")
     for pattern, word in _PAIRS:
         folded = re.sub(pattern, word, folded)
@@ -130,7 +130,7 @@ def _contrast(token: str) -> str | None:
 
 
 def _without_exam(tokens: list[str]) -> list[str]:
-    """The words that don't name the exam that the series is a part of ("angio protocol", "protocole diffusion")."""
+    """Return the words that don't name the exam that the series is a part of ("angio protocol", "protocole diffusion")."""
     places = {place + step for place, token in enumerate(tokens) if _PROTOCOL.fullmatch(token) for step in (-1, 1)}
     return [token for place, token in enumerate(tokens) if place not in places]
 
@@ -143,13 +143,13 @@ def _role(tokens: list[str]) -> tuple[str | None, str]:
 
 
 def _says_post(tokens: list[str]) -> bool:
-    """Whether "post" stands for itself: neither "post op" nor "posterior"."""
+    """Check whether "post" stands for itself: neither "post op" nor "posterior"."""
     pairs = zip(tokens, tokens[1:] + [""], strict=False)
     return any(token == "post" and not _SURGERY.fullmatch(after) for token, after in pairs)
 
 
 def _names_agent(tokens: list[str]) -> bool:
-    """Whether any word names an agent that the words before it don't deny."""
+    """Check whether any word names an agent that the words before it don't deny."""
     return any(_AGENT.fullmatch(token) and not _denied(tokens, place) for place, token in enumerate(tokens))
 
 

@@ -42,7 +42,7 @@ def split_parts(images: Sequence[Image]) -> list[tuple[str, list[Image]]]:
 
 
 def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
-    """The regular grid of the images of one series; where there is none, the reason as the second half of a sentence."""
+    """Fit the regular grid of the images of one series; where there is none, the reason as the second half of a sentence."""
     header, frame = images[0]
     if any(item.position is None or item.orientation is None for _, item in images):
         return (
@@ -50,7 +50,7 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
         )
     if any(item.spacing is None or min(item.spacing) <= 0 for _, item in images):
         return (
-            "does not tell its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
+            "does not give its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
             "it again with complete headers"
         )
     axes = _axes(frame)
@@ -68,7 +68,7 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
 
 
 def _implausible(grid: SliceGrid) -> str | None:
-    """Why no head was scanned on this grid, as the second half of a sentence; None if one can be."""
+    """Explain why no head was scanned on this grid, as the second half of a sentence; None if one can be."""
     sides = [size * edge for size, edge in zip(grid.size, grid.spacing, strict=True)]
     edges = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
     if not all(SMALLEST_EDGE <= edge <= LARGEST_EDGE for edge in grid.spacing):
@@ -91,7 +91,7 @@ def _implausible(grid: SliceGrid) -> str | None:
 
 
 def orientation(images: Sequence[Image]) -> str | None:
-    """The plane of the images in a word; None where it isn't told."""
+    """Return the plane of the images in a word; None where it isn't known."""
     axes = [_axes(frame) for _, frame in images if frame.orientation is not None]
     if not axes or axes[0] is None:
         return None
@@ -102,7 +102,7 @@ def orientation(images: Sequence[Image]) -> str | None:
 
 
 def sorted_images(images: Sequence[Image]) -> list[Image]:
-    """The images along the normal of the first one; as they are where positions are missing."""
+    """Return the images along the normal of the first one; as they are where positions are missing."""
     axes = _axes(images[0][1])
     if axes is None or any(frame.position is None for _, frame in images):
         return list(images)
@@ -110,7 +110,7 @@ def sorted_images(images: Sequence[Image]) -> list[Image]:
 
 
 def sort_along(images: Sequence[Image], normal: np.ndarray) -> np.ndarray:
-    """The images' positions, float64 [images, 3], in the order of their places along ``normal``."""
+    """Compute the images' positions, float64 [images, 3], in the order of their places along ``normal``."""
     positions = np.array([frame.position for _, frame in images], dtype=np.float64)
     return positions[np.argsort(positions @ normal, kind="stable")]
 
@@ -139,7 +139,10 @@ def _grid(positions: np.ndarray, axes: np.ndarray, spacing: tuple[float, float],
 
 
 def _axes(frame: Frame) -> np.ndarray | None:
-    """Directions along a row, along a column and of the normal as columns, float64 [3, 3]; None unless at right angles."""
+    """Compute the directions along a row, along a column and of the normal as columns, float64 [3, 3].
+
+    None unless at right angles.
+    """
     if frame.orientation is None:
         return None
     row, column = np.reshape(frame.orientation, (2, 3))
@@ -164,7 +167,7 @@ def _same_spacing(images: Sequence[Image]) -> bool:
 def _split(
     name: str, images: list[Image], describe: Callable[[Frame], str], key: Callable[[Frame], Any]
 ) -> list[tuple[str, list[Image]]]:
-    """The parts of ``images`` that differ by ``key``, if positions are repeated and each file belongs to one part."""
+    """Return the parts of ``images`` that differ by ``key``, if positions are repeated and each file belongs to one part."""
     groups = defaultdict(list)
     for image in images:
         groups[key(image[1])].append(image)
@@ -190,7 +193,10 @@ def _echo(frame: Frame) -> float:
 
 
 def _words_of_type(frame: Frame) -> str:
-    """The words that tell kinds of image apart; a damaged header may hold anything in their place, and is not repeated."""
+    """Return the words that distinguish kinds of image.
+
+    A damaged header may hold anything in their place, and is not repeated.
+    """
     return " ".join(word for word in frame.image_type[2:4] if re.fullmatch(r"[A-Z0-9_ ]{1,16}", word))
 
 

@@ -48,7 +48,7 @@ def renumber(images: Sequence[Dataset], files: Sequence[Path], identity: DicomId
 
     An archive would show a study under two people if its number stood in an object of another patient. The new numbers are
     hashes of the pseudonym, the salt and the old numbers: equal for all objects of a scan and in every run, other ones under
-    another pseudonym, and without the salt nobody can tell the old ones from them. Images of one scan get one study, one
+    another pseudonym, and without the salt nobody can find the old ones by them. Images of one scan get one study, one
     series and one frame of reference, also where their own are missing or differ, and each gets a number of its own.
 
     Parameters
@@ -85,7 +85,7 @@ def _place_of(image: Dataset) -> str:
 
 
 def _content_of(files: Sequence[Path]) -> str:
-    """A hash of the content of all images, by another algorithm than the one whose results CASE.json shows."""
+    """Return a hash of the content of all images, by another algorithm than the one whose results CASE.json shows."""
     total = hashlib.blake2b(person=b"mmccd_uids")
     try:
         for content in sorted(_hash(path) for path in files):

@@ -55,7 +55,7 @@ def write_segmentation(
     mask : [z, y, x], a voxel above 0 is abnormal; on the scan's grid, its axes in any order and direction
     source_files : the images of the scan: single-frame files in any order, or one multi-frame file
     path : of the object
-    identity : a pseudonym; the patient's name, number, birth date, study number and all else that tells who it is are then
+    identity : a pseudonym; the patient's name, number, birth date, study number and all else that says who it is are then
         left out, and the numbers (UIDs) of study, frame of reference and images are replaced, so that the object can't be
         filed with the scan. None files it with the patient: the attributes in ``dicom_source.FILED_BY`` are copied from the
         scan, and the object shares its study and names its images
@@ -92,7 +92,7 @@ def write_segmentation(
 
 
 def _segment(number: int, label: str, colour: CIELabColor, description: dict[str, str]) -> SegmentDescription:
-    """One kind of marked tissue."""
+    """Describe one kind of marked tissue."""
     return SegmentDescription(
         segment_number=number,
         segment_label=label,
@@ -167,7 +167,7 @@ def write_parametric_map(
 def _order_frames(parametric_map: ParametricMap, source: DicomSource) -> None:
     """Put the frames in order along the right-handed normal (row x column); each keeps its pixels, place and references.
 
-    Any order is right by the standard, since each frame tells its place. But dcmqi, by which 3D Slicer reads parametric
+    Any order is right by the standard, since each frame gives its place. But dcmqi, by which 3D Slicer reads parametric
     maps, expects this one and shows the others upside down; highdicom writes the opposite.
     """
     groups = list(parametric_map.PerFrameFunctionalGroupsSequence)
@@ -183,7 +183,10 @@ def _order_frames(parametric_map: ParametricMap, source: DicomSource) -> None:
 
 
 def _on_source_grid(volume: Volume, source: DicomSource, what: str) -> np.ndarray:
-    """The array of ``volume`` as [plane, row, column] of the scan; every plane's corners must lie where its image lies."""
+    """Compute the array of ``volume`` as [plane, row, column] of the scan.
+
+    Every plane's corners must lie where its image lies.
+    """
     geometry = volume.geometry
     stored = highdicom.Volume.from_components(
         np.transpose(volume.array),
@@ -212,7 +215,7 @@ def _on_source_grid(volume: Volume, source: DicomSource, what: str) -> np.ndarra
 
 
 def _orthonormal(matrix: np.ndarray) -> np.ndarray:
-    """The nearest matrix of right-angled unit vectors: headers hold rounded numbers, and highdicom refuses those."""
+    """Compute the nearest matrix of right-angled unit vectors: headers hold rounded numbers, and highdicom refuses those."""
     left, _, right = np.linalg.svd(matrix)
     return left @ right
 
@@ -220,7 +223,7 @@ def _orthonormal(matrix: np.ndarray) -> np.ndarray:
 def _common(
     source: DicomSource, array: np.ndarray, what: str, identity: DicomIdentity | None, description: dict[str, str]
 ) -> dict[str, Any]:
-    """The arguments that both kinds of object share."""
+    """Return the arguments that both kinds of object share."""
     # A changed content needs a new number, or an archive that holds the old object refuses the new one.
     content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     case = ["patient"] if identity is None else ["pseudonym", identity.patient_id, identity.patient_name]

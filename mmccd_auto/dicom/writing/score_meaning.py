@@ -69,7 +69,7 @@ class ScoreMeaning:
         return f"{quantity}. {unit} {self._threshold()} For research only."
 
     def parameters(self) -> dict[str, str]:
-        """Score, unit and threshold for the record of how an object was made."""
+        """Return score, unit and threshold for the record of how an object was made."""
         found = {"score": self.score, "calibrated": "yes" if self.calibrated else "no"}
         if self.threshold is not None:
             found["threshold"] = f"{self.threshold:.6g}"

@@ -1,4 +1,4 @@
-"""What a derived DICOM object needs to know of the images that it refers to, and nothing that tells who the patient is."""
+"""What a derived DICOM object needs to know of the images that it refers to, and nothing that says who the patient is."""
 
 from __future__ import annotations
 
@@ -86,26 +86,29 @@ class DicomSource:
     shape: tuple[int, int, int]
 
     def directions(self) -> np.ndarray:
-        """Directions in which planes, rows and columns are counted, float64 [3, 3], one per column."""
+        """Compute the directions in which planes, rows and columns are counted, float64 [3, 3], one per column."""
         return np.stack([_normal(self.orientation), self.orientation[3:], self.orientation[:3]], axis=1)
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """The four corner pixels of every plane: indices int64 [4 planes, 3] (plane, row, column) and positions (mm)."""
+        """Compute the four corner pixels of every plane.
+
+        Indices int64 [4 planes, 3] (plane, row, column) and positions (mm).
+        """
         planes, rows, columns = self.shape
         indices = np.array([(p, r, c) for p in range(planes) for r in (0, rows - 1) for c in (0, columns - 1)])
         steps = np.stack([self.orientation[3:] * self.spacing[0], self.orientation[:3] * self.spacing[1]])
         return indices, self.positions[indices[:, 0]] + indices[:, 1:] @ steps
 
     def plane_positions(self) -> list[highdicom.PlanePositionSequence]:
-        """Of each plane."""
+        """Return the position of each plane."""
         return [highdicom.PlanePositionSequence("PATIENT", image_position=list(place)) for place in self.positions]
 
     def plane_orientation(self) -> highdicom.PlaneOrientationSequence:
-        """Of all planes."""
+        """Return the orientation of all planes."""
         return highdicom.PlaneOrientationSequence("PATIENT", image_orientation=list(self.orientation))
 
     def pixel_measures(self) -> highdicom.PixelMeasuresSequence:
-        """Of all planes."""
+        """Return the spacing of all planes."""
         return highdicom.PixelMeasuresSequence(pixel_spacing=list(self.spacing), slice_thickness=self.thickness)
 
 
@@ -161,7 +164,7 @@ def read_source(files: Sequence[Path], identity: DicomIdentity | None = None) ->
 
 
 def read_patient(path: Path) -> dict[str, str]:
-    """The texts of :data:`FILED_BY` in an image's header; those that it lacks are left out.
+    """Read the texts of :data:`FILED_BY` in an image's header; those that it lacks are left out.
 
     Raises
     ------
@@ -220,9 +223,9 @@ class _Place:
             thickness = frame.get("SliceThickness")
             place = cls(*values, thickness=float(thickness) if thickness else None)
         except (KeyError, TypeError, ValueError) as error:
-            raise MMCCDError("A DICOM image does not tell where it lies in the patient: export the series again.") from error
+            raise MMCCDError("A DICOM image does not say where it lies in the patient: export the series again.") from error
         if (place.position.size, place.orientation.size, place.spacing.size) != (3, 6, 2):
-            raise MMCCDError("A DICOM image does not tell where it lies in the patient: export the series again.")
+            raise MMCCDError("A DICOM image does not say where it lies in the patient: export the series again.")
         return place
 
 
@@ -241,7 +244,7 @@ def _read(path: Path, name: str, keywords: list[str]) -> Dataset:
 
 
 def _frames_of(header: Dataset) -> list[Dataset]:
-    """The place of each frame of a multi-frame image in the form of a single-frame image's header."""
+    """Return the place of each frame of a multi-frame image in the form of a single-frame image's header."""
     shared = header.get(_GROUPS[0]) or [Dataset()]
     frames = []
     for own in header[_GROUPS[1]].value:
@@ -326,5 +329,5 @@ def _texts(values: Any) -> list[str]:
 
 
 def _normal(orientation: np.ndarray) -> np.ndarray:
-    """The direction along which highdicom counts planes, float64 [3]."""
+    """Compute the direction along which highdicom counts planes, float64 [3]."""
     return get_normal_vector(orientation, index_convention=VOLUME_INDEX_CONVENTION)

@@ -58,12 +58,12 @@ def quiet_itk() -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The last line of an ITK error, without the full stop and ITK's own marks."""
+    """Return the last line of an ITK error, without the full stop and ITK's own marks."""
     return str(error).strip().splitlines()[-1].removeprefix("sitk::ERROR:").strip().rstrip(".")
 
 
 def _opened(path: Path) -> sitk.ImageFileReader:
-    """A reader that has read the header, which promises a volume of a possible size."""
+    """Return a reader that has read the header, which promises a volume of a possible size."""
     check_readable(path)
     image_io = _READERS.get(path.suffix.lower())
     if image_io is None:
@@ -89,7 +89,7 @@ def _opened(path: Path) -> sitk.ImageFileReader:
 
 
 def _voxel_files(path: Path) -> list[Path]:
-    """The files that hold the voxels, each of which can be opened."""
+    """Return the files that hold the voxels, each of which can be opened."""
     with open(path, "rb") as file:
         start = file.read(_HEADER_BYTES)
     header = start.split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0]
@@ -124,7 +124,7 @@ def _geometry(reader: sitk.ImageFileReader) -> Geometry:
 
 
 def _bytes_of(reader: sitk.ImageFileReader) -> int:
-    """Bytes of a voxel."""
+    """Compute the bytes of a voxel."""
     return sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
 
 

@@ -48,13 +48,13 @@ _PAIRS = {".hdr": ".img", ".img": ".hdr"}
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether the name is one of a NIfTI file: .nii, .hdr or .img, compressed (.gz) or not."""
+    """Check whether the name is one of a NIfTI file: .nii, .hdr or .img, compressed (.gz) or not."""
     return Path(path).name.lower().removesuffix(".gz").endswith((".nii", *_PAIRS))
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a header tells.
+    """What a header says.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def read_nifti_geometry(path: Path) -> Geometry:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a NIfTI file that was just written holds all bytes that its header promises."""
+    """Check whether a NIfTI file that was just written holds all bytes that its header promises."""
     try:
         contents = _contents(path)
         with _reading(contents.voxel_file) as stream:
@@ -140,7 +140,7 @@ def _contents(path: Path) -> _Contents:
 
 
 def _files(path: Path) -> tuple[Path, Path]:
-    """The file of the header and the file of the voxels, both of which can be opened."""
+    """Return the file of the header and the file of the voxels, both of which can be opened."""
     check_readable(path)
     packed = ".gz" if path.name.lower().endswith(".gz") else ""
     stem = path.name[: len(path.name) - len(packed)]
@@ -201,7 +201,7 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
 
 
 def _scale(header: Nifti1Header, path: Path) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 or NaN means none of either, by the standard and by nibabel."""
+    """Compute the slope and intercept; a slope of 0 or NaN means none of either, by the standard and by nibabel."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not math.isfinite(slope):
         return 1.0, 0.0
@@ -224,7 +224,7 @@ def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """The uncompressed file; what is wrong with it is raised by name."""
+    """Yield the uncompressed file; what is wrong with it is raised by name."""
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
@@ -264,4 +264,4 @@ def _read_out(stream: BinaryIO, path: Path) -> None:
     while block := stream.read(_BLOCK_BYTES):
         rest += len(block)
         if rest > _LARGEST_REST:
-            raise MMCCDError(f"{path} holds far more than its header tells of: its header is wrong; export it again.")
+            raise MMCCDError(f"{path} holds far more than its header gives: its header is wrong; export it again.")

@@ -21,7 +21,7 @@ _TOLERANCE_MM, _TOLERANCE_EDGES = 0.01, 0.1
 
 
 def nifti_geometry(header: Nifti1Header, size: tuple[int, int, int], name: str) -> tuple[Geometry, tuple[str, ...]]:
-    """Where a volume lies, and what in the header disagrees with that.
+    """Find where a volume lies, and what in the header disagrees with that.
 
     The sform counts where its code is above 0, else the qform where its code is, else what pixdim says, as nibabel centres
     and turns it. Slight skew is brought to right angles.
@@ -65,7 +65,7 @@ def nifti_geometry(header: Nifti1Header, size: tuple[int, int, int], name: str) 
 
 
 def _qform(header: Nifti1Header, pixdim: np.ndarray) -> np.ndarray | None:
-    """The qform's 4 x 4 matrix to RAS; None where it is none."""
+    """Compute the qform's 4 x 4 matrix to RAS; None where it is none."""
     handed = float(header["pixdim"][0])
     if handed not in (-1.0, 0.0, 1.0):
         return None
@@ -82,14 +82,14 @@ def _qform(header: Nifti1Header, pixdim: np.ndarray) -> np.ndarray | None:
 
 
 def _by_pixdim(pixdim: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
-    """The 4 x 4 matrix to RAS of a header that tells voxel edges only."""
+    """Compute the 4 x 4 matrix to RAS of a header that gives voxel edges only."""
     affine = np.diag([-pixdim[0], pixdim[1], pixdim[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(size) - 1) / 2)
     return affine
 
 
 def _right_angled(affine: np.ndarray, pixdim: np.ndarray, size: tuple[int, int, int], name: str, source: str) -> Geometry:
-    """The grid of right angles nearest to the one that ``affine`` (RAS) describes."""
+    """Return the grid of right angles nearest to the one that ``affine`` (RAS) describes."""
     if not np.isfinite(affine).all():
         raise MMCCDError(
             f"{name} has NaN or infinite numbers in its {source}, which says where it lies: correct its header or export it "
@@ -101,7 +101,7 @@ def _right_angled(affine: np.ndarray, pixdim: np.ndarray, size: tuple[int, int, 
     direction = matrix / edges
     if abs(np.linalg.det(direction)) < LEAST_DETERMINANT:
         raise MMCCDError(f"{name} has voxel axes that lie in one plane ({source}): correct its header or export it again.")
-    # The rounding of nine numbers says less of the edges than the three that tell them.
+    # The rounding of nine numbers says less of the edges than the three that give them.
     spacing = np.where(np.abs(pixdim - edges) <= _SAME_EDGE * edges, pixdim, edges)
     if np.abs(direction.T @ direction - np.eye(3)).max() > _RIGHT_ANGLE:
         left, _, right = np.linalg.svd(direction)
@@ -118,11 +118,11 @@ def _right_angled(affine: np.ndarray, pixdim: np.ndarray, size: tuple[int, int, 
 
 
 def _disagreements(header: Nifti1Header, affine: np.ndarray, pixdim: np.ndarray, geometry: Geometry) -> tuple[str, ...]:
-    """Sentences on what else the header says of the place that its sform gives."""
+    """Return the sentences on what else the header says of the place that its sform gives."""
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     tolerance = max(_TOLERANCE_MM, _TOLERANCE_EDGES * float(edges.min()))
     found = []
-    # Written so that NaN is told, too.
+    # Written so that NaN is reported, too.
     if not np.all(np.abs(pixdim - edges) * geometry.size <= tolerance):
         found.append(
             f"The header gives voxels of {_millimetres(pixdim)} mm (pixdim) and of {_millimetres(edges)} mm (sform): the "
@@ -141,7 +141,7 @@ def _disagreements(header: Nifti1Header, affine: np.ndarray, pixdim: np.ndarray,
 
 
 def _farthest(affine: np.ndarray, geometry: Geometry) -> float:
-    """The largest distance (mm) of a voxel's places by a matrix to RAS and by a geometry; it is at a corner."""
+    """Compute the largest distance (mm) of a voxel's places by a matrix to RAS and by a geometry; it is at a corner."""
     indices = np.array(list(itertools.product((0, 1), repeat=3))) * (np.array(geometry.size) - 1)
     described = (indices @ affine[:3, :3].T + affine[:3, 3]) @ _RAS_TO_LPS
     return float(np.linalg.norm(described - geometry.corners(), axis=1).max())

@@ -72,7 +72,7 @@ def draw_anatomy(label_map: LabelMap, whole_head: bool, random: np.random.Genera
 
 
 def _box(numbers: np.ndarray, margin: float, whole_head: bool) -> tuple[np.ndarray, np.ndarray]:
-    """First voxel and the one after the last, of what is kept; may lie outside of the map."""
+    """Find the first voxel and the one after the last, of what is kept; may lie outside of the map."""
     kept = [number for number, structure in STRUCTURES.items() if number and (whole_head or structure.brain)]
     there = is_one_of(numbers, kept)
     edges = [np.flatnonzero(there.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
@@ -86,7 +86,7 @@ def _box(numbers: np.ndarray, margin: float, whole_head: bool) -> tuple[np.ndarr
 def _positions(
     numbers: np.ndarray, start: np.ndarray, stop: np.ndarray, edge: float, random: np.random.Generator
 ) -> list[np.ndarray]:
-    """Where in the map each voxel of the box comes from: for each axis float32 of the box's shape."""
+    """Find where in the map each voxel of the box comes from: for each axis float32 of the box's shape."""
     shape = tuple(int(size) for size in stop - start)
     coarse = tuple(-(-size // COARSE) + 1 for size in shape)
     grid = np.stack(np.meshgrid(*(np.arange(size, dtype=np.float32) * COARSE for size in coarse), indexing="ij"))
@@ -102,7 +102,7 @@ def _positions(
 
 
 def _affine(random: np.random.Generator) -> np.ndarray:
-    """Size, stretch, turn and shear; float64 [3, 3], from places in the person to places in the map."""
+    """Draw size, stretch, turn and shear; float64 [3, 3], from places in the person to places in the map."""
     scale = np.diag(1 / (random.uniform(*SIZE) * (1 + random.uniform(-STRETCH, STRETCH, size=3))))
     shear = np.eye(3) + np.triu(random.uniform(-SHEAR, SHEAR, size=(3, 3)), 1)
     result = shear @ scale
@@ -116,7 +116,7 @@ def _affine(random: np.random.Generator) -> np.ndarray:
 
 
 def _growth(numbers: np.ndarray, positions: np.ndarray, edge: float, growth: float) -> np.ndarray:
-    """What to add to the positions [3, z, y, x] so that the lateral ventricles grow by ``growth`` mm.
+    """Return what to add to the positions [3, z, y, x] so that the lateral ventricles grow by ``growth`` mm.
 
     Each voxel is taken from nearer to the ventricles, along the slope of their smoothed mask.
     """
@@ -131,7 +131,7 @@ def _growth(numbers: np.ndarray, positions: np.ndarray, edge: float, growth: flo
 
 
 def _sampled(numbers: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
-    """The nearest voxel of a map for each position; background outside of the map."""
+    """Compute the nearest voxel of a map for each position; background outside of the map."""
     outside = np.zeros(positions[0].shape, dtype=bool)
     places = []
     for axis, one in enumerate(positions):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,33 @@ from mmccd_auto.phantom.label_maps.subject import simulate_head
 from mmccd_auto.phantom.label_maps.tissues import MODALITIES
 
 
+@dataclass(frozen=True)
+class SimulatedPeople:
+    """Whom a dataset of simulated people holds.
+
+    Attributes
+    ----------
+    count : how many, at least one
+    seed : of everything random
+    skull : keep the whole head; else the scans are brain-only
+
+    Raises
+    ------
+    MMCCDError
+        If there is nobody.
+    """
+
+    count: int
+    seed: int = 0
+    skull: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise MMCCDError("people: give at least one to simulate.")
+
+
 def write_simulated_people(
-    label_maps: str | Path,
-    raw: str | Path,
-    number: int,
-    name: str,
-    people: int,
-    seed: int = 0,
-    skull: bool = False,
-    processes: int = 0,
+    label_maps: str | Path, raw: str | Path, number: int, name: str, people: SimulatedPeople, processes: int = 0
 ) -> Path:
     """Simulate healthy people to train on.
 
@@ -37,9 +55,7 @@ def write_simulated_people(
     label_maps : folder of label maps with FreeSurfer numbers, one for each head
     raw : folder of raw datasets
     number, name : of the dataset
-    people : how many
-    seed : of everything random
-    skull : keep the whole head; else the scans are brain-only
+    people : how many, and how they are simulated
     processes : workers; 0 works in this process
 
     Returns
@@ -51,13 +67,11 @@ def write_simulated_people(
     MMCCDError
         If there are no label maps, one of them can't be used, or a file can't be written.
     """
-    if people < 1:
-        raise MMCCDError("people: give at least one to simulate.")
     folder = Path(raw) / f"Dataset{number:03d}_{name}"
     maps = find_label_maps(label_maps)
     arguments = [
-        (case, (folder, case, maps[index % len(maps)], (seed, index), skull))
-        for index, case in ((index, f"simulated_{index:03d}") for index in range(people))
+        (case, (folder, case, maps[index % len(maps)], (people.seed, index), people.skull))
+        for index, case in ((index, f"simulated_{index:03d}") for index in range(people.count))
     ]
     # The label map stands in the description of each case: whoever divides the people into folds keeps its heads together.
     outcomes = run_cases(write_person, arguments, processes, "simulating")
@@ -65,22 +79,23 @@ def write_simulated_people(
     if failed:
         raise MMCCDError(failed[0])
     cases = {outcome.case: outcome.result for outcome in outcomes}
-    save_json(
-        {
-            "name": name,
-            "description": "Simulated healthy heads; see documentation/phantom.md.",
-            "channel_names": {str(channel): modality for channel, modality in enumerate(MODALITIES)},
-            "labels": {"background": 0, "lesion": 1},
-            "numTraining": people,
-            "file_ending": ".nii.gz",
-            "subjects": {case: case for case in cases},
-            "label_maps": {path.name: file_sha256(path) for path in maps[:people]},
-            "seed": seed,
-            "cases": cases,
-        },
-        folder / "dataset.json",
-    )
+    save_json(_description(name, people, maps, cases), folder / "dataset.json")
     return folder
+
+
+def _description(name: str, people: SimulatedPeople, maps: Sequence[Path], cases: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": "Simulated healthy heads; see documentation/phantom.md.",
+        "channel_names": {str(channel): modality for channel, modality in enumerate(MODALITIES)},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": people.count,
+        "file_ending": ".nii.gz",
+        "subjects": {case: case for case in cases},
+        "label_maps": {path.name: file_sha256(path) for path in maps[: people.count]},
+        "seed": people.seed,
+        "cases": cases,
+    }
 
 
 def write_person(folder: Path, case: str, label_map: Path, seed: Sequence[int], skull: bool) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def faults_picture(path: str | Path, label_map: str | Path, seed: int = 0) -> No
 
 
 def _faulty_scans(anatomy: LabelMap, seed: int) -> dict[str, tuple[np.ndarray, float]]:
-    """Axial slices of one head, with the ratio of their pixels' edges."""
+    """Return axial slices of one head, with the ratio of their pixels' edges."""
     head = simulate_head(anatomy, seed, skull=True, modalities=(MODALITY,), faults=0)
     scan = to_canonical(head.scans[MODALITY])
     spacing = scan.geometry.spacing[::-1]
@@ -76,7 +76,10 @@ def _faulty_scans(anatomy: LabelMap, seed: int) -> dict[str, tuple[np.ndarray, f
 
 
 def _faulty_extractions(anatomy: LabelMap, seed: int) -> dict[str, tuple[np.ndarray, float]]:
-    """A coronal slice of a brain with leftovers, and a sagittal one of a brain that is cut; none where nobody has it."""
+    """Return a coronal slice of a brain with leftovers, and a sagittal one of a brain that is cut.
+
+    None where nobody has it.
+    """
     panels: dict[str, tuple[np.ndarray, float]] = {}
     for number in itertools.takewhile(lambda count: count < MOST_PEOPLE and len(panels) < 2, itertools.count()):
         head = simulate_head(anatomy, (seed, number), modalities=(MODALITY,))
@@ -88,7 +91,7 @@ def _faulty_extractions(anatomy: LabelMap, seed: int) -> dict[str, tuple[np.ndar
 
 
 def _view(head: SimulatedHead, axis: int, share: float) -> tuple[np.ndarray, float]:
-    """A coronal (axis 1) or sagittal (axis 2) slice with the head's top above."""
+    """Compute a coronal (axis 1) or sagittal (axis 2) slice with the head's top above."""
     scan = to_canonical(head.scans[MODALITY])
     image = scan.array.take(int(share * scan.array.shape[axis]), axis=axis)[::-1]
     return image, scan.geometry.spacing[2] / scan.geometry.spacing[0]

@@ -38,7 +38,7 @@ class LabelMap:
 
 
 def find_label_maps(folder: str | Path) -> list[Path]:
-    """The label maps of a folder, by name.
+    """Find the label maps of a folder, by name.
 
     Raises
     ------

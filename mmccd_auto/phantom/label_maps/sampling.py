@@ -17,14 +17,14 @@ def sampled(volume: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def linear_weights(size: int, step: int, coarse: int) -> np.ndarray:
-    """Weights that interpolate linearly between every ``step``-th of ``size`` points; float64 [size, coarse]."""
+    """Compute the weights that interpolate linearly between every ``step``-th of ``size`` points; float64 [size, coarse]."""
     places = np.arange(size) / step
     distance = np.abs(places[:, None] - np.arange(coarse)[None])
     return np.clip(1 - distance, 0, None)
 
 
 def profile_weights(size: int, spacing: float, thickness: float, blur: float, offset: float = 0.0) -> np.ndarray:
-    """Weights of points that are measured over a thickness: a box with edges blurred by a normal distribution.
+    """Compute the weights of points that are measured over a thickness: a box with edges blurred by a normal distribution.
 
     Parameters
     ----------
@@ -47,6 +47,6 @@ def profile_weights(size: int, spacing: float, thickness: float, blur: float, of
 
 
 def weights_between(size: int, coarse: int) -> np.ndarray:
-    """Weights that interpolate linearly between ``coarse`` points, the first and last of ``size`` among them."""
+    """Compute the weights that interpolate linearly between ``coarse`` points, the first and last of ``size`` among them."""
     places = np.linspace(0, coarse - 1, size)
     return np.clip(1 - np.abs(places[:, None] - np.arange(coarse)[None]), 0, None)

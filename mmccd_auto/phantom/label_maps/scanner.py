@@ -169,14 +169,14 @@ def add_rician_noise(volume: np.ndarray, random: np.random.Generator, strength: 
 
 
 def _shading(shape: tuple[int, int, int], grid: Grid, random: np.random.Generator) -> np.ndarray:
-    """A smooth field [z, y, x], isotropic in mm: drawn on cubes, of which each slice takes its layer."""
+    """Compute a smooth field [z, y, x], isotropic in mm: drawn on cubes, of which each slice takes its layer."""
     layers = max(1, round(shape[0] * grid.slice_distance / grid.pixel))
     field = smooth_field((layers, *shape[1:]), random.uniform(*SHADING_SMOOTHNESS_MM) / grid.pixel, random)
     return field[np.linspace(0, layers - 1, shape[0]).round().astype(int)]
 
 
 def stored(scanned: np.ndarray) -> np.ndarray:
-    """A scan as files hold it, int16; values that would not fit end at the largest."""
+    """Compute a scan as files hold it, int16; values that would not fit end at the largest."""
     return np.clip(np.rint(scanned), 0, LARGEST_VALUE).astype(np.int16)
 
 

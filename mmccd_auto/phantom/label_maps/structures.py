@@ -2,7 +2,7 @@
 
 Numbers below 500 are FreeSurfer's own (FreeSurferColorLUT.txt). Those from 502 on are the extra-cerebral classes of the
 label maps that SynthSeg was trained with (Billot et al., Medical Image Analysis 86, 2023), which list no names for them:
-the names here are told by place, size and the intensity priors that come with the maps.
+the names here are recognised by place, size and the intensity priors that come with the maps.
 """
 
 from __future__ import annotations
@@ -89,12 +89,15 @@ AROUND_THE_BRAIN = 24
 
 
 def numbers_of(tissue: str) -> list[int]:
-    """The numbers of the structures of a tissue, ascending."""
+    """Return the numbers of the structures of a tissue, ascending."""
     return sorted(number for number, structure in STRUCTURES.items() if structure.tissue == tissue)
 
 
 def lookup(values: dict[int, float], missing: float = 0.0) -> np.ndarray:
-    """A table by which ``table[numbers]`` gives a value for each voxel of a label map; float32 [LARGEST_NUMBER + 1]."""
+    """Compute a table by which ``table[numbers]`` gives a value for each voxel of a label map.
+
+    The table is float32 [LARGEST_NUMBER + 1].
+    """
     table = np.full(LARGEST_NUMBER + 1, missing, dtype=np.float32)
     for number, value in values.items():
         table[number] = value
@@ -102,12 +105,12 @@ def lookup(values: dict[int, float], missing: float = 0.0) -> np.ndarray:
 
 
 def is_one_of(numbers: np.ndarray, wanted: tuple[int, ...] | list[int]) -> np.ndarray:
-    """Where a label map holds one of some numbers; bool of the same shape."""
+    """Find where a label map holds one of some numbers; bool of the same shape."""
     return lookup(dict.fromkeys(wanted, 1.0))[numbers] > 0
 
 
 def mirrored_numbers() -> np.ndarray:
-    """A table by which ``table[numbers]`` swaps the sides; int16 [LARGEST_NUMBER + 1]."""
+    """Compute a table by which ``table[numbers]`` swaps the sides; int16 [LARGEST_NUMBER + 1]."""
     table = np.arange(LARGEST_NUMBER + 1, dtype=np.int16)
     for number, structure in STRUCTURES.items():
         table[number] = number if structure.partner is None else structure.partner

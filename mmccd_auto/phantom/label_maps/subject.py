@@ -123,7 +123,7 @@ def _draw_head_faults(random: np.random.Generator, strength: float) -> HeadFault
 
 
 def _extracted(anatomy: Anatomy, grid: Grid, faults: HeadFaults, random: np.random.Generator) -> np.ndarray:
-    """The brain as an extraction finds it; bool of the grid's shape."""
+    """Compute the brain as an extraction finds it; bool of the grid's shape."""
     near = closeness(anatomy)
     kept = draw_outline(anatomy, near, random)
     kept = add_leftovers(kept, near, anatomy.edge, random, faults.leftovers)
@@ -134,7 +134,7 @@ def _extracted(anatomy: Anatomy, grid: Grid, faults: HeadFaults, random: np.rand
 def _emitted(
     anatomy: Anatomy, tissues: DrawnTissues, sequence: Sequence, wetness: np.ndarray, density: np.ndarray
 ) -> np.ndarray:
-    """The signal of each voxel of the anatomy, relative to that of cerebral white matter; float32, at least 0."""
+    """Compute the signal of each voxel of the anatomy, relative to that of cerebral white matter; float32, at least 0."""
     white = tissues.by_number[CEREBRAL_WHITE]
     usual = signal(white, sequence)
     wetter, denser = (

@@ -94,13 +94,13 @@ def draw_sequence(modality: str, tissues: DrawnTissues, random: np.random.Genera
 
 
 def signals(tissues: DrawnTissues, sequence: Sequence) -> np.ndarray:
-    """A table of signals by structure number, relative to that of cerebral white matter; float32."""
+    """Compute a table of signals by structure number, relative to that of cerebral white matter; float32."""
     reference = float(signal(tissues.by_number[structures.CEREBRAL_WHITE], sequence))
     return lookup({n: float(signal(tissue, sequence)) / reference for n, tissue in tissues.by_number.items()})
 
 
 def prolonged(tissue: Relaxation, t1_factor: float, t2_factor: float) -> Relaxation:
-    """A tissue with more free water: T1 and T2 times a factor each."""
+    """Return a tissue with more free water: T1 and T2 times a factor each."""
     return Relaxation(tissue.t1 * t1_factor, tissue.t2 * t2_factor, tissue.density)
 
 

@@ -97,7 +97,7 @@ def ventricle_rim(anatomy: Anatomy, random: np.random.Generator, strength: float
 
 
 def _near_ends(anatomy: Anatomy, number: int) -> np.ndarray:
-    """How near each row is to the front and back end of a structure, 0 to 1; float32 [y]."""
+    """Compute how near each row is to the front and back end of a structure, 0 to 1; float32 [y]."""
     rows = (anatomy.numbers == number).sum(axis=(0, 2))
     if not rows.any():
         return np.zeros(len(rows), dtype=np.float32)
@@ -108,7 +108,7 @@ def _near_ends(anatomy: Anatomy, number: int) -> np.ndarray:
 
 
 def smooth_on(anatomy: Anatomy, smoothness_mm: float, random: np.random.Generator) -> np.ndarray:
-    """A smooth field over the anatomy, mean 0 and standard deviation 1, drawn on every fourth voxel; float32."""
+    """Compute a smooth field over the anatomy, mean 0 and standard deviation 1, drawn on every fourth voxel; float32."""
     shape = anatomy.numbers.shape
     coarse = tuple(-(-size // COARSE) + 1 for size in shape)
     weights = [linear_weights(size, COARSE, points) for size, points in zip(shape, coarse, strict=True)]

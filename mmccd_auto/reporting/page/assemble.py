@@ -40,7 +40,7 @@ class PageInfo:
     subtitle : what was examined, by which model
     sections : how it was made
     banner : warnings that concern all cases
-    left_out : name and reason of each file that is no scan of any case; the name is empty where it may tell a patient's
+    left_out : name and reason of each file that is no scan of any case; the name is empty where it may be a patient's
     """
 
     title: str

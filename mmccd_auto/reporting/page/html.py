@@ -19,28 +19,28 @@ STYLE = "page.css"
 
 @lru_cache
 def asset(name: str) -> str:
-    """A text that is shipped beside this module."""
+    """Return a text that is shipped beside this module."""
     return files(ASSETS).joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @lru_cache
 def own_script() -> str:
-    """The page's own script: its files as one."""
+    """Return the page's own script: its files as one."""
     return "(() => {\n'use strict';\n" + "\n".join(asset(name) for name in SCRIPTS) + "\n})();\n"
 
 
 def json_block(identifier: str, content: Any) -> str:
-    """A block of JSON that the page's script reads."""
+    """Return a block of JSON that the page's script reads."""
     return f'<script type="application/json" id="{html.escape(identifier)}">{embedded(json.dumps(content))}</script>\n'
 
 
 def embedded(text: str) -> str:
-    """JSON so that nothing in it ends a script element or begins a comment."""
+    """Write JSON so that nothing in it ends a script element or begins a comment."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def head(title: str, inline: Sequence[str], shared_script: bool = False) -> str:
-    """The beginning of a page up to its body.
+    """Return the beginning of a page up to its body.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def head(title: str, inline: Sequence[str], shared_script: bool = False) -> str:
 
 
 def script(text: str) -> str:
-    """An inline script, as :func:`head` allows it."""
+    """Return an inline script, as :func:`head` allows it."""
     if "</script" in text.lower() or "<!--" in text:
         raise ValueError("a script that holds the end of its element")
     return f"<script>{text}</script>\n"

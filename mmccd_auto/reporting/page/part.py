@@ -254,14 +254,14 @@ def _volumes(
 
 
 def _near(brain: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """What may be seen of a head: the brain with the skull around it, and no face; bool [z, y, x]."""
+    """Return what may be seen of a head: the brain with the skull around it, and no face; bool [z, y, x]."""
     if not brain.any():
         return np.zeros_like(brain)
     return ndimage.distance_transform_edt(~brain, sampling=tuple(edges)[::-1]) <= NEAR_MM
 
 
 def _display_window(scan: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
-    """Grey levels of the brain without the last 0.5 % of either end."""
+    """Find the grey levels of the brain without the last 0.5 % of either end."""
     values = scan[brain] if brain.any() else scan.ravel()
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, (0.5, 99.5)) if len(values) else (0.0, 1.0)
@@ -269,7 +269,7 @@ def _display_window(scan: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
 
 
 def _stored_range(scan: np.ndarray, window: tuple[float, float]) -> tuple[float, float]:
-    """The values that 8 bits span: from the air to well above the brain; brighter fat and vessels are cut off."""
+    """Compute the values that 8 bits span: from the air to well above the brain; brighter fat and vessels are cut off."""
     sample = scan[::2, ::2, ::2]
     sample = sample[np.isfinite(sample)]
     low = min(float(np.percentile(sample, 0.1)) if len(sample) else 0.0, window[0])
@@ -277,7 +277,7 @@ def _stored_range(scan: np.ndarray, window: tuple[float, float]) -> tuple[float,
 
 
 def _thumbnail(volumes: Mapping[str, PageVolume], grid: PageGrid, window: tuple[float, float], score_limit: float) -> str:
-    """The axial slice with most of the mask, or of the score, in it; the patient's right is on the left."""
+    """Return the axial slice with most of the mask, or of the score, in it; the patient's right is on the left."""
     scan, score, labels = (volumes[name].levels(grid.size) for name in ("scan", "score", "labels"))
     counts = (labels == LESION).sum(axis=(1, 2))
     if not counts.any():
@@ -302,7 +302,7 @@ def _thumbnail(volumes: Mapping[str, PageVolume], grid: PageGrid, window: tuple[
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch its outside."""
+    """Compute the pixels of a mask that touch its outside."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]

@@ -43,11 +43,11 @@ class PageGrid:
     affine: Affine
 
     def matrix(self) -> np.ndarray:
-        """The affine as float64 [4, 4]."""
+        """Compute the affine as float64 [4, 4]."""
         return np.array(self.affine, dtype=float)
 
     def voxel_edges(self) -> np.ndarray:
-        """Edges of a voxel in mm, float64 [3]."""
+        """Compute the edges of a voxel in mm, float64 [3]."""
         return np.linalg.norm(self.matrix()[:3, :3], axis=0)
 
 
@@ -66,13 +66,13 @@ class PageVolume:
     intercept: float
 
     def levels(self, size: Size) -> np.ndarray:
-        """The levels, uint8 [z, y, x] along S, A and R."""
+        """Compute the levels, uint8 [z, y, x] along S, A and R."""
         raw = zlib.decompress(base64.b64decode(self.data))
         return np.frombuffer(raw, dtype=np.uint8).reshape(tuple(reversed(size)))
 
 
 def stored_affine(geometry: Geometry) -> np.ndarray:
-    """Voxel index (i, j, k as NIfTI counts) to RAS mm of a volume as it is written, float64 [4, 4]."""
+    """Map the voxel index (i, j, k as NIfTI counts) to RAS mm of a volume as it is written, float64 [4, 4]."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(geometry.direction, (3, 3)) * np.asarray(geometry.spacing)
     affine[:3, 3] = geometry.origin
@@ -80,7 +80,7 @@ def stored_affine(geometry: Geometry) -> np.ndarray:
 
 
 def full_grid(geometry: Geometry) -> PageGrid:
-    """The grid of a scan with its axes turned to the nearest of R, A and S; no voxel moves."""
+    """Return the grid of a scan with its axes turned to the nearest of R, A and S; no voxel moves."""
     turned = canonical_geometry(geometry)
     flip = np.diag([-1.0, -1.0, 1.0, 1.0])
     flip[:2, 3] = np.array(turned.size[:2]) - 1
@@ -88,7 +88,7 @@ def full_grid(geometry: Geometry) -> PageGrid:
 
 
 def turned_array(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """An array [z, y, x] of a scan with its axes turned as :func:`full_grid` says, [S, A, R]."""
+    """Compute an array [z, y, x] of a scan with its axes turned as :func:`full_grid` says, [S, A, R]."""
     values = array.astype(np.uint8) if array.dtype == bool else array
     return to_canonical(Volume(values, geometry)).array[:, ::-1, ::-1]
 
@@ -107,7 +107,7 @@ class Reduction:
     edge: float
 
     def grid(self) -> PageGrid:
-        """The coarser grid; its first voxel begins where the full grid's first voxel begins."""
+        """Return the coarser grid; its first voxel begins where the full grid's first voxel begins."""
         factors = self._factors()
         scale = np.diag([*factors, 1.0])
         scale[:3, 3] = (factors - 1) / 2
@@ -138,7 +138,7 @@ class Reduction:
 
 
 def first_reduction(full: PageGrid) -> Reduction:
-    """The finest reduction with at most :data:`MOST_VOXELS` voxels; none where the full grid is small enough."""
+    """Return the finest reduction with at most :data:`MOST_VOXELS` voxels; none where the full grid is small enough."""
     reduction = Reduction(full, float(full.voxel_edges().min()))
     while np.prod(reduction.grid().size) > MOST_VOXELS:
         reduction = Reduction(full, reduction.edge * _LEAST_COARSENING)
@@ -146,7 +146,7 @@ def first_reduction(full: PageGrid) -> Reduction:
 
 
 def coarser(reduction: Reduction, compressed_bytes: int) -> Reduction:
-    """A coarser reduction for volumes that took ``compressed_bytes``, more than :data:`MOST_BYTES`."""
+    """Return a coarser reduction for volumes that took ``compressed_bytes``, more than :data:`MOST_BYTES`."""
     free = max(1, int(np.sum(reduction.full.voxel_edges() < reduction.edge * _LEAST_COARSENING)))
     factor = max(_LEAST_COARSENING, (compressed_bytes / MOST_BYTES) ** (1 / free))
     return Reduction(reduction.full, reduction.edge * factor)

@@ -118,7 +118,7 @@ class _Choice:
     unneeded: set[Path]
 
     def cases(self, visit: str, members: Sequence[BidsFile]) -> list[NiftiCase]:
-        """The cases of a visit: mostly one."""
+        """Return the cases of a visit: mostly one."""
         candidates: dict[str, list[BidsFile]] = defaultdict(list)
         for file in members:
             reason = self._why_unwanted(file.name)
@@ -144,7 +144,7 @@ class _Choice:
         return None if name.contrast in self.wanted else f"{name.suffix}: only {', '.join(self.wanted.values())} needed"
 
     def _named(self, visit: str, candidates: Mapping[str, list[BidsFile]]) -> dict[str, dict[str, BidsFile]]:
-        """By the names of cases the scans by modality."""
+        """Collect the scans by modality, by the names of cases."""
         if self.alone:
             named = {}
             for shows, files in candidates.items():
@@ -160,7 +160,7 @@ class _Choice:
         return self._by_run(visit, scans)
 
     def _variants(self, visit: str, shows: str, files: list[BidsFile]) -> dict[str, list[BidsFile]]:
-        """The scans of one contrast by what tells them apart, without copies of scans that are there."""
+        """Return the scans of one contrast by what distinguishes them, without copies of scans that are there."""
         pattern = self.patterns.get(shows)
         if pattern is not None:
             fitting = [file for file in files if pattern.casefold() in file.path.name.casefold()]
@@ -179,7 +179,7 @@ class _Choice:
         return dict(sorted(variants.items()))
 
     def _only(self, visit: str, modality: str, variants: Mapping[str, list[BidsFile]]) -> list[BidsFile]:
-        """The runs of the only variant, or of the plain one."""
+        """Return the runs of the only variant, or of the plain one."""
         plain = next((name for name in ("", PREPROCESSED) if name in variants), None)
         if plain is None and len(variants) > 1:
             listed = ", ".join(shown(runs[-1].path.name) for runs in variants.values())
@@ -193,7 +193,7 @@ class _Choice:
         return used
 
     def _by_run(self, name: str, scans: Mapping[str, list[BidsFile]]) -> dict[str, dict[str, BidsFile]]:
-        """The last run, or a case for each: of a modality without this run the one before it."""
+        """Return the last run, or a case for each: of a modality without this run the one before it."""
         numbers = sorted({file.name.run for runs in scans.values() if len(runs) > 1 for file in runs})
         if not self.all_runs or len(numbers) < 2:
             for runs in scans.values():
@@ -211,7 +211,7 @@ class _Choice:
         self.left_out.update({file.path: reason for file in files if file.path not in kept})
 
     def _made(self, name: str, members: Sequence[BidsFile], scans: Mapping[str, BidsFile]) -> NiftiCase:
-        """A case of the scans that can be opened."""
+        """Return a case of the scans that can be opened."""
         faulty = [file for file in scans.values() if file.fault]
         if len(faulty) == len(scans):
             return self._case(name, members, {}, f"{shown(faulty[0].path.name)} {faulty[0].fault}.")

@@ -35,7 +35,7 @@ class BidsFile:
     Attributes
     ----------
     path : of the file
-    name : what its name tells
+    name : what its name says
     fault : why it can't be opened, as the end of a sentence; None if it can
     """
 
@@ -61,7 +61,7 @@ class BidsFiles:
 
 
 def is_bids(folder: str | Path) -> bool:
-    """Tell whether a folder is a BIDS dataset, raw or derivative: it has a dataset_description.json with BIDSVersion.
+    """Say whether a folder is a BIDS dataset, raw or derivative: it has a dataset_description.json with BIDSVersion.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _is_anatomy(parts: tuple[str, ...]) -> bool:
 
 
 def _why_no_anatomy(parts: tuple[str, ...]) -> str | None:
-    """Why a volume is none of ``sub-*/[ses-*/]anat``."""
+    """Explain why a volume is none of ``sub-*/[ses-*/]anat``."""
     if _is_anatomy(parts):
         return None
     kind = parts[-2] if len(parts) > 2 and not parts[-2].lower().startswith("ses-") else ""
@@ -156,7 +156,7 @@ def _why_no_anatomy(parts: tuple[str, ...]) -> str | None:
 
 
 def _why_elsewhere(name: BidsName, parts: tuple[str, ...]) -> str | None:
-    """Why a volume isn't of the person or session in whose folder it lies."""
+    """Explain why a volume isn't of the person or session in whose folder it lies."""
     session = parts[1] if len(parts) == 4 else ""
     if name.person.lower() != parts[0].lower():
         return "lies in the folder of another person than its name says"
@@ -172,7 +172,7 @@ def _fault(path: Path, fault: str | None) -> str | None:
         if os.path.getsize(path) <= _LARGEST_POINTER and path.read_bytes().startswith(_POINTERS):
             return NOT_FETCHED
     except OSError:
-        # Reading the scan tells what is wrong with it.
+        # Reading the scan shows what is wrong with it.
         return None
     return None
 

@@ -30,7 +30,7 @@ _OF_MASK = frozenset(("label", "desc", "space", "res", "den", "seg", "atlas"))
 
 @dataclass(frozen=True)
 class BidsMask:
-    """A mask, what its name tells, and why it can't be opened (None if it can)."""
+    """A mask, what its name says, and why it can't be opened (None if it can)."""
 
     path: Path
     name: BidsName
@@ -38,13 +38,14 @@ class BidsMask:
 
 
 def holds_bids_masks(folder: str | Path) -> bool:
-    """Tell whether the masks of a folder lie in it as BIDS has them: below ``sub-*``, there or in its derivatives."""
+    """Say whether the masks of a folder lie in it as BIDS has them: below ``sub-*``, there or in its derivatives."""
     return any(True for _ in _people_folders(Path(folder)))
 
 
 def choose_masks(folder: str | Path, kind: str, cases: Mapping[str, Sequence[Path]]) -> MaskChoice:
-    """Find the mask of each case: of its person and session, and with the ``acq``, ``ce``, ``rec`` and ``run`` of one of its
-    scans where it names them.
+    """Find the mask of each case.
+
+    Of its person and session, and with the ``acq``, ``ce``, ``rec`` and ``run`` of one of its scans where it names them.
 
     Masks in the space of a template are passed by, and so are derivatives that a prediction of ours wrote.
 
@@ -90,8 +91,10 @@ def _why_none(case: str, kind: str, found: Sequence[BidsMask], folder: Path) -> 
 
 
 def _matches(mask: BidsMask, scans: Sequence[BidsName]) -> int | None:
-    """How many entities a mask shares with a scan that it fits, and one more where it names the scan's space; None where it
-    contradicts all of them."""
+    """Count how many entities a mask shares with a scan that it fits, and one more where it names the scan's space.
+
+    None where it contradicts all of them.
+    """
     own = {key: value.lower() for key, value in mask.name.entities.items() if key not in _OF_MASK}
     fits = [all(scan.entities.get(key, "").lower() == value for key, value in own.items()) for scan in scans]
     space = mask.name.entities.get("space", "").lower()
@@ -118,7 +121,10 @@ def _is_kind(name: BidsName, kind: str) -> bool:
 
 
 def _people_folders(folder: Path) -> Iterator[Path]:
-    """The folders ``sub-*`` of a dataset, of its derivatives, and of each of these; none that a prediction of ours wrote."""
+    """Yield the folders ``sub-*`` of a dataset, of its derivatives, and of each of these.
+
+    None that a prediction of ours wrote.
+    """
     inside = folder / DERIVATIVES
     for place in (folder, inside, *(sorted(path for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else ())):
         if place.is_dir() and not _is_ours(place):
@@ -126,7 +132,10 @@ def _people_folders(folder: Path) -> Iterator[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a prediction of ours wrote a dataset; one that can't tell who wrote it is passed by too, which is said."""
+    """Check whether a prediction of ours wrote a dataset.
+
+    One that can't say who wrote it is passed by too, which is said.
+    """
     try:
         made_by: Any = read_description(folder).get("GeneratedBy", []) if is_bids(folder) else []
     except MMCCDError as error:

@@ -1,4 +1,4 @@
-"""What a file name of BIDS tells: entities, suffix and ending (``sub-01_ses-2_acq-ax_run-1_FLAIR.nii.gz``)."""
+"""What a file name of BIDS says: entities, suffix and ending (``sub-01_ses-2_acq-ax_run-1_FLAIR.nii.gz``)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class BidsName:
 
     @property
     def variant(self) -> str:
-        """What tells several scans of one contrast in one visit apart, but for the run: ``acq-ax_rec-norm``, or nothing."""
+        """What distinguishes the scans of one contrast in one visit, but for the run: ``acq-ax_rec-norm``, or nothing."""
         return joined({key: value for key, value in self.entities.items() if key not in (*OF_PERSON, "run")})
 
     @property

@@ -1,4 +1,4 @@
-"""What a user may ask of a BIDS dataset; loads nothing else, so that help and mistakes are told at once."""
+"""What a user may ask of a BIDS dataset; loads nothing else, so that help and mistakes are reported at once."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Ages:
 
 
 def read_ages(root: str | Path) -> Ages:
-    """Read the ages of a dataset; what can't be used is told and left out.
+    """Read the ages of a dataset; what can't be used is reported and left out.
 
     Parameters
     ----------
@@ -76,7 +76,10 @@ def read_ages(root: str | Path) -> Ages:
 
 
 def _rows(root: Path, told: Counter[str]) -> Iterator[tuple[str, str, str, float]]:
-    """(person, session, age as it is written, its unit in years) in small letters; no session where the row tells none."""
+    """Yield (person, session, age as it is written, its unit in years) in small letters.
+
+    No session where the row says none.
+    """
     unit = _years_in_unit(root)
     for row in _table(root / PARTICIPANTS_FILE, told, (PERSON_COLUMN, AGE_COLUMN)):
         session = row.get(SESSION_COLUMN, "")
@@ -93,20 +96,23 @@ def _with_prefix(prefix: str, label: str) -> str:
 
 
 def _table(path: Path, told: Counter[str], needs: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a table by column, all in small letters; none where it isn't there or lacks a column (which is told)."""
+    """Return the rows of a table by column, all in small letters.
+
+    None where it isn't there or lacks a column (which is reported).
+    """
     if not path.is_file():
         return []
     lines = [line for line in re.split(r"\r\n|\r|\n", _text(read_json_bytes(path, LARGEST_TABLE))) if line.strip()]
     header, *rows = [[cell.strip().strip('"').lower() for cell in line.split("\t")] for line in lines] or [[]]
     missing = [name for name in needs if name not in header]
     if missing:
-        told[f"{path.name} has no column {missing[0]} (columns are parted by tabs), so it tells no ages."] += 1
+        told[f"{path.name} has no column {missing[0]} (columns are parted by tabs), so it gives no ages."] += 1
         return []
     return [dict(zip_longest(header, row[: len(header)], fillvalue="")) for row in rows]
 
 
 def _text(content: bytes) -> str:
-    """UTF-8, with or without a byte order mark; what spreadsheets save as "Unicode text" is UTF-16; else Latin-1."""
+    """Decode UTF-8, with or without a byte order mark; what spreadsheets save as "Unicode text" is UTF-16; else Latin-1."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     try:
@@ -116,7 +122,10 @@ def _text(content: bytes) -> str:
 
 
 def _years_in_unit(root: Path) -> float:
-    """How many years the unit of the ages in participants.tsv has, as participants.json tells it; 1 where it doesn't."""
+    """Count how many years the unit of the ages in participants.tsv has, as participants.json gives it.
+
+    1 where it doesn't.
+    """
     path = root / COLUMNS_FILE
     if not path.is_file():
         return 1.0
@@ -126,7 +135,7 @@ def _years_in_unit(root: Path) -> float:
 
 
 def _age(text: str, told: Counter[str], unit: float) -> float | None:
-    """Years; what is no plain number of them is told."""
+    """Parse years; what is no plain number of them is reported."""
     if text in _NONE:
         told["in participants.tsv given as n/a or empty: left out"] += 1
         return None

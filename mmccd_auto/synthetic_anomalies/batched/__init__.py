@@ -1,1 +1,1 @@
-"""Synthetic lesions for whole batches of healthy slices, quick enough to be drawn anew at every iteration of a training."""
+"""Synthetic lesions for whole batches of healthy slices, quick enough to be drawn again at every iteration of a training."""

@@ -97,9 +97,9 @@ class BatchedLesions:
         return images, lesion
 
     def one_lesion_each(self, images: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Put one lesion into each slice [N, M, H, W], and tell where it is, bool [N, 1, H, W].
+        """Put one lesion into each slice [N, M, H, W], and say where it is, bool [N, 1, H, W].
 
-        Nothing changes outside the brain; the soft edge and a push also alter tissue around the place that is told.
+        Nothing changes outside the brain; the soft edge and a push also alter tissue around the place that is given.
         """
         brain = images != BACKGROUND
         common = brain.all(dim=1, keepdim=True)
@@ -139,7 +139,10 @@ class BatchedLesions:
 
     @staticmethod
     def _foreign(images: Tensor, draws: Draws) -> Tensor:
-        """The difference to the tissue that another slice of the batch has at the same place, 0 where that has none."""
+        """Compute the difference to the tissue that another slice of the batch has at the same place.
+
+        0 where that has none.
+        """
         other = images[draws.order()]
         return draws.uniform(*FOREIGN_SHARE) * torch.where(other != BACKGROUND, other - images, 0.0)
 

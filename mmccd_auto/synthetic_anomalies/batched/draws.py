@@ -79,7 +79,10 @@ class Draws:
 
 @functools.lru_cache(maxsize=256)
 def _gaussian_rows(edge: int, sigma: float) -> Tensor:
-    """Weights [pixels, grid points] along an axis; squares of a row add up to 1, so that the noise has variance 1."""
+    """Compute the weights [pixels, grid points] along an axis.
+
+    Squares of a row add up to 1, so that the noise has variance 1.
+    """
     points = torch.arange(-POINTS_BEYOND, math.ceil(edge / sigma) + POINTS_BEYOND) * sigma
     weights = torch.exp(-((torch.arange(edge)[:, None] - points[None]) ** 2) / (2 * sigma**2))
     return weights / weights.square().sum(dim=1, keepdim=True).sqrt()

@@ -87,6 +87,6 @@ def pushed_away(images: Tensor, shapes: LesionShapes, draws: Draws) -> Tensor:
 
 
 def _offsets(like: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns from the centres, [N, 1, H, 1] and [N, 1, 1, W] px."""
+    """Compute the rows and columns from the centres, [N, 1, H, 1] and [N, 1, 1, W] px."""
     rows, columns = pixel_grid(like)
     return rows - centre[:, 0].view(-1, 1, 1, 1), columns - centre[:, 1].view(-1, 1, 1, 1)

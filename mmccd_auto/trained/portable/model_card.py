@@ -200,7 +200,7 @@ def _hours(card: ModelCard) -> str:
 
 
 def _by_fold(values: dict, form: str) -> str:
-    """A value a fold, "fold 0: 0.412, fold 1: 0.399"."""
+    """Write a value a fold, "fold 0: 0.412, fold 1: 0.399"."""
     told = [f"fold {fold}: {'not known' if value is None else form.format(value)}" for fold, value in values.items()]
     return ", ".join(told) or "not known"
 

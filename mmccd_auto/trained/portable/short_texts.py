@@ -12,7 +12,7 @@ LONGEST_SHORT, LONGEST = 300, 8000
 
 
 def is_plain(text: str) -> bool:
-    """Whether every character of a text can be printed; line ends are allowed."""
+    """Check whether every character of a text can be printed; line ends are allowed."""
     return all(letter.isprintable() or letter == "\n" for letter in text)
 
 

@@ -13,8 +13,10 @@ def half_cosine(peak: float, epoch: int, num_epochs: int) -> float:
 
 
 def one_cycle(peak: float, epoch: int, num_epochs: int, rising: float = 0.1) -> float:
-    """Let the learning rate rise by half a cosine from a 25th of ``peak``, and fall by another one to nearly 0 (Smith and
-    Topin, arXiv 1708.07120); as it is in the middle of ``epoch`` (the first is 0).
+    """Let the learning rate rise by half a cosine from a 25th of ``peak``.
+
+    It falls by another one to nearly 0 (Smith and Topin, arXiv 1708.07120); as it is in the middle of ``epoch`` (the first
+    is 0).
 
     Parameters
     ----------
@@ -29,7 +31,7 @@ def one_cycle(peak: float, epoch: int, num_epochs: int, rising: float = 0.1) -> 
 
 
 def planned_learning_rate(settings: TrainingPlan, epoch: int) -> float:
-    """The learning rate in ``epoch`` (the first is 0) by the plan's schedule."""
+    """Compute the learning rate in ``epoch`` (the first is 0) by the plan's schedule."""
     if settings.learning_rate_schedule == "half_cosine":
         return half_cosine(settings.learning_rate, epoch, settings.num_epochs)
     return settings.learning_rate

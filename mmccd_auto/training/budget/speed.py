@@ -28,7 +28,7 @@ STRIP_SHARE = 6
 def measure_machine(device: str | torch.device, references: Sequence[str] = (SMALL, LARGE)) -> MachineSpeed:
     """Time optimiser steps of reference networks on a device, as a training takes them: about ten seconds.
 
-    The quickest of several counts, since the others tell of what else the machine does. On a CPU it is the processor time of
+    The quickest of several counts, since the others show what else the machine does. On a CPU it is the processor time of
     one thread that is taken, which neighbours don't lengthen, and the other threads are reckoned in: the speed is that of a
     machine that does nothing else.
 

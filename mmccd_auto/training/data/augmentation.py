@@ -45,12 +45,12 @@ class BackgroundTransform(AbstractTransform):
     """Sets every pixel outside ``seg`` to the exact background value, as preprocessing does."""
 
     def __call__(self, **batch: np.ndarray) -> dict[str, np.ndarray]:
-        """``data`` and ``seg``, both [N, C, H, W]; ``seg`` is 0 outside the modality's brain."""
+        """Return ``data`` and ``seg``, both [N, C, H, W]; ``seg`` is 0 outside the modality's brain."""
         return {**batch, "data": np.where(batch["seg"] > 0, batch["data"], np.float32(BACKGROUND))}
 
 
 def shifted(image: np.ndarray, by: list[int], fill: float) -> np.ndarray:
-    """``image`` [C, H, W] moved by ``by`` (rows, columns) px, with ``fill`` where nothing came from."""
+    """Compute ``image`` [C, H, W] moved by ``by`` (rows, columns) px, with ``fill`` where nothing came from."""
     result = np.full_like(image, fill)
     source, target = [slice(None)], [slice(None)]
     for offset, size in zip(by, image.shape[1:], strict=True):
@@ -61,7 +61,7 @@ def shifted(image: np.ndarray, by: list[int], fill: float) -> np.ndarray:
 
 
 def default_augmentation(patch_size: tuple[int, int], slice_axis: str) -> Compose:
-    """Mild augmentation; the published method has none.
+    """Make mild augmentation; the published method has none.
 
     About half of the samples are turned (up to 6 degrees) or scaled (up to 7 %), half are shifted (up to 5 % of the
     patch), half are mirrored where the slice has a left and a right, and a few are changed in contrast, brightness and

@@ -45,7 +45,7 @@ class TrainingSlice:
 def find_healthy_slices(
     preprocessed: Path, records: Mapping[str, CaseRecord], cases: Sequence[str], modalities: tuple[str, str]
 ) -> list[TrainingSlice]:
-    """The healthy slices of those ``cases`` that are preprocessed and have both modalities, in the order of the cases.
+    """Find the healthy slices of those ``cases`` that are preprocessed and have both modalities, in the order of the cases.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class SliceStore:
         return len(self.slices)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """The input and the translation modality of a slice, float32 [2, H, W]."""
+        """Compute the input and the translation modality of a slice, float32 [2, H, W]."""
         return self._read(index) if self._images is None else self._images[index]
 
     def _read(self, index: int) -> np.ndarray:
@@ -99,7 +99,7 @@ class SliceStore:
 def crop(image: np.ndarray, shape: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
     """Cut ``shape`` (rows, columns) out of ``image`` [C, H, W], which is filled up with background where it is smaller.
 
-    ``position`` tells, per axis, where: 0 at the start, 1 at the end, 0.5 in the middle.
+    ``position`` says, per axis, where: 0 at the start, 1 at the end, 0.5 in the middle.
     """
     for axis, (wanted, where) in enumerate(zip(shape, position, strict=True), start=1):
         excess = image.shape[axis] - wanted
@@ -114,7 +114,10 @@ def crop(image: np.ndarray, shape: tuple[int, int], position: tuple[float, float
 
 
 def seed_of(*parts: object) -> int:
-    """A 32-bit seed from any values that have a fixed text form; unlike sums of seeds, neighbours have nothing in common."""
+    """Compute a 32-bit seed from any values that have a fixed text form.
+
+    Unlike sums of seeds, neighbours have nothing in common.
+    """
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little")
 
 
@@ -166,14 +169,17 @@ class BatchLoader(SlimDataLoaderBase):
         self._iteration = first_iteration
 
     def set_thread_id(self, thread_id: int) -> None:
-        """Tell the worker its number; called in the worker before its first batch."""
+        """Give the worker its number; called in the worker before its first batch."""
         super().set_thread_id(thread_id)
         self._iteration += thread_id
         if multiprocessing.parent_process() is not None:
             threading.Thread(target=_exit_with_parent, daemon=True).start()
 
     def generate_train_batch(self) -> Batch | MMCCDError:
-        """The next batch of this worker; an error is handed on as a result, since the worker can't raise it elsewhere."""
+        """Return the next batch of this worker.
+
+        An error is handed on as a result, since the worker can't raise it elsewhere.
+        """
         iteration = self._iteration
         self._iteration += self.number_of_threads_in_multithreaded
         try:
@@ -182,7 +188,7 @@ class BatchLoader(SlimDataLoaderBase):
             return error
 
     def batch(self, iteration: int) -> Batch:
-        """Batch number ``iteration``.
+        """Return batch number ``iteration``.
 
         Returns
         -------
@@ -241,7 +247,7 @@ def _checked(augmenter: SingleThreadedAugmenter | MultiThreadedAugmenter) -> Ite
 
 
 def memory_limit(processes: int, trainings: int = 1) -> int:
-    """Bytes that training slices may take in one process, so that all workers together stay within the limit.
+    """Compute the bytes that training slices may take in one process, so that all workers together stay within the limit.
 
     Forked workers share the parent's memory; spawned ones hold a copy each.
 

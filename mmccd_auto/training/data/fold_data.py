@@ -51,7 +51,7 @@ class FoldData:
         return {one.case: one.subject for one in (*self.training, *self.validation)}
 
     def describe(self, numbers: SubjectNumbers) -> dict[str, Any]:
-        """How many of what, and the cases by number, for the checkpoint's record."""
+        """Describe how many of what, and the cases by number, for the checkpoint's record."""
         validation = self.validation_cases if self.validation_on == VALIDATION else []
         return {
             "healthy_slices": len(self.training),
@@ -75,7 +75,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     Raises
     ------
     MMCCDError
-        If there is nothing to train on (the message tells the numbers), no such fold, or a subject on both sides.
+        If there is nothing to train on (the message gives the numbers), no such fold, or a subject on both sides.
     """
     records = load_case_records(preprocessed)
     if not records:
@@ -105,12 +105,12 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
 
 
 def validation_images(data: FoldData, patch_size: tuple[int, int]) -> np.ndarray:
-    """The validation slices, cropped in the middle: float32 [N, 2, H, W]."""
+    """Compute the validation slices, cropped in the middle: float32 [N, 2, H, W]."""
     store = SliceStore(data.validation)
     return np.stack([crop(store[index], patch_size) for index in range(len(store))])
 
 
 def _spread(slices: Sequence[TrainingSlice]) -> tuple[TrainingSlice, ...]:
-    """At most VALIDATION_SLICES of ``slices``, evenly spread over the cases and heights."""
+    """Return at most VALIDATION_SLICES of ``slices``, evenly spread over the cases and heights."""
     chosen = np.linspace(0, len(slices) - 1, min(len(slices), VALIDATION_SLICES)).round().astype(int)
     return tuple(slices[index] for index in chosen)

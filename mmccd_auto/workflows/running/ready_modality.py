@@ -10,8 +10,9 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import volume_ending
 from mmccd_auto.inference.options import ExportOptions
-from mmccd_auto.sources.cases import list_source_cases
+from mmccd_auto.sources.cases import SourceOptions, list_source_cases
 from mmccd_auto.sources.named_files import read_names
+from mmccd_auto.trained.ready_models import find_ready, ready_name
 
 
 def ready_modality_of(source: str | Path, output: str | Path, ready: Sequence[str], export: ExportOptions) -> str:
@@ -21,7 +22,7 @@ def ready_modality_of(source: str | Path, output: str | Path, ready: Sequence[st
     ----------
     source : a scan, a folder of scans, or DICOM (folder, zip archive, DICOMDIR)
     output : folder of the maps, which is not searched
-    ready : modalities of the ready models, the best first; also the order of channel numbers (``CASE_0000``)
+    ready : modalities of the ready models, the best first
     export : what is wished of a hospital's export or a BIDS dataset
 
     Returns
@@ -36,12 +37,15 @@ def ready_modality_of(source: str | Path, output: str | Path, ready: Sequence[st
 
 
 def _modalities_of(source: Path, output: str | Path, ready: Sequence[str], export: ExportOptions) -> set[str]:
+    # In the order of the channel numbers (CASE_0000) by which the models would read the input.
+    channels = find_ready(ready_name(ready[0])).models()[0].plan.modalities
     if source.is_file() and volume_ending(source.name):
-        told = read_names(source.parent, [source], ready)[0].modality
+        told = read_names(source.parent, [source], channels)[0].modality
         return set() if told is None else {contrast(told)}
     with workspace("modality") as space:
         try:
-            listing = list_source_cases(source, ready, space, export.series, output=output, channels=ready, bids=export.bids)
+            search = SourceOptions(export.series, output=output, channels=channels, bids=export.bids)
+            listing = list_source_cases(source, ready, space, search)
         except MMCCDError:
             # The prediction tells what is wrong with the input, in the words of its model.
             return set()

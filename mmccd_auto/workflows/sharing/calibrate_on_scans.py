@@ -23,14 +23,14 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.importing.given_masks import find_given_masks
 from mmccd_auto.importing.label_files import lay_label, read_label
 from mmccd_auto.inference.held_out.own_scans import CalibratedModel, OwnCalibration, OwnPeople, calibrate_on_own_scans
-from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.options import LoadOptions, PredictionOptions
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.inference.scores.found_rates import describe_found_rates
 from mmccd_auto.sources.ages_table import read_ages_table
 from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
-from mmccd_auto.sources.cases import SourceCase, SourceListing, list_source_cases, load_scan
+from mmccd_auto.sources.cases import SourceCase, SourceListing, SourceOptions, list_source_cases, load_scan
 from mmccd_auto.trained.installed_models import check_not_installed, place_model
 from mmccd_auto.trained.manifest import MANIFEST_FILE, Manifest, list_files, load_manifest
 from mmccd_auto.trained.model_archive import unpack_archive
@@ -160,9 +160,8 @@ class _ListedScans:
     @classmethod
     def of(cls, healthy: HealthyScans, model: ModelFolder, space: Path) -> _ListedScans:
         modality, source = model.input_modality, Path(healthy.source)
-        listing = list_source_cases(
-            *(source, [modality], space, healthy.series), channels=model.plan.modalities, alone=True, bids=healthy.bids
-        )
+        search = SourceOptions(healthy.series, channels=model.plan.modalities, alone=True, bids=healthy.bids)
+        listing = list_source_cases(source, [modality], space, search)
         for note in listing.notes:
             logger.warning("%s", note)
         cases = tuple(case for case in listing.cases if not case.skipped)
@@ -201,9 +200,8 @@ class _ListedScans:
 
 
 def _calibrate(model: ModelFolder, scans: _ListedScans, options: PredictionOptions, device: torch.device) -> OwnCalibration:
-    predictor = Predictor.from_model_folder(
-        model.path, folds=options.folds, device=device, fits=options.fits, brain_extraction=options.brain_extraction
-    )
+    wishes = LoadOptions(folds=options.folds, fits=options.fits, brain_extraction=options.brain_extraction)
+    predictor = Predictor.from_model_folder(model.path, wishes, device)
     known = {fold: one.first_look for fold, one in predictor.scoring.calibrations.items() if not predictor.one_fit}
     calibrated = CalibratedModel(model, predictor.folds, predictor.settings, known, predictor.scoring.calibrations)
     logger.info("%s: %s, on %s", model.path.name, counted(len(scans.cases), "scan"), device)

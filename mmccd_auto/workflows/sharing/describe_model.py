@@ -116,7 +116,7 @@ def describe_model(model: ModelFolder, parts: TrainedParts, name: str, words: Ma
 
 
 def _gain(model: ModelFolder, fold: str, settings: InferenceSettings) -> float | None:
-    """What a fold adds to the control without a network, where it was measured for these weights and settings."""
+    """Return what a fold adds to the control without a network, where it was measured for these weights and settings."""
     found = load_gain(model.fold(fold) / GAIN_FILE)
     if found is None or (found.weights_sha256, found.settings) != (model.weights_sha256(fold), settings.to_json()):
         return None
@@ -137,7 +137,7 @@ def _judgement(log: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _scan_figures(fingerprint: DatasetFingerprint | None) -> dict[str, Any]:
-    """The entries of a card on the training scans."""
+    """Return the entries of a card on the training scans."""
     if fingerprint is None or not fingerprint.cases:
         edges = {f"voxel_mm_{name}": None for name in ("smallest", "median", "largest")}
         return {"people": None, "scans": None, "modalities": {}, **edges}
@@ -153,7 +153,7 @@ def _scan_figures(fingerprint: DatasetFingerprint | None) -> dict[str, Any]:
 
 
 def calibration_figures(calibrations: Sequence[Calibration], folds: int) -> dict[str, Any]:
-    """Give the entries of a card on the calibration; as prediction sees it, scores are calibrated where every fold is."""
+    """Return the entries of a card on the calibration; as prediction sees it, scores are calibrated where every fold is."""
     if len(calibrations) < folds or not calibrations:
         rates = dict.fromkeys(("promised_false_alarm_rate", "found_false_alarm_rate", "least_lesion_mm3"))
         return {"calibrated_on": 0, "calibration_source": "", "limits": (UNCALIBRATED,), **rates}

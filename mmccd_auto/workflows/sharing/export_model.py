@@ -53,7 +53,7 @@ class Exported:
     cards: tuple[ModelCard, ...]
 
     def describe(self) -> str:
-        """Lines for the terminal."""
+        """Write lines for the terminal."""
         models = " + ".join(card.model for card in self.cards)
         size = f"{self.bytes / 2**20:.1f} MiB"
         return f"exported: {self.path} ({size}; {models})\nSHA-256: {self.sha256}"
@@ -100,14 +100,14 @@ def export_model(
         files = list_files(folder, names)
         manifest = Manifest(FORMAT, name, tuple(card.model for card in cards), date.today().isoformat(), __version__, files)
         manifest.save(folder)
-        # What can't be installed is told here, where it can be put right.
+        # What can't be installed is reported here, where it can be put right.
         check_model(folder, manifest)
         write_archive(folder, manifest, output)
     return Exported(output, output.stat().st_size, file_sha256(output), cards)
 
 
 def default_name(model: ModelFolder) -> str:
-    """RealBrain_FLAIR for a model of Dataset001_RealBrain that examines FLAIR."""
+    """Suggest RealBrain_FLAIR for a model of Dataset001_RealBrain that examines FLAIR."""
     dataset = model.plan.dataset_name.split("_", 1)[-1]
     return f"{dataset}_{model.input_modality}".replace("__", "_")
 
@@ -158,7 +158,7 @@ def _calibrated(card: ModelCard) -> str:
 
 
 def _calibrations(model: ModelFolder, folds: Sequence[str]) -> dict[str, Calibration]:
-    """The calibrations that fit the folds' weights; one that doesn't stays at home, which is said."""
+    """Return the calibrations that fit the folds' weights; one that doesn't stays at home, which is said."""
     found = {}
     for fold in folds:
         calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)

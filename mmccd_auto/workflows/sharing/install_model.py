@@ -29,7 +29,7 @@ class Installed:
     cards: tuple[ModelCard, ...]
 
     def describe(self) -> str:
-        """Lines for the terminal."""
+        """Write lines for the terminal."""
         card = self.cards[0]
         lines = [f"installed: {self.path}"]
         lines += [f"licence: {card.licence}"] if card.licence else []

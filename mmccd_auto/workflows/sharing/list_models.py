@@ -45,7 +45,7 @@ class ListedModel:
     problem: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        """A row of COLUMNS."""
+        """Return a row of COLUMNS."""
         if self.problem:
             return (self.name, self.state, f"can't be used: {self.problem}")
         people = "not known" if self.people is None else str(self.people)
@@ -70,7 +70,7 @@ def list_models(folders: Folders) -> list[ListedModel]:
 
 
 def describe_models(models: Sequence[ListedModel], folders: Folders) -> str:
-    """A table for the terminal, or what to do where there is none."""
+    """Write a table for the terminal, or what to do where there is none."""
     if not models:
         return (
             f"no model is installed or trained in {folders.results}: install one with mmccd_install_model, or train one "

@@ -12,6 +12,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import load_json
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.inference.lesions.records import LESION_LIST, lesions_of
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.masks import component_volumes
 
@@ -20,7 +21,7 @@ QUICK = {"sampling_steps": 1, "strip_stride": 8}
 
 @pytest.fixture
 def predictor(model_folder):
-    return Predictor.from_model_folder(model_folder(), threshold=4.0, **QUICK)
+    return Predictor.from_model_folder(model_folder(), LoadOptions(threshold=4.0, **QUICK))
 
 
 def test_lists_table_and_masks_say_the_same_also_of_kept_cases(predictor, scans, tmp_path):
@@ -52,13 +53,13 @@ def test_lists_table_and_masks_say_the_same_also_of_kept_cases(predictor, scans,
     assert len(table) == total
     before = (output / "lesions.csv").read_bytes()
     (output / "lesions.csv").unlink()
-    kept = predictor.predict_folder(folder, output, continue_prediction=True)
+    kept = predictor.predict_folder(folder, output, OutputOptions(continue_prediction=True))
     assert {row.status for row in kept.rows} == {"kept"}
     assert (output / "lesions.csv").read_bytes() == before
 
 
 def test_the_table_is_written_where_there_are_no_lesions(model_folder, scans, tmp_path):
-    predictor = Predictor.from_model_folder(model_folder(), threshold=1e9, **QUICK)
+    predictor = Predictor.from_model_folder(model_folder(), LoadOptions(threshold=1e9, **QUICK))
     predictor.predict_folder(scans("a.nii.gz"), tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "lesions.csv")
     assert len(table) == 0

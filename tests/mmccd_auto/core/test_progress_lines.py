@@ -13,6 +13,7 @@ from mmccd_auto.core import progress
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.core.progress import PlainLines, Progress, track
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.trainers import CyclicUNetTrainer
 
 
@@ -94,7 +95,13 @@ def test_a_training_tells_a_log_its_epochs_losses_and_time_left(
     tmp_path: Path, tiny_plan: Plan, preprocessed: Path, splits: list, caplog: pytest.LogCaptureFixture, monkeypatch
 ) -> None:
     trainer = CyclicUNetTrainer(
-        tiny_plan, None, 0, preprocessed, tmp_path / "model" / "fold_0", splits, num_epochs=3, iterations_per_epoch=1
+        tiny_plan,
+        None,
+        0,
+        preprocessed,
+        tmp_path / "model" / "fold_0",
+        splits,
+        TrainerOptions(num_epochs=3, iterations_per_epoch=1),
     )
     with caplog.at_level(logging.INFO):
         trainer.train()

@@ -204,7 +204,7 @@ def jpeg_2000(rows: int, columns: int) -> bytes:
         (JPEG2000Lossless, jpeg_2000(2**31, 2**31), "another size"),
         (RLELossless, bytes(64) + bytes(20), None),
         (RLELossless, bytes(10), "truncated"),
-        (ExplicitVRLittleEndian, bytes(100), "don't tell how their pixels are compressed"),
+        (ExplicitVRLittleEndian, bytes(100), "don't say how their pixels are compressed"),
     ],
 )
 def test_compressed_images_that_announce_another_size(

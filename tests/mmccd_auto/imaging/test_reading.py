@@ -190,7 +190,7 @@ def test_gigabytes_of_zeros_behind_the_voxels_are_not_read(tmp_path):
         file.write(gzip.decompress(path.read_bytes()))
         for _ in range(100):
             file.write(bytes(1 << 20))
-    refused(tmp_path / "b.nii.gz", "holds far more than its header tells", both=False)
+    refused(tmp_path / "b.nii.gz", "holds far more than its header gives", both=False)
 
 
 @pytest.mark.parametrize("offset", [np.nan, np.inf, -1.0, 0.0, 1e12])

@@ -14,7 +14,7 @@ from mmccd_auto.datasets.dataset import load_dataset
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.label_maps.anatomy import draw_anatomy
-from mmccd_auto.phantom.label_maps.dataset import write_simulated_people
+from mmccd_auto.phantom.label_maps.dataset import SimulatedPeople, write_simulated_people
 from mmccd_auto.phantom.label_maps.read import LabelMap, find_label_maps, read_label_map
 from mmccd_auto.phantom.label_maps.sampling import linear_weights, profile_weights, sampled
 from mmccd_auto.phantom.label_maps.scanner import ScanFaults, draw_grid
@@ -239,7 +239,7 @@ def test_volumes_are_sampled_axis_by_axis() -> None:
 
 
 def test_a_dataset_is_written_in_the_raw_layout(label_maps: Path, tmp_path: Path) -> None:
-    folder = write_simulated_people(label_maps, tmp_path / "raw", 7, "Simulated", people=3, seed=4)
+    folder = write_simulated_people(label_maps, tmp_path / "raw", 7, "Simulated", people=SimulatedPeople(3, seed=4))
     dataset = load_dataset(folder)
     assert dataset.cases("Tr") == ["simulated_000", "simulated_001", "simulated_002"]
     assert [facts["label_map"] for facts in dataset.content["cases"].values()] == ["first", "second", "first"]

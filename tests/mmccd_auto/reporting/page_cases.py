@@ -91,7 +91,7 @@ def facts(geometry: Geometry, centres, warnings=()) -> dict:
         "candidates_ml": 0.0,
         "case_score": 3.1,
         "healthy_percentile": None,
-        "healthy_percentile_note": "too few healthy people (2) to tell",
+        "healthy_percentile_note": "too few healthy people (2) to say",
         "healthy_people": 2,
         "max_score": 4.0,
         "input_modality": "FLAIR",

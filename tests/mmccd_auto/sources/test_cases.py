@@ -9,11 +9,11 @@ import pytest
 from dicom_writing import BASIC_TEXT_SR, CLEAN, make_object, write, write_scans
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.sources.cases import SourceListing, list_source_cases
+from mmccd_auto.sources.cases import SourceListing, SourceOptions, list_source_cases
 
 
 def found(source: Path, tmp_path: Path, **options) -> SourceListing:
-    return list_source_cases(source, ["FLAIR", "T1"], tmp_path / "work", **options)
+    return list_source_cases(source, ["FLAIR", "T1"], tmp_path / "work", SourceOptions(**options))
 
 
 def files(folder: Path, *names: str) -> Path:

@@ -28,7 +28,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--ages", default="", metavar="TEXT", help="of the people ('20 to 45 years'), for the model card")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.workflows.sharing.describe_model import MakersWords
     from mmccd_auto.workflows.sharing.export_model import export_model
 
@@ -43,5 +43,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

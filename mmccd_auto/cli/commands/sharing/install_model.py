@@ -18,12 +18,12 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an installed model of this name")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.workflows.sharing.install_model import install_model
 
     print(install_model(folders_from(options), options.archive, options.name, options.overwrite).describe())
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

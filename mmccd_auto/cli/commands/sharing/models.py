@@ -12,7 +12,7 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser = make_parser("List the models that are installed, those that are trained, and those that came with the package.")
     add_folder_options(parser, "results")
     options = parser.parse_args(arguments)
-    # Loading what works takes seconds: help and mistakes in the options are told before.
+    # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.workflows.sharing.list_models import describe_models, list_models
 
     folders = folders_from(options)
@@ -20,5 +20,5 @@ def _command(arguments: Sequence[str] | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command: entry point of the console script."""
     sys.exit(run_command(_command))

@@ -42,7 +42,7 @@ def add_motion(
     spacing : mm along z, y, x
     random : everything is drawn from it
     strength : largest shift along each axis, mm, and turn about it, degrees
-    axis : along which lines are told apart (phase encoding)
+    axis : along which lines are distinguished (phase encoding)
 
     Returns
     -------
@@ -165,7 +165,7 @@ def with_stripes(volume: np.ndarray, amplitude: float, frequency: Sequence[float
 
 
 def _draw_owners(lines: int, random: np.random.Generator) -> np.ndarray:
-    """At which pose each line is measured; int [lines]. Pose 0 has most of those of low frequencies."""
+    """Draw at which pose each line is measured; int [lines]. Pose 0 has most of those of low frequencies."""
     number = fft.fftfreq(lines, 1 / lines)
     if random.random() < SHARE_OF_INTERLEAVED:
         shots = int(random.integers(*SHOTS))
@@ -181,7 +181,7 @@ def _draw_owners(lines: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _turned(smooth: np.ndarray, spacing: Sequence[float], shift: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """A volume after a rigid motion about its middle.
+    """Compute a volume after a rigid motion about its middle.
 
     Parameters
     ----------

@@ -100,5 +100,5 @@ def _patches(shape: tuple[int, ...], edge: float, random: np.random.Generator) -
 
 
 def _level(depth_mm: np.ndarray) -> np.ndarray:
-    """Value of the smoothed mask at a depth below the brain's surface; negative outside of it."""
+    """Compute the value of the smoothed mask at a depth below the brain's surface; negative outside of it."""
     return np.clip(ndtr(depth_mm / SMOOTHNESS_MM), 1 - STEEPEST, STEEPEST)

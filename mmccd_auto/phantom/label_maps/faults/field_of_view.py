@@ -45,7 +45,7 @@ def beside_plane(
     tilts: tuple[float, float],
     above: bool,
 ) -> np.ndarray:
-    """The voxels on one side of a plane.
+    """Compute the voxels on one side of a plane.
 
     Parameters
     ----------

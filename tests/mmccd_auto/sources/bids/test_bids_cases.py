@@ -11,7 +11,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.sources.bids.cases import BidsListing, list_bids_cases
 from mmccd_auto.sources.bids.dataset import is_bids
 from mmccd_auto.sources.bids.options import BidsOptions
-from mmccd_auto.sources.cases import SourceListing, list_source_cases
+from mmccd_auto.sources.cases import SourceListing, SourceOptions, list_source_cases
 
 
 @pytest.fixture
@@ -299,7 +299,7 @@ def test_a_visit_without_the_scan_is_no_failure(bids):
 
 
 def listed(root: Path, tmp_path: Path, **options) -> SourceListing:
-    return list_source_cases(root, ["FLAIR", "T1"], tmp_path / "work", **options)
+    return list_source_cases(root, ["FLAIR", "T1"], tmp_path / "work", SourceOptions(**options))
 
 
 def test_import_and_prediction_read_a_dataset_by_its_description(bids, tmp_path):
