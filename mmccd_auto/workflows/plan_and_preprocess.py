@@ -22,7 +22,7 @@ from mmccd_auto.datasets.health import describe_health
 from mmccd_auto.datasets.integrity import verify_dataset
 from mmccd_auto.datasets.subjects import describe_people
 from mmccd_auto.model.speed import device_memory_gb, measure_device_speed
-from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
+from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget, PlannerOptions
 from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine
 from mmccd_auto.plans.cost import usual_device_speed
@@ -162,7 +162,7 @@ def _planner(
 ) -> MMCCDPlanner:
     """The planner that is meant: the one for a budget, unless a planner or a resolution is named without a budget."""
     about = (fingerprint, dataset.name, dataset.modalities)
-    options = {
+    options: PlannerOptions = {
         "memory_budget_gb": planning.memory_budget_gb or device_memory_gb(device),
         "target_spacing": planning.target_spacing,
         "time_budget_minutes": planning.time_budget_minutes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import counted, in_words
@@ -24,6 +25,17 @@ from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import BudgetPlan, NetworkPlan, Plan, TrainingPlan
 from mmccd_auto.plans.planner import Grid, MMCCDPlanner, Patch
 from mmccd_auto.plans.rules import DEFAULT_PLANS, Rung, strip_width_and_stride
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class PlannerOptions(TypedDict, total=False):
+    """Options that planners have in common, as :class:`MMCCDPlanner` has them."""
+
+    memory_budget_gb: float | None
+    target_spacing: float | None
+    time_budget_minutes: float
 
 
 class MMCCDPlannerForBudget(MMCCDPlanner):
@@ -52,7 +64,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         machine: MachineSpeed,
         training_hours: float | None = None,
         resolution: str | None = None,
-        **options: float | None,
+        **options: Unpack[PlannerOptions],
     ) -> None:
         super().__init__(fingerprint, dataset_name, modalities, resolution=resolution or "standard", **options)
         self.machine, self.given_resolution = machine, resolution
@@ -83,7 +95,7 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
 
     def for_machine(self, machine: MachineSpeed) -> MMCCDPlannerForBudget:
         """A planner of the same dataset for another machine, with that machine's usual budget and memory."""
-        options = {"target_spacing": self.given_spacing, "time_budget_minutes": self.time_budget_minutes}
+        options: PlannerOptions = {"target_spacing": self.given_spacing, "time_budget_minutes": self.time_budget_minutes}
         about = (self.fingerprint, self.dataset_name, self.modalities)
         return type(self)(*about, machine, None, self.given_resolution, **options)
 
@@ -130,6 +142,8 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
         """As the usual planner, of the steps and strips that can be tried within a quarter of the budget."""
+        if speed is None:
+            raise ValueError("a budget of hours can't be filled without the speed of the device")
         evaluations = 3600 * self.hours * USED_SHARE * LARGEST_AFTER_SHARE / (1 + LARGEST_AFTER_SHARE)
         evaluations *= speed.evaluations_per_second
         affordable = tuple(
