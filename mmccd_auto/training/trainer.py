@@ -19,6 +19,7 @@ from mmccd_auto.core.devices import sent_to, training_memory_format
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.progress import PlainLines, Progress, on_terminal
 from mmccd_auto.core.versions import software_versions
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
@@ -102,10 +103,13 @@ class Trainer:
         ranks: Ranks = ALONE,
     ) -> None:
         chosen = plan.configuration(configuration)
-        overrides = {"num_epochs": num_epochs, "iterations_per_epoch": iterations_per_epoch, "seed": seed}
-        overrides = {name: value for name, value in overrides.items() if value is not None}
+        training = plan.training
+        training = training if num_epochs is None else dataclasses.replace(training, num_epochs=num_epochs)
+        if iterations_per_epoch is not None:
+            training = dataclasses.replace(training, iterations_per_epoch=iterations_per_epoch)
+        training = training if seed is None else dataclasses.replace(training, seed=seed)
         self.dataset_plan = plan
-        self.plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, **overrides))
+        self.plan = dataclasses.replace(plan, training=training)
         self.settings = self.plan.training
         self.configuration = configuration or plan.default_configuration
         self.modalities = (chosen.input_modality, chosen.translation_modality)
@@ -217,7 +221,7 @@ class Trainer:
     def _begin(self, overwrite: bool) -> TrainingState | None:
         """The state to train from; None where the training is finished."""
         torch.manual_seed(seed_of(self.seed, "weights"))
-        cycle = self.build_cycle().to(self.device, memory_format=training_memory_format(self.device))
+        cycle = laid_out(self.build_cycle().to(self.device), training_memory_format(self.device))
         state = TrainingState(
             cycle,
             ExponentialMovingAverage(cycle, self.settings.ema_decay),
@@ -332,6 +336,7 @@ class Trainer:
         """The judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
         if (
             self.judge is None
+            or not self.judgements
             or not self.ranks.leads
             or not is_judged(state.epoch, self.settings.num_epochs, self.judgements)
         ):
