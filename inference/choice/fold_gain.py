@@ -34,7 +34,7 @@ from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import DEFAULT_SCORE
 from mmccd_auto.inference.scores.calibration import Calibration, SliceSource, load_calibration
-from mmccd_auto.inference.scores.control import control_scores, mean_r2, r2_by_subject, scan_of
+from mmccd_auto.inference.scores.control import Control, control_scores, mean_r2, r2_by_subject, scan_of
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.signed_scores import smooth_in_brain
 from mmccd_auto.preprocessing.slices import load_case_records
@@ -124,7 +124,7 @@ def fold_gain(
     """
     model, preprocessed = ModelFolder(Path(model_folder)), Path(preprocessed)
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    settings = make_settings(chosen_plan(model), model.configuration, fits=calibration and calibration.fits)
+    settings = make_settings(chosen_plan(model), model.configuration, fits=None if calibration is None else calibration.fits)
     path, weights = model.fold(fold) / GAIN_FILE, model.weights_sha256(fold)
     known = load_gain(path)
     # Earlier versions knew one fit only, and didn't say so.
@@ -135,7 +135,7 @@ def fold_gain(
         raise MMCCDError(f"{model.fold(fold)} has no control, or no maps of healthy slices: run mmccd_calibrate.")
     healthy = load_validation_maps(model, fold, record, preprocessed)
     altered = _altered_maps(model, fold, healthy, preprocessed, settings, device, drawings, extensions)
-    each = _auprc_of_each(altered, calibration, model.input_modality)
+    each = _auprc_of_each(altered, calibration, calibration.control, model.input_modality)
     by_kind = {name: mean_by_kind(altered, values) for name, values in each.items()}
     gain = paired_difference(each[MAP], each[CONTROL])
     found = FoldGain(
@@ -191,7 +191,9 @@ def _altered_maps(
     return maps_of_altered(altered, loaded, model.plan, settings, device, "gain over the control")
 
 
-def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, modality: str) -> Mapping[str, list[float]]:
+def _auprc_of_each(
+    altered: Sequence[AlteredMaps], calibration: Calibration, control: Control, modality: str
+) -> Mapping[str, list[float]]:
     """For each score the AUPRC of each anomaly, in their order."""
     sign = np.float32(-1 if lesions_expected_dark(modality) else 1)
     score = calibration.score
@@ -202,7 +204,7 @@ def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, mod
     ]
     scores = {
         MAP: [scores_in_units(one.case, calibration)[DEFAULT_SCORE] for one in altered],
-        CONTROL: [control_scores(one.case, calibration.control, score)[DEFAULT_SCORE] for one in altered],
+        CONTROL: [control_scores(one.case, control, score)[DEFAULT_SCORE] for one in altered],
         SMOOTHED_INTENSITY: smoothed,
         INTENSITY: intensity,
     }

@@ -13,7 +13,7 @@ from mmccd_auto.inference.maps.engine import anomaly_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
+from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON, SliceSource
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
@@ -107,7 +107,7 @@ def _spread(length: int, count: int) -> list[int]:
 
 def find_records(
     preprocessed: Path, fold: str, modality: str, trained_on: Collection[str] = ()
-) -> tuple[dict[str, CaseRecord], str]:
+) -> tuple[dict[str, CaseRecord], SliceSource]:
     """The preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
 
     Parameters

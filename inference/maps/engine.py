@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.failures import failure_of
 from mmccd_auto.core.processes.streams import Settled, closed_at_the_end
 from mmccd_auto.core.progress import Progress
+from mmccd_auto.core.tuples import pair
 from mmccd_auto.inference.maps.precision import choose_precision
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
 from mmccd_auto.inference.maps.tiles import tile_corners
 from mmccd_auto.inference.options import BFLOAT16
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
@@ -104,7 +107,7 @@ def stream_maps(
     memory, or the network gives values that are not finite; or with another error of that scan
     """
     across_scans = device.type == "cuda" if across_scans is None else across_scans
-    engine = _Engine(cycle, settings, device, tuple(patch_size), precision, across_scans)
+    engine = _Engine(cycle, settings, device, pair(patch_size), precision, across_scans)
     waiting = iter(works)
     with (
         closed_at_the_end(waiting),
@@ -130,6 +133,9 @@ def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> i
     return cycle.evaluations(settings.sampling)
 
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
 class _Engine:
     """The queue of items, and how a batch of them is worked on."""
 
@@ -143,7 +149,7 @@ class _Engine:
         across_scans: bool,
     ) -> None:
         if device.type == "cuda":
-            cycle.to(memory_format=torch.channels_last)
+            laid_out(cycle, torch.channels_last)
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
         self.precision = choose_precision(precision, cycle, device, patch_size, settings.batch_size)
@@ -285,7 +291,7 @@ class _Engine:
         strips = all_strips(self.patch_size, settings.strip_width, settings.strip_stride, settings.coverage, brain)
         return group_strips(strips, settings.strips_per_pass, settings.strip_width, settings.strip_stride)
 
-    def _tile(self, array: np.ndarray | Tensor, top: int, left: int) -> np.ndarray | Tensor:
+    def _tile(self, array: Array, top: int, left: int) -> Array:
         return array[..., top : top + self.patch_size[0], left : left + self.patch_size[1]]
 
     @torch.inference_mode()

@@ -152,14 +152,18 @@ def write_prediction(
     volumes = {"_anomaly.nii.gz": prediction.anomaly}
     if save_scan:
         volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
-    if prediction.mask is not None:
+    if prediction.mask is not None and prediction.candidates is not None:
         volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
     if prediction.brain_extraction != STRIPPED:
         volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
     if request["save_cycle"]:
-        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
-        volumes |= {ending: array for ending, array in halves.items() if array is not None}
-        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
+        parts = {
+            "_brighter.nii.gz": prediction.brighter,
+            "_darker.nii.gz": prediction.darker,
+            "_signed.nii.gz": prediction.signed,
+            "_cycle.nii.gz": prediction.cycle,
+        }
+        volumes |= {ending: array for ending, array in parts.items() if array is not None}
     if prediction.control is not None:
         volumes["_control.nii.gz"] = prediction.control
     for ending, array in volumes.items():
