@@ -125,10 +125,11 @@ def run_demo(
         OverviewCase(
             case,
             dataset.channel_file(case, input_modality, "Ts"),
-            dataset.label_file(case, "Ts"),
+            label,
             {method: folder / f"{case}_anomaly.nii.gz" for method, folder in maps.items()},
         )
         for case in dataset.cases("Ts")
+        if (label := dataset.label_file(case, "Ts")) is not None
     ]
     draw_overview(rows, output / OVERVIEW_FILE, input_modality)
     return f"{done.table}\n\n{_report(evaluations, output / RESULTS_FILE)}\n\nopen {done.page}"

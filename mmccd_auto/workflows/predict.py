@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,23 +70,23 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
     if device.type == "cpu":
         keep_large_blocks()
     paths = [model.path for model in choose_models(folders, options, else_ready=True)]
-    loading = {
-        "folds": options.folds,
-        "preset": options.preset,
-        "sampling_steps": options.sampling_steps,
-        "strip_stride": options.strip_stride,
-        "strips_per_pass": options.strips_per_pass,
-        "fits": options.fits,
-        "precision": options.precision,
-        "batch_size": options.batch_size,
-        "score": options.score,
-        "false_positive_rate": options.false_positive_rate,
-        "threshold": options.threshold,
-        "least_lesion_mm3": options.least_lesion_mm3,
-        "device": device,
-        "extensions": options.extensions,
-        "brain_extraction": options.brain_extraction,
-    }
-    if len(paths) == 1:
-        return Predictor.from_model_folder(paths[0], **loading)
-    return Ensemble.from_model_folders(paths, **loading)
+    load = partial(
+        Predictor.from_model_folder,
+        folds=options.folds,
+        preset=options.preset,
+        sampling_steps=options.sampling_steps,
+        strip_stride=options.strip_stride,
+        strips_per_pass=options.strips_per_pass,
+        fits=options.fits,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        score=options.score,
+        false_positive_rate=options.false_positive_rate,
+        threshold=options.threshold,
+        least_lesion_mm3=options.least_lesion_mm3,
+        device=device,
+        extensions=options.extensions,
+        brain_extraction=options.brain_extraction,
+    )
+    models = [load(path) for path in paths]
+    return models[0] if len(models) == 1 else Ensemble(models)
