@@ -63,6 +63,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "import-linter>=2.17",
+            "mypy>=2",
             "hypothesis>=6.100",
             "scikit-learn>=1.3",
             "playwright>=1.45",

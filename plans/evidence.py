@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmccd_auto.plans.case_fingerprint import Percentile
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint
+from mmccd_auto.plans.plan import SliceAxis
 
 
 class Evidence:
@@ -26,11 +28,11 @@ class Evidence:
         rows, columns = np.percentile([case.in_plane(slice_axis)[1] for case in self.cases], 99, axis=0)
         return float(rows), float(columns)
 
-    def healthy_slices(self, slice_axis: str, *modalities: str) -> int:
+    def healthy_slices(self, slice_axis: SliceAxis, *modalities: str) -> int:
         """Compute the slices without abnormality in the cases that have these modalities."""
         return sum(case.slices[slice_axis].healthy for case in self.cases_with(*modalities))
 
-    def typical_slices(self, slice_axis: str) -> tuple[int, tuple[float, float]]:
+    def typical_slices(self, slice_axis: SliceAxis) -> tuple[int, tuple[float, float]]:
         """Compute the median number of slices with brain, and the median of their mean brain section (mm; rows, columns)."""
         found = [case.slices[slice_axis] for case in self.cases]
         rows, columns = np.median([one.mean_section for one in found], axis=0)
@@ -40,6 +42,6 @@ class Evidence:
         """Compute the median in-plane correlation length (mm)."""
         return float(np.median([case.correlation_length(modality, slice_axis) for case in self.cases_with(modality)]))
 
-    def percentile(self, modality: str, percentile: str) -> float:
+    def percentile(self, modality: str, percentile: Percentile) -> float:
         """Compute the median over the cases of an intensity percentile inside the brain."""
         return float(np.median([case.modalities[modality].percentiles[percentile] for case in self.cases_with(modality)]))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,6 +21,7 @@ from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
 from mmccd_auto.core.processes.executor import run_cases
 from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
+from mmccd_auto.core.tuples import pair, triple
 from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.imaging.brain_mask import examine_brain
 from mmccd_auto.imaging.io import read_geometry, read_volume
@@ -30,8 +31,14 @@ from mmccd_auto.imaging.orientation import slice_axis_first, to_canonical
 from mmccd_auto.imaging.true_zero import find_true_zero, without_offset
 from mmccd_auto.imaging.volume import Geometry, Triple, Volume
 from mmccd_auto.plans import measures
-from mmccd_auto.plans.case_fingerprint import IN_PLANE_XYZ, CaseFingerprint, ModalityFingerprint, SlicesFingerprint
-from mmccd_auto.plans.plan import SLICE_AXES
+from mmccd_auto.plans.case_fingerprint import (
+    IN_PLANE_XYZ,
+    CaseFingerprint,
+    ModalityFingerprint,
+    Percentile,
+    SlicesFingerprint,
+)
+from mmccd_auto.plans.plan import SLICE_AXES, SliceAxis
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 CASES_FOLDER = "dataset_fingerprint"
@@ -113,7 +120,7 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
         arguments.append((case, (inputs, record, overwrite)))
     outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
     cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
-    failed = {outcome.case: outcome.error for outcome in outcomes if outcome.result is None}
+    failed = {outcome.case: outcome.error for outcome in outcomes if outcome.error is not None}
     if not cases:
         first = next(iter(failed.values()))
         raise MMCCDError(f"none of the {len(failed)} cases of {dataset.name} can be used; the first: {first}")
@@ -250,11 +257,11 @@ def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path
     box = bounding_box_to_slice(get_bbox_from_mask(brain))
     changes = measures.without_slow_changes(volume.array[box], brain[box], spacing)
     return ModalityFingerprint(
-        percentiles={f"{key:g}": float(value) for key, value in zip(measures.PERCENTILES, found, strict=True)},
+        percentiles={key: float(value) for key, value in zip(get_args(Percentile), found, strict=True)},
         mean=float(values.mean(dtype=np.float64)),
         standard_deviation=float(values.std(dtype=np.float64)),
         noise_sigma=measures.noise_sigma(slice_axis_first(volume.array[box], axis), slice_axis_first(brain[box], axis)),
-        correlation_length=tuple(
+        correlation_length=triple(
             measures.correlation_length(changes, brain[box], axis, edge) for axis, edge in enumerate(spacing[::-1])
         ),
         depth_profile=measures.depth_profile(volume.array, brain, spacing),
@@ -262,14 +269,14 @@ def _measure_modality(volume: Volume, brain: np.ndarray, skull: bool, file: Path
     )
 
 
-def _measure_slices(brain: np.ndarray, anomaly: np.ndarray, spacing: Triple, axis: str) -> SlicesFingerprint:
+def _measure_slices(brain: np.ndarray, anomaly: np.ndarray, spacing: Triple, axis: SliceAxis) -> SlicesFingerprint:
     slices = slice_axis_first(brain, axis)
     pixels = slices.sum(axis=(1, 2))
     abnormal = slice_axis_first(anomaly, axis).sum(axis=(1, 2))
     return SlicesFingerprint(
         with_brain=int(np.count_nonzero(pixels)),
         healthy=int(np.count_nonzero(measures.healthy_slices(pixels, abnormal))),
-        mean_section=measures.mean_section(slices, tuple(spacing[index] for index in IN_PLANE_XYZ[axis])),
+        mean_section=measures.mean_section(slices, pair(spacing[index] for index in IN_PLANE_XYZ[axis])),
     )
 
 

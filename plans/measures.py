@@ -6,9 +6,12 @@ import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import pair, triple
+from mmccd_auto.plans.plan import SliceAxis
+
 PERCENTILES = (0.5, 2.0, 10.0, 25.0, 50.0, 75.0, 90.0, 98.0, 99.5)
 ANISOTROPY = 1.5
-SLICE_AXIS_OF_XYZ = ("sagittal", "coronal", "axial")
+SLICE_AXIS_OF_XYZ: tuple[SliceAxis, ...] = ("sagittal", "coronal", "axial")
 SMALLEST_BRAIN_SHARE = 0.1
 SLICES_BESIDE_ABNORMAL = 2
 NORMAL_MAD = 0.6745
@@ -18,7 +21,7 @@ PROFILE_MM = 2.0
 DEPTH_SHELLS = 5
 
 
-def coarsest_axis(spacing: tuple[float, float, float]) -> str:
+def coarsest_axis(spacing: tuple[float, float, float]) -> SliceAxis:
     """Return the slice axis of an acquisition: its coarsest axis where that is > 1.5 x the finest, else axial.
 
     Parameters
@@ -36,7 +39,7 @@ def brain_box(mask: np.ndarray, spacing: tuple[float, float, float]) -> tuple[fl
     The mask isn't empty.
     """
     box = get_bbox_from_mask(mask)
-    return tuple(float((stop - start) * edge) for (start, stop), edge in zip(box, spacing[::-1], strict=True))
+    return triple(float((stop - start) * edge) for (start, stop), edge in zip(box, spacing[::-1], strict=True))
 
 
 def healthy_slices(brain_pixels: np.ndarray, anomaly_pixels: np.ndarray) -> np.ndarray:
@@ -61,7 +64,7 @@ def healthy_slices(brain_pixels: np.ndarray, anomaly_pixels: np.ndarray) -> np.n
 def mean_section(mask: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
     """Compute the mean extent (mm; rows, columns) of the brain over the slices of ``mask`` [S, H, W] that have any."""
     occupied = mask[mask.any(axis=(1, 2))]
-    return tuple(_mean_extent(occupied.any(axis=axis)) * edge for axis, edge in zip((2, 1), spacing, strict=True))
+    return pair(_mean_extent(np.asarray(occupied.any(axis=axis))) * edge for axis, edge in zip((2, 1), spacing, strict=True))
 
 
 def _mean_extent(lines: np.ndarray) -> float:
@@ -83,7 +86,7 @@ def noise_sigma(slices: np.ndarray, mask: np.ndarray, voxels: int = 500_000) -> 
     voxels : about as many are looked at (whole slices, evenly spread over those with any, and five of them at least)
     """
     occupied = np.flatnonzero(mask.any(axis=(1, 2)))
-    step = max(1, min(np.count_nonzero(mask) // voxels, len(occupied) // LEAST_NOISE_SLICES))
+    step = max(1, min(int(np.count_nonzero(mask)) // voxels, len(occupied) // LEAST_NOISE_SLICES))
     chosen = occupied[step // 2 :: step]
     slices, mask = slices[chosen], mask[chosen]
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)[None]

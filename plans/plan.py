@@ -15,7 +15,6 @@ from mmccd_auto.core.names import ConfigurationName, DatasetName, ModalityName, 
 from mmccd_auto.core.records import dataclass_from_json, read_record
 
 PLANS_FILE = "plans.json"
-SLICE_AXES = ("axial", "coronal", "sagittal")
 LARGEST_EDGE = 1024
 LARGEST_BATCH = 4096
 MOST_CHANNELS = 4096
@@ -27,10 +26,12 @@ SPACING_LIMITS_MM = (0.05, 50.0)
 
 
 SliceAxis = Literal["axial", "coronal", "sagittal"]
+SLICE_AXES: tuple[SliceAxis, ...] = ("axial", "coronal", "sagittal")
 Edge = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
 SamplingSteps = Annotated[int, Interval(ge=1, le=MOST_TIMESTEPS)]
 StripStride = Annotated[int, Interval(ge=1, le=LARGEST_EDGE)]
 LearningRateSchedule = Literal["constant", "half_cosine"]
+LesionSign = Literal["brighter", "darker"]
 HealthySlices = Annotated[int, Interval(ge=1, le=10_000)]
 StripsPerPass = Annotated[int, Interval(ge=0, le=LARGEST_STRIPS_PER_PASS)]
 
@@ -153,7 +154,7 @@ class ScorePlan:
         lesions of few pixels aren't blurred away; None smooths once
     """
 
-    lesion_sign: Literal["brighter", "darker"] = "brighter"
+    lesion_sign: LesionSign = "brighter"
     other_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
     smoothing_mm: Annotated[float, Interval(ge=0, le=50)] = 3.0
     fine_smoothing_mm: Annotated[float, Interval(ge=0, le=50)] | None = None

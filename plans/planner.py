@@ -6,16 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.wording import in_words
-from mmccd_auto.imaging.contrasts import lesions_expected_dark
 from mmccd_auto.plans import cost, rules
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.evidence import Evidence
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.options import PLAIN, PlannerOptions
 from mmccd_auto.plans.plan import (
+    SLICE_AXES,
     AfterTrainingPlan,
     ConfigurationPlan,
     CostPlan,
@@ -23,18 +24,20 @@ from mmccd_auto.plans.plan import (
     NetworkPlan,
     Plan,
     ScorePlan,
+    SliceAxis,
     TrainingPlan,
 )
 from mmccd_auto.plans.rules import LADDER, RESOLUTIONS, Rung
 
 Patch = tuple[int, int]
+Decision = TypeVar("Decision")
 
 
 @dataclass(frozen=True)
 class Grid:
     """On what slices are cut: the axis, mm per pixel, and the network's input (rows, columns px)."""
 
-    slice_axis: str
+    slice_axis: SliceAxis
     spacing: float
     patch: Patch
 
@@ -104,7 +107,7 @@ class MMCCDPlanner:
         """
         why: dict[str, str] = {}
 
-        def keep(key: str, decision: tuple) -> object:
+        def keep(key: str, decision: tuple[Decision, str]) -> Decision:
             value, why[key] = decision
             return value
 
@@ -164,10 +167,10 @@ class MMCCDPlanner:
             )
         return resolution.plans_name, why
 
-    def decide_slice_axis(self) -> tuple[str, str]:
+    def decide_slice_axis(self) -> tuple[SliceAxis, str]:
         """Decide on the axis of most cases' coarsest spacing; axial where it's a draw."""
         votes = Counter(case.slice_axis for case in self.evidence.cases)
-        axis = max(("axial", "coronal", "sagittal"), key=lambda name: votes[name])
+        axis = max(SLICE_AXES, key=lambda name: votes[name])
         return axis, (
             f"{votes[axis]} of {len(self.evidence.cases)} cases: the coarsest axis where it is > 1.5 x the finest, else "
             "axial (slices must be the high-resolution plane)"
@@ -196,9 +199,9 @@ class MMCCDPlanner:
         """Decide on the U-Net and the patch, which depend on one another, and the why of both."""
         low = min(self.smallest_edge, largest_edge // 2)
         box = self.evidence.brain_extent(slice_axis)
-        extent = tuple(min(largest_edge, max(low, self.margin * edge / spacing)) for edge in box)
-        levels = rules.network_levels(extent)
-        patch = tuple(rules.rounded_up(edge, 2 ** (levels - 1)) for edge in extent)
+        rows, columns = (min(largest_edge, max(low, self.margin * edge / spacing)) for edge in box)
+        levels = rules.network_levels((rows, columns))
+        patch = rules.rounded_up(rows, 2 ** (levels - 1)), rules.rounded_up(columns, 2 ** (levels - 1))
         network = NetworkPlan(
             channel_multipliers=rules.MULTIPLIERS[levels], attention_edges=rules.attention_edges(patch, levels)
         )
@@ -259,7 +262,7 @@ class MMCCDPlanner:
         found = self.evidence.cases_with(modality)
         if not found:
             return "bias_corrected", "no case has this modality"
-        low, high = (self.evidence.percentile(modality, key) for key in ("2", "75"))
+        low, high = self.evidence.percentile(modality, "2"), self.evidence.percentile(modality, "75")
         return "bias_corrected", (
             "divided by the bias field (N4) where one can be estimated (bias_field_p1 and _p99 in CASE.json give its range, "
             "1 to 1 where there is none), then percentiles 2 and 75 inside the brain to -3 and +2 (medians over "
@@ -274,9 +277,8 @@ class MMCCDPlanner:
             raise MMCCDError(
                 f"no case of {self.dataset_name} has two modalities: a modality cycle needs two of the same person."
             )
-        return {
-            f"{x}-{y}": (x, y) for x, y in pairs
-        }, "every ordered pair of modalities that at least one case has (input-translation)"
+        named = {f"{x}-{y}": (x, y) for x, y in pairs}
+        return named, "every ordered pair of modalities that at least one case has (input-translation)"
 
     def decide_default_cycle(self, pairs: dict[str, tuple[str, str]]) -> tuple[str, str]:
         """Decide on the input: what most cases have, FLAIR > T2 > T1c > T1.
@@ -321,11 +323,10 @@ class MMCCDPlanner:
 
     def decide_score(self, pair: tuple[str, str]) -> tuple[ScorePlan, str]:
         """Decide which sign of the error counts in full, how much the other one, and how far it is smoothed."""
-        modality = pair[0]
-        sign = "darker" if lesions_expected_dark(modality) else "brighter"
+        sign = rules.lesion_sign(pair[0])
         plan = ScorePlan(sign, smoothing_mm=self.smoothing_mm, fine_smoothing_mm=self.fine_smoothing_mm)
         return plan, (
-            f"most lesions are {sign} than healthy tissue on {modality}; what is the other way "
+            f"most lesions are {plan.lesion_sign} than healthy tissue on {pair[0]}; what is the other way "
             f"round (cysts, necrosis, bleeding) counts x {plan.other_weight:g}; a Gaussian of {plan.smoothing_mm:g} mm "
             f"finds large lesions best and loses small ones, for which one of {plan.fine_smoothing_mm:g} mm stands beside it"
         )
@@ -336,9 +337,8 @@ class MMCCDPlanner:
         """Decide on the first rung that a typical case's time budget allows with at most the wanted steps, else the last."""
         rungs = [Rung(rung.times_hidden, min(rung.steps, wanted_steps)) for rung in ladder]
         if speed is None:
-            return rungs[
-                0
-            ], f"hidden about {rungs[0].times_hidden} x per direction; the device's speed isn't known, so time sets no limit"
+            unknown = "the device's speed isn't known, so time sets no limit"
+            return rungs[0], f"hidden about {rungs[0].times_hidden} x per direction; {unknown}"
         seconds = [self._nominal_evaluations(grid, rung) / speed.evaluations_per_second for rung in rungs]
         budget = 60 * self.time_budget_minutes
         chosen = next((index for index, one in enumerate(seconds) if one <= budget), len(rungs) - 1)
@@ -356,18 +356,19 @@ class MMCCDPlanner:
         self, grid: Grid, width: int, configuration: ConfigurationPlan, speed: DeviceSpeed | None
     ) -> tuple[CostPlan, str]:
         """Return what a typical case costs at prediction."""
-        slices, section = self.evidence.typical_slices(grid.slice_axis)
-        strips = cost.strips_per_slice(tuple(edge / grid.spacing for edge in section), width, configuration.strip_stride)
+        slices, (rows, columns) = self.evidence.typical_slices(grid.slice_axis)
+        strips = cost.strips_per_slice((rows / grid.spacing, columns / grid.spacing), width, configuration.strip_stride)
         tiles = self._tiles(grid)
         evaluations = cost.network_evaluations(slices * tiles, strips, configuration.sampling_steps)
-        seconds = None if speed is None else evaluations / speed.evaluations_per_second
+        rate = None if speed is None else speed.evaluations_per_second
+        seconds = None if rate is None else evaluations / rate
         plan = CostPlan(slices, round(strips, 2), evaluations, seconds, speed.device if speed else "not timed")
         return plan, (
             f"{slices} slices x {tiles} tiles x {strips:.1f} strips x ({configuration.sampling_steps} + 1) evaluations"
-            + ("" if seconds is None else f" at {speed.evaluations_per_second:.3g} a second: about {in_words(seconds)}")
+            + ("" if rate is None or seconds is None else f" at {rate:.3g} a second: about {in_words(seconds)}")
         )
 
-    def _fit_into_memory(self, slice_axis: str, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:
+    def _fit_into_memory(self, slice_axis: SliceAxis, why: dict[str, str]) -> tuple[int, float, Patch, NetworkPlan]:
         """Find the largest patch edge at which the smallest batch fits, with the spacing, patch and network that follow."""
         wanted = RESOLUTIONS[self.resolution].largest_edge
         for largest_edge in (edge for edge in rules.PATCH_EDGES if edge <= wanted):
@@ -385,8 +386,8 @@ class MMCCDPlanner:
         return f"{self.memory_gb:g} GB" + ("" if self.memory_known else " (assumed)")
 
     def _tiles(self, grid: Grid) -> int:
-        extent = self.evidence.brain_extent(grid.slice_axis)
-        return cost.tiles_per_slice(tuple(edge / grid.spacing for edge in extent), grid.patch)
+        rows, columns = self.evidence.brain_extent(grid.slice_axis)
+        return cost.tiles_per_slice((rows / grid.spacing, columns / grid.spacing), grid.patch)
 
     def _nominal_evaluations(self, grid: Grid, rung: Rung) -> int:
         """Compute the evaluations of a typical case with strips counted in mm.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mmccd_auto.imaging.contrasts import contrast
+from mmccd_auto.imaging.contrasts import contrast, lesions_expected_dark
+from mmccd_auto.plans.plan import LesionSign
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def network_levels(extent: tuple[float, float]) -> int:
         if bottom[1] >= BOTTOM_EDGE_LONGER and bottom[0] >= BOTTOM_EDGE_SHORTER:
             return levels
     return min(MULTIPLIERS)
+
+
+def lesion_sign(modality: str) -> LesionSign:
+    """How most lesions differ from healthy tissue on a modality."""
+    return "darker" if lesions_expected_dark(modality) else "brighter"
 
 
 def attention_edges(patch_size: tuple[int, int], levels: int) -> tuple[int, ...]:

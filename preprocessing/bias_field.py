@@ -9,6 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 
+from mmccd_auto.core.tuples import triple
+
 WORKING_MM = 10.0
 ITERATIONS = (40, 40, 30)
 LEAST_VOXELS = 4
@@ -102,8 +104,8 @@ def field_samples(
     return FieldSamples(
         array[taken].astype(np.float32),
         usable[taken],
-        tuple(float(one.start * edge) for one, edge in pairs),
-        tuple(float(one.step * edge) for one, edge in pairs),
+        triple(float(one.start * edge) for one, edge in pairs),
+        triple(float(one.step * edge) for one, edge in pairs),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import dataclass_from_json
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.brain_mask import find_brain
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_size
@@ -68,7 +69,7 @@ class CaseGeometry:
     def slice_spacing(self) -> tuple[float, float, float]:
         """Distance in mm between the slices, rows and columns of the network's grid."""
         steps = list(self.grid.spacing[::-1])
-        return (steps.pop(SLICE_AXIS_POSITION[self.slice_axis]), *steps)
+        return triple([steps.pop(SLICE_AXIS_POSITION[self.slice_axis]), *steps])
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that JSON can hold."""
@@ -150,7 +151,8 @@ def preprocess_case(
     if not brain_slices.any():
         raise MMCCDError(f"{case}: nothing of the brain is left at {plan.target_spacing} mm: check the spacing in the file.")
     brains = _brains_on_grid(masks, original, grid)
-    channels, parameters, samples = [], {}, {}
+    channels, parameters = [], {}
+    samples: dict[str, FieldSamples] = {}
     for name in modalities:
         values, own, fitted_to = _normalised(volumes[name], masks[name], plan.normalisation[name], f"{case}: {name}")
         parameters[name] = {"zero": zeros[name].value, **own}

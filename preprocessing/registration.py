@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage, optimize
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry, Volume
 
 COARSE_MM, MIDDLE_MM, FINE_MM = 6.0, 3.0, 1.5
@@ -176,9 +177,9 @@ class _Pair:
         points = _to_points(drawn, fixed.geometry)
         centres = [_centre(_head(images[1]), moving.geometry), _centre(inside, fixed.geometry)]
         values = np.nan_to_num(_values_at(images[0], points))
-        return cls(*images, mask, points, values, centres[1], centres[0], name)
+        return cls(images[0], images[1], mask, points, values, centres[1], centres[0], name)
 
-    def likeness(self, transform: sitk.Transform) -> float | None:
+    def likeness(self, transform: sitk.Euler3DTransform) -> float | None:
         """Compute the normalised mutual information (Studholme et al. 1999), 1..2.
 
         None where less than half of the points lie in the moving scan. Those outside of it count as background, or the
@@ -249,7 +250,7 @@ class _Pair:
             angle=float(np.degrees(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))),
             likeness=likeness,
             likeness_before=before or 1.0,
-            contrast=float((likeness - 1) / max(np.mean(others) - 1, 1e-6)),
+            contrast=float((likeness - 1) / max(float(np.mean(others)) - 1, 1e-6)),
         )
 
 
@@ -339,7 +340,7 @@ def _entropy(shares: np.ndarray) -> float:
 def _centre(inside: np.ndarray, geometry: Geometry) -> tuple[float, float, float]:
     """Compute the centre of a mask, mm."""
     index = np.array([np.mean(axis) for axis in np.nonzero(inside)])[::-1]
-    return tuple(float(value) for value in _to_points(index[None], geometry)[0])
+    return triple(float(value) for value in _to_points(index[None], geometry)[0])
 
 
 def _to_points(indices: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.imaging.volume import Geometry, Volume
 
@@ -45,7 +46,7 @@ def target_grid(brain: Volume, slice_axis: str, spacing: float, patch_size: tupl
         centre = (box[axis].start + box[axis].stop - 1) / 2 * geometry.spacing[axis]
         start[axis] = centre - (size[axis] - 1) / 2 * spacing
         grid_spacing[axis] = spacing
-    return Geometry(tuple(size), tuple(grid_spacing), _point(geometry, start), geometry.direction)
+    return Geometry(triple(size), triple(grid_spacing), _point(geometry, start), geometry.direction)
 
 
 def resample_mask(mask: Volume, grid: Geometry) -> np.ndarray:
@@ -81,7 +82,7 @@ def brain_on_grid(brain: Volume, grid: Geometry) -> BrainOnGrid:
     """Return a brain (canonical, bool [z, y, x], not empty) on ``grid``."""
     box = _box(brain.array)
     weight = _crop(Volume(brain.array.astype(np.float32), brain.geometry), box)
-    sigmas = tuple(_antialiasing_sigma(*pair) for pair in zip(brain.geometry.spacing, grid.spacing, strict=True))
+    sigmas = triple(_antialiasing_sigma(*pair) for pair in zip(brain.geometry.spacing, grid.spacing, strict=True))
     inside = _linear(weight, grid) > 0.5
     return BrainOnGrid(box, weight, sigmas, inside, _linear(_smooth(weight, sigmas), grid), grid)
 
@@ -201,7 +202,9 @@ def _linear(volume: Volume, grid: Geometry) -> np.ndarray:
 def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """Return the mask's box with one voxel around it, as slices of [z, y, x]."""
     box = bounding_box_to_slice(get_bbox_from_mask(mask))
-    return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, edge)) for part, edge in zip(box, mask.shape, strict=True))
+    return triple(
+        slice(max(part.start - 1, 0), min(part.stop + 1, edge)) for part, edge in zip(box, mask.shape, strict=True)
+    )
 
 
 def _crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
@@ -216,7 +219,7 @@ def _crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
 def _point(geometry: Geometry, offset: list[float]) -> tuple[float, float, float]:
     """Compute the place ``offset`` mm from the first voxel along the volume's own axes x, y, z."""
     direction = np.asarray(geometry.direction).reshape(3, 3)
-    return tuple(float(value) for value in np.asarray(geometry.origin) + direction @ np.asarray(offset))
+    return triple(float(value) for value in np.asarray(geometry.origin) + direction @ np.asarray(offset))
 
 
 def _nearest_pixels(voxels: np.ndarray, geometry: Geometry, grid: Geometry) -> tuple[np.ndarray, np.ndarray]:

@@ -265,7 +265,7 @@ def _slice_records(preprocessed: PreprocessedCase) -> tuple[SliceRecord, ...]:
     healthy = healthy_slices(brain_pixels, anomaly_pixels)
     return tuple(
         SliceRecord(
-            file=_slice_file(preprocessed.case, index),
+            file=_slice_file(preprocessed.case, int(index)),
             index=int(index),
             brain_pixels=int(brain_pixels[index]),
             anomaly_pixels=int(anomaly_pixels[index]),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.preprocessing.bias_field import FieldSamples
 from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 
@@ -23,7 +25,10 @@ def write_samples(folder: Path, samples: Mapping[str, FieldSamples]) -> None:
     OSError
         If the file can't be written.
     """
-    arrays = {f"{name}/{part}": np.asarray(getattr(one, part)) for name, one in samples.items() for part in PARTS}
+    # Any, because numpy has an option (allow_pickle) among the names that it stores by.
+    arrays: dict[str, Any] = {
+        f"{name}/{part}": np.asarray(getattr(one, part)) for name, one in samples.items() for part in PARTS
+    }
     with (folder / SAMPLES_FILE).open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -46,8 +51,8 @@ def read_samples(folder: Path, modality: str) -> FieldSamples | None:
         with np.load(path, allow_pickle=False) as content:
             if f"{modality}/values" not in content:
                 return None
-            values, usable, origin, spacing = (content[f"{modality}/{part}"] for part in PARTS)
-        origin, spacing = (tuple(float(edge) for edge in one) for one in (origin, spacing))
+            values, usable, *places = (content[f"{modality}/{part}"] for part in PARTS)
+        origin, spacing = (triple(float(edge) for edge in one) for one in places)
         return FieldSamples(values.astype(np.float32), usable.astype(bool), origin, spacing)
     except (*BROKEN_ARRAYS, TypeError) as error:
         raise MMCCDError(

@@ -125,9 +125,8 @@ def fold_gain(
     """
     model, preprocessed = ModelFolder(Path(model_folder)), Path(preprocessed)
     calibration = load_calibration(model.fold(fold) / CALIBRATION_FILE)
-    settings = make_settings(
-        chosen_plan(model), model.configuration, options=MapOptions(fits=calibration and calibration.fits)
-    )
+    fits = MapOptions(fits=None if calibration is None else calibration.fits)
+    settings = make_settings(chosen_plan(model), model.configuration, options=fits)
     weights, known = model.weights_sha256(fold), load_gain(model.fold(fold) / GAIN_FILE)
     # Earlier versions knew one fit only, and didn't say so.
     if known is not None and (known.weights_sha256, {"fits": 1} | known.settings) == (weights, settings.to_json()):
@@ -196,8 +195,10 @@ def _altered_maps(
 
 def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, modality: str) -> Mapping[str, list[float]]:
     """Compute for each score the AUPRC of each anomaly, in their order."""
+    if calibration.control is None:
+        raise ValueError("the calibration holds no control without a network")
     sign = np.float32(-1 if lesions_expected_dark(modality) else 1)
-    score = calibration.score
+    score, control = calibration.score, calibration.control
     intensity = [sign * scan_of(one.case) for one in altered]
     smoothed = [
         smooth_in_brain(values, one.case.brain, one.case.indices, one.case.spacing, SMOOTHING_MM)
@@ -205,7 +206,7 @@ def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, mod
     ]
     scores = {
         MAP: [scores_in_units(one.case, calibration)[DEFAULT_SCORE] for one in altered],
-        CONTROL: [control_scores(one.case, calibration.control, score)[DEFAULT_SCORE] for one in altered],
+        CONTROL: [control_scores(one.case, control, score)[DEFAULT_SCORE] for one in altered],
         SMOOTHED_INTENSITY: smoothed,
         INTENSITY: intensity,
     }

@@ -140,7 +140,10 @@ def auprc_of_each(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) ->
     found = []
     for one, values in zip(cases, scores, strict=True):
         brain = one.case.brain
-        found.append(ranking_figures(count_scores(values[brain], one.anomaly[brain]))["auprc"])
+        figure = ranking_figures(count_scores(values[brain], one.anomaly[brain]))["auprc"]
+        if figure is None:
+            raise ValueError("an anomaly that has no pixel in the brain has no precision and recall")
+        found.append(figure)
     return found
 
 

@@ -14,6 +14,7 @@ from mmccd_auto.inference.maps.engine import MapMaker
 from mmccd_auto.inference.maps.fold_model import FoldModel, load_fold
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.scores.calibration import SliceSource
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.trained.model_folder import ModelFolder
 
@@ -31,7 +32,7 @@ class TrialMaps:
 
     healthy: list[CaseMaps]
     altered: list[AlteredMaps]
-    source: str
+    source: SliceSource
 
     @property
     def evaluations_per_slice(self) -> float:
@@ -68,7 +69,7 @@ class SyntheticTrial:
     def _trained_on(self, loaded: FoldModel) -> tuple[str, ...]:
         return trained_on(loaded.record, self.preprocessed.parent)
 
-    def source(self, model: ModelFolder, loaded: FoldModel) -> str:
+    def source(self, model: ModelFolder, loaded: FoldModel) -> SliceSource:
         """Describe what the slices are to the fold: "healthy validation slices" or "healthy training slices"."""
         return find_records(self.preprocessed, self.fold, model.input_modality, self._trained_on(loaded))[1]
 

@@ -29,6 +29,7 @@ from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
     TRAINED_ON,
     Calibration,
+    SliceSource,
     fit_calibration,
     load_calibration,
 )
@@ -111,7 +112,7 @@ def calibration_on(
     cases: Sequence[CaseMaps],
     score: ScorePlan,
     settings: InferenceSettings,
-    source: str,
+    source: SliceSource,
     weights_sha256: Mapping[str, str],
     home: Path,
     first_look: ScoreUnits | None = None,

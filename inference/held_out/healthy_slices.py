@@ -9,7 +9,7 @@ from pathlib import Path
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.maps.engine import MapMaker, anomaly_maps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
+from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON, SliceSource
 from mmccd_auto.plans.splits import SPLITS_FILE, Split, cases_of_fold, load_splits
 from mmccd_auto.preprocessing.slices import CaseRecord, load_case_records, read_slices
 
@@ -91,7 +91,7 @@ def _spread(length: int, count: int) -> list[int]:
 
 def find_records(
     preprocessed: Path, fold: str, modality: str, trained_on: Collection[str] = ()
-) -> tuple[dict[str, CaseRecord], str]:
+) -> tuple[dict[str, CaseRecord], SliceSource]:
     """Find the preprocessed cases to calibrate a fold on, and what they are to it: HELD_OUT or TRAINED_ON.
 
     Parameters

@@ -151,5 +151,6 @@ def _first_look(model: ModelFolder, records: Mapping[str, ValidationRecord], pre
     Of one that knows none of these people, where there is such a fold.
     """
     whole = {name: load_validation_record(model, name, preprocessed) for name in records}
-    strangers = [record for name, record in records.items() if record.cases == whole[name].cases]
+    people = {name: None if record is None else record.cases for name, record in whole.items()}
+    strangers = [record for name, record in records.items() if record.cases == people[name]]
     return (strangers or list(records.values()))[0].first_look

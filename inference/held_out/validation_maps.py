@@ -198,10 +198,10 @@ def _write(path: Path, case: CaseMaps) -> None:
 def _read(path: Path, case: str, subject: str) -> CaseMaps:
     try:
         with np.load(path, allow_pickle=False) as content:
-            maps = SliceMaps(
-                *(content[name].astype(np.float32) for name in ("squared", "signed", "cycle", "coverage")),
-                int(content["network_evaluations"]),
+            squared, signed, cycle, coverage = (
+                content[name].astype(np.float32) for name in ("squared", "signed", "cycle", "coverage")
             )
+            maps = SliceMaps(squared, signed, cycle, coverage, int(content["network_evaluations"]))
             indices = tuple(int(index) for index in content["indices"])
             spacing = tuple(float(edge) for edge in content["spacing"])
             brain = content["brain"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -145,7 +146,7 @@ def _is_infratentorial(right: np.ndarray, front: np.ndarray, above: np.ndarray) 
     return sum(weight * term for weight, term in zip(TENTORIUM, terms, strict=True)) > 0
 
 
-def _image(array: np.ndarray, affine: np.ndarray, beyond: str) -> sitk.Image:
+def _image(array: np.ndarray, affine: np.ndarray, beyond: Literal["edge", "constant"]) -> sitk.Image:
     """Turn [x, y, z] of RAS as a float image in LPS with a margin, which ``beyond`` fills as numpy.pad does."""
     room = MARGIN_MM // RESOLUTION_MM
     padded = np.pad(np.asarray(array, dtype=np.float32), room, mode=beyond)

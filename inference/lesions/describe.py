@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.lesions.measures import LesionMeasures, measure_lesions, positions_of
 from mmccd_auto.inference.lesions.places import Places
@@ -96,4 +97,4 @@ def lesion_records(lesions: Sequence[LesionMeasures], places: Places, geometry: 
 
 
 def _rounded(point: tuple[float, float, float]) -> tuple[float, float, float]:
-    return tuple(round(value, MILLIMETRE_DECIMALS) + 0.0 for value in point)
+    return triple(round(value, MILLIMETRE_DECIMALS) + 0.0 for value in point)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import cdist
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.inference.scores.masks import NEIGHBOURS
 
@@ -76,8 +77,8 @@ def _measured(voxels: np.ndarray, score: np.ndarray, geometry: Geometry) -> Lesi
         longest_diameter_mm=longest_diameter(voxels, geometry),
         peak_score=float(scores.max()),
         mean_score=float(scores.mean(dtype=np.float64)),
-        centre_lps_mm=tuple(float(value) for value in centre),
-        centre_voxel=tuple(int(value) for value in nearest[::-1]),
+        centre_lps_mm=triple(float(value) for value in centre),
+        centre_voxel=triple(int(value) for value in nearest[::-1]),
     )
 
 

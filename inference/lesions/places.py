@@ -12,6 +12,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.orientation import canonical_geometry, to_canonical
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.atlas import load_atlas
+from mmccd_auto.inference.lesions.records import Side
 from mmccd_auto.inference.lesions.template_fit import TemplateFit, fit_template
 from mmccd_auto.preprocessing.brain_extraction.template_registration import coarsened
 from mmccd_auto.preprocessing.registration import one_thread
@@ -47,7 +48,7 @@ class Place:
     ventricle_mm, cortex_mm : from these, 0 inside; None likewise
     """
 
-    side: str
+    side: Side
     place: str
     mni_mm: tuple[float, float, float] | None = None
     ventricle_mm: float | None = None
@@ -157,7 +158,7 @@ def place_by(infratentorial: float, deep_grey: float, ventricle_mm: float, corte
     return JUXTACORTICAL if cortex_mm <= CORTEX_MM else DEEP_WHITE
 
 
-def side_of(left: np.ndarray) -> str:
+def side_of(left: np.ndarray) -> Side:
     """Name the side of a lesion by the mm of its voxels to the left of the plane between the halves, float [N]."""
     share = float(np.mean(left > 0))
     if share >= SIDE_SHARE:

@@ -18,6 +18,7 @@ MOST_CANDIDATES = 200
 
 Point = tuple[float, float, float]
 Length = Annotated[float, Interval(ge=0)]
+Side = Literal["left", "right", "midline"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LesionRecord:
     mean_score: float
     centre_lps_mm: Point
     centre_voxel: tuple[Annotated[int, Interval(ge=0)], Annotated[int, Interval(ge=0)], Annotated[int, Interval(ge=0)]]
-    side: Literal["left", "right", "midline"]
+    side: Side
     place: Annotated[str, MinLen(1)]
     mni_mm: Point | None
     ventricle_mm: Length | None
@@ -92,14 +93,22 @@ class LesionRow:
     @classmethod
     def of(cls, case: str, lesion: LesionRecord) -> LesionRow:
         """Return the line on a lesion."""
-        mni: tuple[float | None, ...] = (None, None, None) if lesion.mni_mm is None else lesion.mni_mm
+        x, y, z = lesion.centre_lps_mm
+        i, j, k = lesion.centre_voxel
+        mni_x, mni_y, mni_z = (None, None, None) if lesion.mni_mm is None else lesion.mni_mm
         same = {name: getattr(lesion, name) for name in (entry.name for entry in fields(cls)) if hasattr(lesion, name)}
         return cls(
             case=case,
             **same,
-            **dict(zip(("centre_x_mm", "centre_y_mm", "centre_z_mm"), lesion.centre_lps_mm, strict=True)),
-            **dict(zip(("voxel_i", "voxel_j", "voxel_k"), lesion.centre_voxel, strict=True)),
-            **dict(zip(("mni_x_mm", "mni_y_mm", "mni_z_mm"), mni, strict=True)),
+            centre_x_mm=x,
+            centre_y_mm=y,
+            centre_z_mm=z,
+            voxel_i=i,
+            voxel_j=j,
+            voxel_k=k,
+            mni_x_mm=mni_x,
+            mni_y_mm=mni_y,
+            mni_z_mm=mni_z,
         )
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import Item, ScanOnDevice, SliceMaps, SliceWork
 from mmccd_auto.inference.maps.tiles import tile_corners
 from mmccd_auto.inference.options import BFLOAT16, FLOAT32
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.noise import combine_keys
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.strip_masks import Strip, all_strips, group_strips, keep_mask_of_groups
@@ -141,13 +143,16 @@ def evaluations_per_item(cycle: Reconstructor, settings: InferenceSettings) -> i
     return cycle.evaluations(settings.sampling)
 
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
 class _Engine:
     """The queue of items, and how a batch of them is worked on."""
 
     def __init__(self, maker: MapMaker, across_scans: bool) -> None:
-        cycle, settings, device, patch_size = maker.cycle, maker.settings, maker.device, tuple(maker.patch_size)
+        cycle, settings, device, patch_size = maker.cycle, maker.settings, maker.device, maker.patch_size
         if device.type == "cuda":
-            cycle.to(memory_format=torch.channels_last)
+            laid_out(cycle, torch.channels_last)
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
         self.precision = choose_precision(maker.precision, cycle, device, patch_size, settings.batch_size)
@@ -292,7 +297,7 @@ class _Engine:
         strips = all_strips(self.patch_size, settings.strip_width, settings.strip_stride, settings.coverage, brain)
         return group_strips(strips, settings.strips_per_pass, settings.strip_width, settings.strip_stride)
 
-    def _tile(self, array: np.ndarray | Tensor, top: int, left: int) -> np.ndarray | Tensor:
+    def _tile(self, array: Array, top: int, left: int) -> Array:
         return array[..., top : top + self.patch_size[0], left : left + self.patch_size[1]]
 
     @torch.inference_mode()

@@ -57,7 +57,7 @@ def quickest_precision(
     """
     key = _key(candidates, cycle, device, patch_size)
     known = recall(key)
-    if known in candidates:
+    if known is not None and known in candidates:
         return known
     seconds: dict[str, float] = {}
     while len(seconds) < len(candidates):

@@ -8,6 +8,7 @@ from typing import Any
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.options import AS_PLANNED, MOST_FITS, PRESETS, MapOptions
 from mmccd_auto.model.cycle import SamplingSettings
+from mmccd_auto.model.strip_masks import Coverage
 from mmccd_auto.plans.plan import LARGEST_STRIPS_PER_PASS, Plan
 
 PAPER_STEPS = 100
@@ -40,7 +41,7 @@ class InferenceSettings:
     strip_width: int
     strip_stride: int
     strips_per_pass: int
-    coverage: str
+    coverage: Coverage
     batch_size: int
     seed: int
     fits: int
@@ -96,14 +97,17 @@ def make_settings(
         "fits": (1, MOST_FITS),
     }
     given = {name: getattr(options, name) for name in limits}
-    changed = {name: _within(name, value, *limits[name]) for name, value in given.items() if value is not None}
+    changed: dict[str, Any] = {
+        name: _within(name, value, *limits[name]) for name, value in given.items() if value is not None
+    }
     return replace(settings, **changed, seed=plan.training.seed if seed is None else seed)
 
 
 def _preset(plan: Plan, configuration: str | None, preset: str) -> InferenceSettings:
     """Return the settings of a preset as it is."""
     cycle = plan.configuration(configuration)
-    sampling, coverage = _even_sampling(cycle.sampling_steps), "even"
+    sampling = _even_sampling(cycle.sampling_steps)
+    coverage: Coverage = "even"
     stride, together = cycle.strip_stride, cycle.strips_per_pass
     if preset == "fast":
         sampling, stride = _even_sampling(1), plan.strip_width

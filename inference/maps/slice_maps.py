@@ -91,8 +91,11 @@ class ScanOnDevice:
             )
         seen = self.work.brain & (coverage > 0)
         divisor = np.where(seen, coverage, 1).astype(np.float32)
-        means = (np.where(seen, array / divisor, 0).astype(np.float32) for array in (squared, signed, cycle))
-        return SliceMaps(*means, np.where(self.work.brain, coverage, 0).astype(np.float32), network_evaluations)
+        squared, signed, cycle = (
+            np.where(seen, array / divisor, 0).astype(np.float32) for array in (squared, signed, cycle)
+        )
+        coverage = np.where(self.work.brain, coverage, 0).astype(np.float32)
+        return SliceMaps(squared, signed, cycle, coverage, network_evaluations)
 
 
 @dataclass(frozen=True)

@@ -185,14 +185,18 @@ def _volumes(prediction: Prediction, save_scan: bool, save_cycle: bool) -> dict[
     if save_scan:
         scan = Volume(prediction.scan, prediction.geometry)
         volumes["_scan.nii.gz"] = brain_only(scan, prediction.brain).array
-    if prediction.mask is not None:
+    if prediction.mask is not None and prediction.candidates is not None:
         volumes |= {"_mask.nii.gz": prediction.mask, "_candidates.nii.gz": prediction.candidates}
     if prediction.brain_extraction != STRIPPED:
         volumes["_brain.nii.gz"] = prediction.brain.astype(np.uint8)
     if save_cycle:
-        halves = {"_brighter.nii.gz": prediction.brighter, "_darker.nii.gz": prediction.darker}
-        volumes |= {ending: array for ending, array in halves.items() if array is not None}
-        volumes |= {"_signed.nii.gz": prediction.signed, "_cycle.nii.gz": prediction.cycle}
+        parts = {
+            "_brighter.nii.gz": prediction.brighter,
+            "_darker.nii.gz": prediction.darker,
+            "_signed.nii.gz": prediction.signed,
+            "_cycle.nii.gz": prediction.cycle,
+        }
+        volumes |= {ending: array for ending, array in parts.items() if array is not None}
     if prediction.control is not None:
         volumes["_control.nii.gz"] = prediction.control
     return volumes

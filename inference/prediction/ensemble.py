@@ -105,8 +105,8 @@ class Ensemble(ScanPredictor):
         }
         return ScanMaps(
             scores=scores,
-            signed=None if maps[0].signed is None else _mean([one.signed for one in maps]),
-            cycle=None if maps[0].cycle is None else _mean([one.cycle for one in maps]),
+            signed=_mean_of_all([one.signed for one in maps]),
+            cycle=_mean_of_all([one.cycle for one in maps]),
             brain=brain,
             case_score=case_score(scores[self.scoring.score][brain]),
             # Of each model by its own healthy subjects: the mean of two maps has lower extremes than either.
@@ -114,7 +114,7 @@ class Ensemble(ScanPredictor):
             network_evaluations=sum(one.network_evaluations for one in maps),
             normalisation=normalisation,
             fits=tuple(fit for one in maps for fit in one.fits),
-            control=None if maps[0].control is None else _mean([one.control for one in maps]),
+            control=_mean_of_all([one.control for one in maps]),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
@@ -190,4 +190,10 @@ def _check(members: Sequence[Predictor]) -> None:
 
 
 def _mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.mean(arrays, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(arrays, axis=0, dtype=np.float32))
+
+
+def _mean_of_all(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Compute the mean; None where one of them isn't there."""
+    known = [one for one in arrays if one is not None]
+    return _mean(known) if len(known) == len(arrays) else None

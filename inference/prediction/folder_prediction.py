@@ -93,6 +93,8 @@ def predict_file(
     found = InputCase(case or found.case, path)
     with folder_lock(output, "maps"):
         opened = run.open(found, None if brain_mask is None else Path(brain_mask))
+        if isinstance(opened, Settled):
+            raise TypeError(f"{found.case} was to be predicted, and not kept")
         prediction = predictor.predict_volume(opened.scan.volume, opened.scan.case, opened.scan.brain_mask)
         run.close(found, opened, prediction)
     return prediction
@@ -206,7 +208,7 @@ class _Run:
                 raise MMCCDError(f"{case} has no brain mask {mask}: add it, or predict without brain masks.")
             check_readable(mask)
         request = self._request(found, mask)
-        if request["dicom"] is not None:
+        if found.series is not None and request["dicom"] is not None:
             # Whether objects can refer to the images is known before the networks have worked for hours.
             read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
@@ -263,14 +265,15 @@ class _Run:
     def _load(self, found: InputCase) -> Volume:
         if found.series is None:
             # What is odd about the file is said with the case's other warnings, and kept in CASE.json.
-            return read_volume(found.file, warn=False)
+            return read_volume(found.volume_file(), warn=False)
         return convert_series(found.series, self.workspace).volume
 
     def _request(self, found: InputCase, mask: Path | None) -> dict[str, Any]:
         predictor = self.predictor
         if found.series is None:
-            check_readable(found.file)
-            name, content = path_below(self.root, found.file), files_sha256([found.file])
+            file = found.volume_file()
+            check_readable(file)
+            name, content = path_below(self.root, file), files_sha256([file])
         else:
             # Folders and files of an export may be called by the patient's name.
             name, content = None, files_sha256(sorted(found.series.files))
@@ -307,14 +310,14 @@ class _Run:
 
         None where they are not asked for or the scan isn't DICOM.
         """
-        if self._dicom_kind(found) is None:
+        if found.series is None or self._dicom_kind(found) is None:
             return []
         identity, scoring = self._dicom_identity(found), self.predictor.scoring
         files, model = found.series.files, self.predictor.identity
         is_mean = len(model.folds) > 1
         meaning = ScoreMeaning(scoring.score, scoring.calibrated, prediction.threshold, scoring.false_positive_rate, is_mean)
         names = []
-        if prediction.mask is not None:
+        if prediction.mask is not None and prediction.candidates is not None:
             names.append(f"{found.case}_seg.dcm")
             mask, candidates = (Volume(one, prediction.geometry) for one in (prediction.mask, prediction.candidates))
             write_segmentation(mask, files, self.output / names[-1], identity, model, meaning, candidates)

@@ -63,7 +63,7 @@ def run_over_cases(
         for number, (found, made) in enumerate(zip(cases, work, strict=True), start=1):
             row = _row(found, made.outcome if isinstance(made, Settled) else made)
             rows.append(row)
-            if row.status == DONE and not told and number < len(cases):
+            if row.status == DONE and row.seconds is not None and not told and number < len(cases):
                 told = True
                 minutes = row.seconds * (len(cases) - number) / 60
                 logger.info(

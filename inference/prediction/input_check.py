@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import get_args
 
 import numpy as np
 
 from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.prediction.without_lesion import features_without_lesion
+from mmccd_auto.plans.case_fingerprint import Percentile
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile
 
@@ -132,19 +134,19 @@ def _volume_warning(volume: float, cases: list[CaseFingerprint]) -> str:
 
 
 def _range(low: float, high: float, style: str) -> str:
-    low, high = format(low, style), format(high, style)
-    return low if low == high else f"{low} to {high}"
+    lowest, highest = format(low, style), format(high, style)
+    return lowest if lowest == highest else f"{lowest} to {highest}"
 
 
 def _features(fingerprint: ModalityFingerprint) -> np.ndarray:
-    return _scaled([fingerprint.percentiles[f"{key:g}"] for key in PERCENTILES], fingerprint.depth_profile)
+    return _scaled([fingerprint.percentiles[key] for key in get_args(Percentile)], fingerprint.depth_profile)
 
 
 def _features_of(array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     return _scaled(np.percentile(array[brain], PERCENTILES), depth_profile(array, brain, spacing))
 
 
-def _scaled(percentiles: Sequence[float], profile: Sequence[float]) -> np.ndarray:
+def _scaled(percentiles: Iterable[float], profile: Sequence[float]) -> np.ndarray:
     """Compute the features.
 
     Percentiles on a scale from P2 to P90, without these two and the noisy lowest one, and the profile.

@@ -29,6 +29,7 @@ from mmccd_auto.inference.prediction.model_facts import card_section, model_sect
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import calibration_of, case_score
+from mmccd_auto.inference.scores.score_units import ScoreUnits
 from mmccd_auto.inference.scores.scoring import Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.scores.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
@@ -262,17 +263,24 @@ class Predictor(ScanPredictor):
         fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
         return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit, age=scan.age)
 
+    def _look_units(self, fold: str) -> ScoreUnits:
+        """Return that by which a fold's errors of the first look become scores."""
+        units = self.scoring.calibrations[fold].first_look
+        if units is None:
+            raise ValueError(f"the calibration of fold {fold} was fitted without a first look")
+        return units
+
     def _refitted(self, prepared: _Prepared, *of_folds: SliceMaps) -> _Prepared:
         """Return the scan after the second fit, without what the folds mark together: the mean of their scores decides."""
         geometry, look = prepared.preprocessed.geometry, prepared.look
         scores = [
-            look_scores(look_maps(look, maps, geometry.slice_spacing), self.scoring.calibrations[fold.fold].first_look)
+            look_scores(look_maps(look, maps, geometry.slice_spacing), self._look_units(fold.fold))
             for fold, maps in zip(self.folds, of_folds, strict=True)
         ]
         scheme = self.plan.normalisation[self.input_modality]
         samples = prepared.preprocessed.field_samples.get(self.input_modality)
         first = FirstFit(prepared.parameters, scheme, geometry, samples)
-        mean = np.mean(scores, axis=0, dtype=np.float32)
+        mean = np.asarray(np.mean(scores, axis=0, dtype=np.float32))
         found = refit_scan(prepared.work, look, mean, first, self.identity.model)
         evaluations = sum(one.network_evaluations for one in of_folds)
         return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations, prepared.age)

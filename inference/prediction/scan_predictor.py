@@ -15,6 +15,7 @@ import torch
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, split
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
@@ -175,7 +176,9 @@ class ScanPredictor(ABC):
                 "three numbers above 0 mm, along x, y and z."
             )
         size = tuple(reversed(array.shape))
-        geometry = Geometry(size, tuple(float(edge) for edge in spacing), (0.0,) * 3, tuple(np.eye(3).ravel().tolist()))
+        geometry = Geometry(
+            size, triple(float(edge) for edge in spacing), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
+        )
         mask = None
         if brain_mask is not None:
             if np.shape(brain_mask) != array.shape:
@@ -246,8 +249,9 @@ class ScanPredictor(ABC):
         check_geometry(given.geometry, name)
         volume = Volume(given.array.astype(np.float32, copy=False), given.geometry, given.warnings)
         if scan.brain_mask is not None:
-            mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
-            brain, backend, warning = mask.array > 0, "given", ""
+            given_mask = checked_brain_mask(scan.brain_mask, f"{scan.case}: the brain mask")
+            mask: Volume | None = given_mask
+            brain, backend, warning = given_mask.array > 0, "given", ""
             if brain.shape != volume.array.shape:
                 # Which is told where the grids are compared.
                 return _Located(replace(scan, volume=volume, brain_mask=mask), backend, volume.warnings, "", started)

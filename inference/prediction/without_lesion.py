@@ -8,6 +8,7 @@ import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile
 
 WORKING_MM = 2.0
@@ -40,7 +41,7 @@ def features_without_lesion(
     inside, values = brain[box][coarse], array[box][coarse]
     if not inside.any():
         return
-    edges = tuple(edge * step for edge, step in zip(spacing, steps[::-1], strict=True))
+    edges = triple(edge * step for edge, step in zip(spacing, steps[::-1], strict=True))
     low, high = np.percentile(values[inside], (25, 75))
     beyond = BEYOND_QUARTILES * (high - low)
     for marked in (values > high + beyond, values < low - beyond):

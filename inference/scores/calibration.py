@@ -37,9 +37,10 @@ LARGEST_LEAST_LESION_OF_FEW = 100.0
 AGE_RANGE = 10.0
 """Years to both sides: people of this age make a percentile by age, where they are ENOUGH_PEOPLE."""
 REMEDY = "make it again with mmccd_calibrate"
-HELD_OUT, TRAINED_ON = "healthy validation slices", "healthy training slices"
-OWN_SCANS = "slices of the user's own healthy scans"
 SliceSource = Literal["healthy validation slices", "healthy training slices", "slices of the user's own healthy scans"]
+HELD_OUT: SliceSource = "healthy validation slices"
+TRAINED_ON: SliceSource = "healthy training slices"
+OWN_SCANS: SliceSource = "slices of the user's own healthy scans"
 logger = logging.getLogger(__name__)
 
 
@@ -143,8 +144,9 @@ class Calibration:
 
     def of_age(self, age: float | None) -> tuple[HealthySubject, ...]:
         """Select those whose age differs by AGE_RANGE at most; none where they are fewer than ENOUGH_PEOPLE."""
-        known = [] if age is None else [one for one in self.subjects if one.age is not None]
-        found = tuple(one for one in known if abs(one.age - age) <= AGE_RANGE)
+        if age is None:
+            return ()
+        found = tuple(one for one in self.subjects if one.age is not None and abs(one.age - age) <= AGE_RANGE)
         return found if len(found) >= ENOUGH_PEOPLE else ()
 
     def healthy_percentile(self, score: float, age: float | None = None) -> float | None:
@@ -190,7 +192,7 @@ def load_calibration(path: Path) -> Calibration | None:
 
 def _problem(calibration: Calibration) -> str | None:
     """Describe what a calibration lacks, or the first histogram without a pixel; None where it can be used."""
-    parts = [("", calibration, calibration.score)]
+    parts: list[tuple[str, Calibration | Control | ScoreUnits, ScorePlan]] = [("", calibration, calibration.score)]
     if calibration.control is not None:
         parts.append(("control.", calibration.control, calibration.score))
     if calibration.first_look is not None:
@@ -215,7 +217,7 @@ def fit_calibration(
     cases: Sequence[CaseMaps],
     score: ScorePlan,
     settings: dict[str, Any],
-    source: str,
+    source: SliceSource,
     weights_sha256: Mapping[str, str],
     first_look: ScoreUnits | None = None,
 ) -> Calibration:

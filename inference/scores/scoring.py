@@ -81,6 +81,8 @@ class Scoring:
         Where :attr:`has_control`.
         """
         calibration = self.calibrations[fold]
+        if calibration.control is None:
+            raise ValueError(f"the calibration of fold {fold} was fitted without a control")
         return control_scores(case, calibration.control, calibration.score)[self.score]
 
     def healthy_percentile(self, case_score: float, age: float | None = None) -> float | None:
@@ -100,7 +102,7 @@ class Scoring:
         if not groups or not all(groups):
             return ""
         smallest = min(groups, key=len)
-        ages = [one.age for one in smallest]
+        ages = [one.age for one in smallest if one.age is not None]
         return f"{counted(len(smallest), 'healthy person', 'healthy people')} of {_span(min(ages), max(ages))} years"
 
     def age_warning(self, age: float | None) -> str:
@@ -124,12 +126,13 @@ class Scoring:
     @property
     def percentile_note(self) -> str:
         """Why a case gets no percentile of healthy people; empty where it does."""
-        if not self.calibrated:
+        people = self.healthy_people
+        if not self.calibrated or people is None:
             return "not calibrated"
         if self.score != DEFAULT_SCORE:
             return f"known for the score {DEFAULT_SCORE} only"
         if any(one.few_people for one in self.calibrations.values()):
-            return f"{too_few(self.healthy_people)} to say"
+            return f"{too_few(people)} to say"
         return ""
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.smoothing import smooth_inside
 from mmccd_auto.inference.maps.engine import SliceMaps
 from mmccd_auto.inference.scores.healthy_error import HealthyError, place_of
@@ -76,7 +77,7 @@ def smooth_in_brain(
     result = np.where(brain, values, 0).astype(np.float32)
     for run in adjacent_runs(indices):
         if smoothing_mm > 0 and brain[run].any():
-            result[run] = smooth_inside(result[run], brain[run], tuple(reversed(spacing)), smoothing_mm)
+            result[run] = smooth_inside(result[run], brain[run], triple(reversed(spacing)), smoothing_mm)
     return result
 
 

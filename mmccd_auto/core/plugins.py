@@ -82,6 +82,8 @@ def _run_file(file: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, file)
+    if specification is None or specification.loader is None:
+        raise MMCCDError(f"{file} could not be run (it has no ending that Python knows): call it NAME.py.")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))

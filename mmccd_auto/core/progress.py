@@ -85,8 +85,9 @@ class JsonLinesHandler(logging.FileHandler):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if getattr(record, "case", None) is not None:
-            content["case"] = str(record.case)
+        case = getattr(record, "case", None)
+        if case is not None:
+            content["case"] = str(case)
         return json.dumps(content)
 
 

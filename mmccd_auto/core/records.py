@@ -12,16 +12,22 @@ import types
 import typing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MaxLen, MinLen
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.strict_json import LARGEST_BYTES, parse_json, read_json_bytes, shown
 
+# pydantic takes 0.1 s to be imported, which --help needn't wait for.
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+    from pydantic_core import ErrorDetails
+    from typing_extensions import TypeForm
+
 Kind = TypeVar("Kind")
-STRICT = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
-OTHERS_ALLOWED = {**STRICT, "extra": "ignore"}
+STRICT: ConfigDict = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+OTHERS_ALLOWED: ConfigDict = {**STRICT, "extra": "ignore"}
 """As ``__pydantic_config__`` of a dataclass: entries that it doesn't name are passed over."""
 JsonObject = dict[str, Any]
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", Any: "a value"}
@@ -34,7 +40,7 @@ class Expected:
     words: str
 
 
-def read_record(kind: type[Kind], path: str | Path, remedy: str = "", largest: int = LARGEST_BYTES) -> Kind:
+def read_record(kind: TypeForm[Kind], path: str | Path, remedy: str = "", largest: int = LARGEST_BYTES) -> Kind:
     """Read a JSON file.
 
     Parameters
@@ -60,12 +66,12 @@ def read_content(kind: Any, path: str | Path, remedy: str = "", largest: int = L
     return content
 
 
-def record_from_text(kind: type[Kind], text: str | bytes, source: str, remedy: str = "") -> Kind:
+def record_from_text(kind: TypeForm[Kind], text: str | bytes, source: str, remedy: str = "") -> Kind:
     """Build a schema's object from a JSON text; parameters and errors as for :func:`read_record`."""
     return dataclass_from_json(kind, parse_json(text, source), source, remedy)
 
 
-def dataclass_from_json(kind: type[Kind], content: Any, source: str, remedy: str = "") -> Kind:
+def dataclass_from_json(kind: TypeForm[Kind], content: Any, source: str, remedy: str = "") -> Kind:
     """Build a schema's object from JSON content.
 
     Parameters
@@ -81,9 +87,11 @@ def dataclass_from_json(kind: type[Kind], content: Any, source: str, remedy: str
     """
     from pydantic import ValidationError
 
+    # A TypeForm can be hashed, though mypy doesn't know it.
+    schema: Any = kind
     try:
         # As JSON, because strictness there still takes a list for a tuple and 1 for 1.0.
-        return _adapter(kind).validate_json(json.dumps([content]))[0]
+        return _adapter(schema).validate_json(json.dumps([content]))[0]
     except ValidationError as error:
         raise MMCCDError(f"{source}: {_sentence(kind, error.errors(include_url=False), remedy)}.") from error
     except MMCCDError as error:
@@ -95,14 +103,13 @@ def dataclass_from_json(kind: type[Kind], content: Any, source: str, remedy: str
 
 @lru_cache
 def _adapter(kind: Any) -> Any:
-    # pydantic takes 0.1 s to be imported, which --help needn't wait for.
     from pydantic import TypeAdapter
 
     # In a tuple, because a configuration can't be given beside a dataclass.
     return TypeAdapter(tuple[kind], config=STRICT)
 
 
-def _sentence(kind: Any, errors: list[dict[str, Any]], remedy: str) -> str:
+def _sentence(kind: Any, errors: list[ErrorDetails], remedy: str) -> str:
     """Return the first error; an entry with a wrong name before the one that is missing for that reason."""
     error = next((one for one in errors if one["type"] == "unexpected_keyword_argument"), errors[0])
     place = error["loc"][1:]

@@ -86,8 +86,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise _Refused(f"names the entry {shown(twice)} twice: keep the one that is meant")
+        for name, _ in pairs:
+            if name in seen:
+                raise _Refused(f"names the entry {shown(name)} twice: keep the one that is meant")
+            seen.add(name)
     return found
 
 
@@ -96,8 +98,8 @@ def _constant(text: str) -> Any:
 
 
 def _integer(text: str) -> int:
-    value = int(text) if len(text) <= MOST_DIGITS else math.inf
-    if abs(value) > LARGEST_INTEGER:
+    value = int(text) if len(text) <= MOST_DIGITS else None
+    if value is None or abs(value) > LARGEST_INTEGER:
         raise _Refused(f"holds a whole number of {len(text.lstrip('-'))} digits, beyond what 64 bits hold: correct it")
     return value
 

@@ -279,6 +279,8 @@ def visible_files(folder: Path) -> list[Path]:
 
 def _is_meant(folder: Path, wanted: str) -> bool:
     match = _DATASET_NAME.fullmatch(folder.name)
+    if match is None:
+        return False
     number = re.fullmatch(r"(?:Dataset)?([0-9]+)", wanted)
     if number is not None:
         return int(match["number"]) == int(number[1])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mmccd_auto.core.errors import MMCCDError
 
 HEALTH_KEY = "health"
-HEALTHY, LABELLED, UNKNOWN = "healthy", "labelled", "unknown"
+HEALTHY: Final = "healthy"
+LABELLED: Final = "labelled"
+UNKNOWN: Final = "unknown"
 KINDS = (HEALTHY, LABELLED, UNKNOWN)
 
 
@@ -66,10 +68,10 @@ def describe_health(kinds: Mapping[str, str], stated: bool) -> str:
     if not stated:
         healthy = f"{_cases(counts[HEALTHY])} {_verb(counts[HEALTHY], 'count')} as healthy"
         return f"{_labelled(counts)}, {healthy}" if counts[LABELLED] else f"no labelsTr: {healthy}"
-    healthy, unknown = counts[HEALTHY], counts[UNKNOWN]
+    said_healthy, unknown = counts[HEALTHY], counts[UNKNOWN]
     parts = []
-    if healthy:
-        parts.append(f"{_cases(healthy)} {_verb(healthy, 'count')} as healthy, as dataset.json says")
+    if said_healthy:
+        parts.append(f"{_cases(said_healthy)} {_verb(said_healthy, 'count')} as healthy, as dataset.json says")
     if counts[LABELLED]:
         parts.append(_labelled(counts))
     if unknown:

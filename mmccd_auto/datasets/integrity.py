@@ -127,7 +127,8 @@ def _people_problems(dataset: Dataset) -> list[str]:
 
 def verify_case(dataset: Dataset, case: str, split: str) -> CaseReport:
     """Check one case's files, one volume in memory at a time."""
-    problems, warnings = _channel_problems(dataset, case, split), []
+    problems = _channel_problems(dataset, case, split)
+    warnings: list[str] = []
     fingerprints: dict[str, str] = {}
     reference: tuple[Path, Geometry] | None = None
     extras: list[tuple[Path, Geometry]] = []

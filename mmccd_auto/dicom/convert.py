@@ -138,10 +138,13 @@ def find_dcm2niix() -> Path:
 
 def _run(command: list[str], time_limit: float, series: Series) -> str:
     """Run dcm2niix and return what it said, which may name the patient and must not be shown."""
-    group = {"start_new_session": True} if os.name != "nt" else {}
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **group
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=os.name != "nt",
         )
     except OSError as error:
         raise MMCCDError(
@@ -225,7 +228,7 @@ def _check(geometry: Geometry, grid: SliceGrid, series: Series) -> None:
 def _completed(facts: SequenceFacts, path: Path) -> SequenceFacts:
     """Fill in the numbers that the headers lack from the file beside the volume (its texts may name the patient)."""
     content = _side_file(path)
-    found = {}
+    found: dict[str, Any] = {}
     for name, (key, factor) in _JSON_FACTS.items():
         value = content.get(key)
         if getattr(facts, name) is None and isinstance(value, (int, float)) and not isinstance(value, bool):

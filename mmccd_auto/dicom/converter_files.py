@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
@@ -116,7 +117,7 @@ def _write_beginning(file: BinaryIO, header: Dataset) -> None:
     meta.MediaStorageSOPInstanceUID = header.get("SOPInstanceUID") or generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file.write(bytes(128) + b"DICM")
-    write_file_meta_info(file, meta)
+    write_file_meta_info(DicomFileLike(file), meta)
 
 
 def _rewrite(path: Path, target: Path, number: int | None, decompress: bool) -> None:

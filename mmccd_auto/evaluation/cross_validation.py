@@ -87,7 +87,8 @@ def _check_folds(results: Mapping[str, EvaluationResult]) -> None:
 
 def _over_folds(figure: str, methods: Mapping[str, MethodResult]) -> dict[str, Any]:
     """Return the summary of one figure of one method."""
-    values = [case[figure] for method in methods.values() for case in method.cases.values() if case.get(figure) is not None]
+    cases = [case for method in methods.values() for case in method.cases.values()]
+    values = [value for value in (case.get(figure) for case in cases) if value is not None]
     folds = {fold: method.mean.get(figure) for fold, method in methods.items()}
     means = [mean for mean in folds.values() if mean is not None]
     return {
@@ -147,7 +148,7 @@ class CrossValidation:
     dataset: str
     method: str
     predictions: dict[str, FoldPrediction]
-    evaluations: dict[str, EvaluationResult]
+    evaluations: Mapping[str, EvaluationResult]
     unlabelled: tuple[str, ...]
     left_out: dict[str, str]
     warnings: tuple[str, ...]
@@ -165,9 +166,10 @@ class CrossValidation:
     @property
     def reconstruction_r2(self) -> float | None:
         """The mean over the people of all folds; None where no fold has one."""
-        known = [one for one in self.predictions.values() if one.reconstruction_r2 is not None]
-        people = sum(one.reconstruction_subjects for one in known)
-        return sum(one.reconstruction_r2 * one.reconstruction_subjects for one in known) / people if people else None
+        every = [(one.reconstruction_r2, one.reconstruction_subjects) for one in self.predictions.values()]
+        known = [(explained, subjects) for explained, subjects in every if explained is not None]
+        people = sum(subjects for _, subjects in known)
+        return sum(explained * subjects for explained, subjects in known) / people if people else None
 
     def to_json(self) -> dict[str, Any]:
         """Return what cross_validation.json holds; undefined figures are null."""

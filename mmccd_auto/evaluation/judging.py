@@ -60,7 +60,8 @@ class EvaluationOptions:
 
     def folders(self) -> tuple[Path | None, Path | None]:
         """Give the folders of the scans and of the brain masks."""
-        return tuple(None if folder is None else Path(folder) for folder in (self.images, self.brain_masks))
+        images, masks = (None if folder is None else Path(folder) for folder in (self.images, self.brain_masks))
+        return images, masks
 
 
 WHOLE_BRAIN = EvaluationOptions()
@@ -197,7 +198,7 @@ def judge_cases(
     raise_together(
         {outcome.case: [f"{outcome.case}: {outcome.error}"] for outcome in outcomes if outcome.error is not None}, len(work)
     )
-    return [outcome.result for outcome in outcomes]
+    return [outcome.result for outcome in outcomes if outcome.result is not None]
 
 
 def choose_voxels(
@@ -256,6 +257,8 @@ def judge_with_control(files: CaseFiles, voxels: JudgedVoxels, method: str, cont
     MMCCDError
         As :func:`judge_prediction`.
     """
+    if files.control is None:
+        raise ValueError(f"{files.case} has no control to be judged")
     predicted = judge_prediction(files, voxels)
     score = voxels.grid.read(files.control).array
     finite(score[voxels.brain], files.control)

@@ -280,7 +280,7 @@ def paired_difference(first: Sequence[float | None], other: Sequence[float | Non
     ----------
     first, other : a figure of the same cases in the same order; None where it is undefined
     """
-    pairs = [pair for pair in zip(first, other, strict=True) if None not in pair]
+    pairs = [(one, another) for one, another in zip(first, other, strict=True) if one is not None and another is not None]
     values = np.array([one - another for one, another in pairs], dtype=float)
     return PairedDifference(float(values.mean()) if pairs else None, bootstrap_interval(values), len(pairs))
 

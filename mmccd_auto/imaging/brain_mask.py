@@ -168,7 +168,7 @@ def _foreground(array: np.ndarray, background: float, tolerance: float) -> np.nd
 
 def is_ringing(others: np.ndarray, background: float) -> bool:
     """Check whether so few of the voxels that differ from the background lie below it that they are ringing."""
-    return np.count_nonzero(others < background) < RINGING_FRACTION * max(1, len(others))
+    return bool(np.count_nonzero(others < background) < RINGING_FRACTION * max(1, len(others)))
 
 
 def _too_large(mask: np.ndarray, spacing: tuple[float, float, float]) -> str:

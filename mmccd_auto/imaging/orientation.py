@@ -7,6 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry, Volume
 
 SLICE_AXIS_POSITION = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -44,9 +45,9 @@ def canonical_geometry(geometry: Geometry) -> Geometry:
     for axis, sign in zip(turn.axes, turn.signs, strict=True):
         flipped[axis] = last[axis] if sign < 0 else 0.0
     return Geometry(
-        size=tuple(geometry.size[axis] for axis in turn.axes),
-        spacing=tuple(geometry.spacing[axis] for axis in turn.axes),
-        origin=tuple(float(value) for value in np.asarray(geometry.origin) + direction @ flipped),
+        size=triple(geometry.size[axis] for axis in turn.axes),
+        spacing=triple(geometry.spacing[axis] for axis in turn.axes),
+        origin=triple(float(value) for value in np.asarray(geometry.origin) + direction @ flipped),
         direction=tuple(float(value) for value in (direction[:, list(turn.axes)] * turn.signs).ravel()),
     )
 
@@ -91,7 +92,8 @@ class _Turn:
             turned = direction[:, list(axes)] * _signs(direction, axes)
             return round(float(np.trace(turned)), TIE_DECIMALS), *(np.round(turned, TIE_DECIMALS) + 0.0).ravel().tolist()
 
-        axes = max(permutations(range(3)), key=preference)
+        closest = max(permutations(range(3)), key=preference)
+        axes = triple(closest)
         return cls(axes, _signs(direction, axes))
 
     def forward(self, array: np.ndarray) -> np.ndarray:
@@ -113,4 +115,4 @@ def _direction(geometry: Geometry) -> np.ndarray:
 
 
 def _signs(direction: np.ndarray, axes: tuple[int, ...]) -> tuple[int, int, int]:
-    return tuple(1 if direction[row, axis] >= 0 else -1 for row, axis in enumerate(axes))
+    return triple(1 if direction[row, axis] >= 0 else -1 for row, axis in enumerate(axes))

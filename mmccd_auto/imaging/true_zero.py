@@ -80,10 +80,10 @@ def without_offset(volume: Volume, zero: TrueZero | None = None) -> Volume:
     volume : scan
     zero : of :func:`find_true_zero`; None looks for it
     """
-    zero = (zero or find_true_zero(volume)).value
-    if zero == 0:
+    value = (zero or find_true_zero(volume)).value
+    if value == 0:
         return volume
-    return Volume(np.subtract(volume.array, np.float32(zero), dtype=np.float32), volume.geometry)
+    return Volume(np.subtract(volume.array, np.float32(value), dtype=np.float32), volume.geometry)
 
 
 def _gap_above(others: np.ndarray, background: float) -> float:

@@ -36,8 +36,8 @@ def keep_ages(dataset: Path, ages: Mapping[str, float], imported: Collection[str
     differing = sorted(case for case, age in told.items() if before.get(case, age) != age)
     if not differing:
         return []
-    cases = ", ".join(differing[:SHOWN]) + (", ..." if len(differing) > SHOWN else "")
+    shown = ", ".join(differing[:SHOWN]) + (", ..." if len(differing) > SHOWN else "")
     return [
-        f"{DATASET_FILE} and the source differ in {counted(len(differing), 'age')} ({cases}): it keeps its own; remove "
+        f"{DATASET_FILE} and the source differ in {counted(len(differing), 'age')} ({shown}): it keeps its own; remove "
         f"them from its {AGES_KEY} to take the source's."
     ]

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmccd_auto.model.blocks import zero_initialised
+
 NORM_GROUPS = 8
 
 
@@ -51,9 +53,7 @@ class BlockUNet(nn.Module):
         inputs = [in_channels * block**2, *widths]
         self.down = nn.ModuleList(ResidualPair(*pair) for pair in pairwise(inputs))
         self.up = nn.ModuleList(ResidualPair(fine + coarse, fine) for fine, coarse in reversed(list(pairwise(widths))))
-        self.output = nn.Conv2d(widths[0], out_channels * block**2, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_initialised(nn.Conv2d(widths[0], out_channels * block**2, 1))
 
     @property
     def divisor(self) -> int:

@@ -7,7 +7,7 @@ given, and the convolution after it brings them back into the format of its weig
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmccd_auto.model.dropout import Dropout
 
 Resampling = Literal["down", "up"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def group_norm(groups: int, channels: int) -> nn.GroupNorm:
@@ -28,6 +29,11 @@ def zero_initialised(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
+
+
+def laid_out(module: Network, memory_format: torch.memory_format) -> Network:
+    """Lay out the weights of ``module`` in a memory format, in place, and give it back."""
+    return module.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch documents it, its overloads lack it
 
 
 class TimeEmbedding(nn.Module):
@@ -56,7 +62,7 @@ class TimeEmbedding(nn.Module):
         frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, dtype=torch.float32, device=t.device))
         angles = t[:, None].to(torch.float32) * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=1)
-        return self.layers(features.to(self.layers[0].weight.dtype))
+        return self.layers(features.to(self.layers.get_parameter("0.weight").dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -95,6 +101,8 @@ class ResidualBlock(nn.Module):
         hidden = self.convolution_in(self._resample(F.silu(self.norm_in(x))))
         hidden = self.norm_out(hidden)
         if self.scale_shift is not None:
+            if embedding is None:
+                raise ValueError("a block that is conditioned on time needs an embedding")
             scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
             hidden = _scaled_and_shifted(hidden, 1 + scale, shift)
         hidden = self.convolution_out(self.dropout(F.silu(hidden)))

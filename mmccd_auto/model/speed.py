@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.cost import DeviceSpeed
 from mmccd_auto.plans.plan import NetworkPlan
@@ -40,7 +41,7 @@ def measure_device_speed(
     try:
         device = torch.device(device)
         batch = TIMED_BATCHES.get(device.type, TIMED_BATCH)
-        model = UNet(network, patch_size, 2).to(device, memory_format=torch.channels_last).eval()
+        model = laid_out(UNet(network, patch_size, 2).to(device), torch.channels_last).eval()
         images = torch.randn(batch, 2, *patch_size, device=device).contiguous(memory_format=torch.channels_last)
         times = torch.full((batch,), 500, device=device)
         with torch.inference_mode(), one_thread(device) as together:

@@ -89,7 +89,7 @@ def all_strips(
     inside = brain.detach().cpu().numpy() if isinstance(brain, Tensor) else np.asarray(brain)
     if inside.shape != tuple(shape):
         raise ValueError(f"a brain mask of shape {inside.shape} does not fit slices of shape {tuple(shape)}")
-    lines = (inside.astype(bool).any(axis=1), inside.astype(bool).any(axis=0))
+    lines = [np.asarray(inside.astype(bool).any(axis=axis)) for axis in (1, 0)]
     return [strip for strip in grid if lines[strip.axis][max(strip.start, 0) : strip.start + width].any()]
 
 
@@ -168,7 +168,7 @@ def random_strip_groups(
     generator : on the CPU; None takes torch's default one
     """
     draws = torch.rand((count, 2), dtype=torch.float64, generator=generator).tolist()
-    groups = []
+    groups: list[tuple[Strip, ...]] = []
     for strip, (chance, fraction) in zip(random_strips(count, shape, width, generator), draws, strict=True):
         places, least = shape[strip.axis] + width - 1, (1 + GAP_IN_WIDTHS) * width
         if chance >= two_share or places < 2 * least:

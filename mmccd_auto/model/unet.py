@@ -8,7 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmccd_auto.model.blocks import AttentionBlock, Resampling, ResidualBlock, TimeEmbedding, group_norm, zero_initialised
+from mmccd_auto.model.blocks import (
+    AttentionBlock,
+    Resampling,
+    ResidualBlock,
+    TimeEmbedding,
+    group_norm,
+    laid_out,
+    zero_initialised,
+)
 from mmccd_auto.plans.plan import NetworkPlan
 
 
@@ -81,7 +89,7 @@ class UNet(nn.Module):
         self.decoder = _decoder(widths, skip_channels, network.residual_blocks + 1, stage, residual)
         self.norm = group_norm(network.norm_groups, widths[0])
         self.output = zero_initialised(nn.Conv2d(widths[0], output_channels, 3, padding=1))
-        self.to(memory_format=torch.channels_last)
+        laid_out(self, torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Run the network.
@@ -113,7 +121,7 @@ class UNet(nn.Module):
         for stage in self.middle:
             hidden = stage(hidden, embedding)
         for stage in self.decoder:
-            if stage.residual.resampling is None:
+            if isinstance(stage, Stage) and stage.residual.resampling is None:
                 hidden = torch.cat([hidden, skips.pop()], dim=1)
             hidden = stage(hidden, embedding)
         return self.output(F.silu(self.norm(hidden))).to(x.dtype)

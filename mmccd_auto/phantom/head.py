@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.orientation import from_canonical, to_canonical
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.fields import smooth_field
@@ -145,9 +146,9 @@ def _padded(volume: Volume, brain: np.ndarray) -> tuple[Volume, np.ndarray]:
     before = np.array([width[0] for width in widths])[::-1] * volume.geometry.spacing
     origin = np.array(volume.geometry.origin) - np.reshape(volume.geometry.direction, (3, 3)) @ before
     geometry = Geometry(
-        tuple(int(edge) for edge in reversed(array.shape)),
+        triple(int(edge) for edge in reversed(array.shape)),
         volume.geometry.spacing,
-        tuple(float(value) for value in origin),
+        triple(float(value) for value in origin),
         volume.geometry.direction,
     )
     return Volume(array, geometry), np.pad(brain, widths, mode="constant")
@@ -162,16 +163,16 @@ def _as_stored(volume: Volume, original: Geometry) -> Volume:
     size = np.rint(corners.max(axis=0) - lowest).astype(int) + 1
     origin = volume.geometry.corners()[0] + direction @ (lowest * original.spacing)
     grown = Geometry(
-        tuple(int(edge) for edge in size),
+        triple(int(edge) for edge in size),
         original.spacing,
-        tuple(float(value) for value in origin),
+        triple(float(value) for value in origin),
         original.direction,
     )
     return from_canonical(volume, grown)
 
 
 def _place(brain: np.ndarray, spacing: tuple[float, float, float]) -> _Place:
-    steps = tuple(float(step) for step in reversed(spacing))
+    steps = triple(float(step) for step in reversed(spacing))
     box = ndimage.find_objects(brain.astype(np.uint8))[0]
     axes = []
     for axis, step in enumerate(steps):

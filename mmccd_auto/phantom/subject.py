@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.lesions import Lesion, place_lesion
@@ -186,9 +187,9 @@ def _geometry(geometry: Geometry, thick: int, shape: tuple[int, ...], tilt: floa
     origin = np.array(geometry.origin) + direction[:, 2] * geometry.spacing[2] * (thick - 1) / 2
     turn = _rotation(np.array([np.deg2rad(tilt), 0.0, 0.0]))
     return Geometry(
-        tuple(int(edge) for edge in reversed(shape)),
+        triple(int(edge) for edge in reversed(shape)),
         (geometry.spacing[0], geometry.spacing[1], geometry.spacing[2] * thick),
-        tuple(float(value) for value in turn @ origin),
+        triple(float(value) for value in turn @ origin),
         tuple(float(value) for value in (turn @ direction).ravel()),
     )
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry
 
 TISSUES = ("white matter", "grey matter", "deep grey matter", "fluid")
@@ -73,8 +74,8 @@ def _geometry(affine: np.ndarray, shape: tuple[int, ...]) -> Geometry:
     columns = RAS_TO_LPS @ affine[:3, :3]
     spacing = np.linalg.norm(columns, axis=0)
     return Geometry(
-        tuple(int(edge) for edge in shape),
-        tuple(float(edge) for edge in spacing),
-        tuple(float(value) for value in RAS_TO_LPS @ affine[:3, 3]),
+        triple(int(edge) for edge in shape),
+        triple(float(edge) for edge in spacing),
+        triple(float(value) for value in RAS_TO_LPS @ affine[:3, 3]),
         tuple(float(value) for value in (columns / spacing).ravel()),
     )

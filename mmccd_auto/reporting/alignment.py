@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from mmccd_auto.core.files import atomic_path
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.reporting.drawn_text import drawable
@@ -107,7 +108,7 @@ def _views(mask: np.ndarray, spacing: tuple[float, float, float]) -> list[_View]
     views = []
     for axis, index in places:
         rows, columns = (other for other in range(3) if other != axis)
-        views.append(_View(axis, index, tuple(box), edges[rows] / edges[columns]))
+        views.append(_View(axis, index, triple(box), edges[rows] / edges[columns]))
     return views
 
 

@@ -91,7 +91,7 @@ def _read(case: OverviewCase) -> tuple[dict[str, np.ndarray], float]:
     areas = (reference if reference.any() else scan).astype(bool).sum(axis=(1, 2))
     index = int(np.argmax(areas))
     spacing = turned["scan"].geometry.spacing
-    seen = scan.any(axis=0)
+    seen = np.asarray(scan.any(axis=0))
     box = []
     for axis, millimetres in ((1, spacing[1]), (0, spacing[0])):
         lines = np.flatnonzero(seen.any(axis=axis))

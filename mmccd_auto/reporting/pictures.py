@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmccd_auto.core.files import atomic_path
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.orientation import canonical_geometry, slice_axis_first, to_canonical
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.reporting.drawn_text import drawable
@@ -186,7 +187,7 @@ def _for_display(drawn: DrawnCase) -> _Slices:
         mask=None if drawn.mask is None else turn(np.asarray(drawn.mask, dtype=np.uint8)) > 0,
         candidates=None if drawn.candidates is None else turn(np.asarray(drawn.candidates, dtype=np.uint8)) > 0,
         brain=turn(np.asarray(drawn.brain, dtype=np.uint8)) > 0,
-        spacing=tuple(spacing[axis] for axis in POSITIONS[slice_axis]),
+        spacing=triple(spacing[axis] for axis in POSITIONS[slice_axis]),
     )
 
 
@@ -199,7 +200,7 @@ def _window(slices: _Slices) -> tuple[float, float]:
 
 def _box(slices: _Slices) -> tuple[slice, slice]:
     """Find the rows and columns that hold the brain of all slices, with a margin."""
-    seen = slices.brain.any(axis=0)
+    seen = np.asarray(slices.brain.any(axis=0))
     if not seen.any():
         seen = np.ones_like(seen)
     box = []

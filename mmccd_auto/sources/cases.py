@@ -131,7 +131,8 @@ def list_source_cases(
     export, nifti, ages = _read_source(source, wanted, workspace, options)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
     dicom = dicom_cases(export, wanted, options.overrides, options.key, taken, options.known)
-    keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
+    used = [scan for case in dicom.cases for scan in case.scans.values() if isinstance(scan, Series)]
+    keep_series_only(workspace, used)
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
@@ -206,10 +207,10 @@ def dicom_cases(
             cases.append(SourceCase(name.case, name.subject, {}, f"{name.case}: {error}"))
             table += dicom_rows(name.case, choices, used=False)
             continue
-        scans = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
-        error = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
+        scans: dict[str, Path | Series] = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        unusable = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
         skipped = not scans and not overrides
-        cases.append(SourceCase(name.case, name.subject, scans, error, skipped, study_code(study)))
+        cases.append(SourceCase(name.case, name.subject, scans, unusable, skipped, study_code(study)))
         table += dicom_rows(name.case, choices)
     notes += _notes(export) if cases else []
     return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))

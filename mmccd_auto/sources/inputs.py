@@ -37,6 +37,12 @@ class InputCase:
     skipped: bool = False
     age: float | None = None
 
+    def volume_file(self) -> Path:
+        """Return the file of a case that is no series; ValueError for one that has none."""
+        if self.file is None:
+            raise ValueError(f"{self.case} has no file: {self.error or 'it is a DICOM series'}")
+        return self.file
+
 
 @dataclass(frozen=True)
 class InputListing:

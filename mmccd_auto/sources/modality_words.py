@@ -167,20 +167,27 @@ class _Reader:
         self.gone: set[int] = set()
         self.doubt: str | None = None
         self._drop_targets()
-        self.last = self._last()
+        self.found = self._last()
         for place, word in enumerate(self.small):
-            if word in visits and place != self.last and self.last is not None and place < self.last:
+            if word in visits and self.found is not None and place < self.found:
                 self.kinds[place] = None
+
+    @property
+    def last(self) -> int:
+        """The place of the last word that tells the modality; ValueError where :attr:`found` is None."""
+        if self.found is None:
+            raise ValueError("no word tells the modality")
+        return self.found
 
     def read(self) -> Told:
         """Read the name: the last modality, what belongs to it, and what makes it doubtful or a mask."""
-        modality = None if self.last is None else self.kinds[self.last]
-        if self.last is not None:
+        modality = None if self.found is None else self.kinds[self.found]
+        if self.found is not None:
             self.gone.add(self.last)
             if self.small[self.last].endswith("space") and any(kind in ANATOMY for kind in self.kinds[: self.last]):
                 self.doubt = f"may be a {modality}, or a scan in the space of one"
             if modality in ("T1", "T1C"):
-                modality = self._read_t1()
+                modality = self._read_t1(modality)
             elif modality in ("T2", "FLAIR"):
                 modality = self._read_t2(modality)
             elif modality == "PD and T2" or (modality == "PD" and self._beside("T2")):
@@ -219,15 +226,15 @@ class _Reader:
         previous = self._previous()
         return previous is not None and self.kinds[previous] == kind
 
-    def _read_t1(self) -> str:
+    def _read_t1(self, modality: str) -> str:
         """Read T1 or T1C: sequences join the T1 before them, words of an agent make it a T1C."""
-        modality = self.kinds[self.last]
         previous = self._previous()
+        before = None if previous is None else self.kinds[previous]
         sequence = _T1_SEQUENCES.fullmatch(self.small[self.last])
-        if previous is not None and self.kinds[previous] == "FLAIR":
+        if before == "FLAIR":
             self.doubt = "may be a T1, or a FLAIR of a visit or in a space called T1"
-        elif previous is not None and self.kinds[previous] in ("T1", "T1C") and sequence:
-            modality = self.kinds[previous]
+        elif previous is not None and before is not None and before in ("T1", "T1C") and sequence:
+            modality = before
             self._take(previous, self.last)
         if {"dark", "fluid"} <= set(self.small[self.last :]):
             self.doubt = "may be a T1-weighted FLAIR, or a FLAIR of a visit called T1"
@@ -272,12 +279,12 @@ class _Reader:
         previous = self._previous()
         before = None if previous is None else self.kinds[previous]
         if modality == "FLAIR":
-            if before == "T2":
+            if previous is not None and before == "T2":
                 self._take(previous, self.last)
-            elif before in ("T1", "T1C") and self._is_bare(previous):
+            elif previous is not None and before in ("T1", "T1C") and self._is_bare(previous):
                 self.doubt = "may be a T1-weighted FLAIR, or a FLAIR of a visit called T1"
             return modality
-        if before == "FLAIR":
+        if previous is not None and before == "FLAIR":
             self._take(previous, self.last)
             return "FLAIR"
         if {"dark", "fluid"} <= after:
@@ -331,9 +338,9 @@ class _Reader:
         for place, word in enumerate(self.small):
             if not MASK_WORDS.fullmatch(word):
                 continue
-            between = range(place + 1, self.last or 0)
+            between = range(place + 1, self.found or 0)
             near = all(one in self.gone or MASK_WORDS.fullmatch(self.small[one]) for one in between)
-            if self.last is None or place > self.last or near:
+            if self.found is None or place > self.found or near:
                 return self.words[place]
         return None
 

@@ -188,7 +188,8 @@ def _by_words(path: Path, context: _Context, known: tuple[str, ...]) -> NamedFil
 
 def _take_entities(stem: str) -> tuple[list[tuple[str, str]], str]:
     """Take BIDS's ``key-value`` parts out of a name."""
-    entities, rest = [], []
+    entities: list[tuple[str, str]] = []
+    rest: list[str] = []
     for part in stem.split("_"):
         key, hyphen, value = part.partition("-")
         # Without sub- it is no name of BIDS: ses- stays where it is.

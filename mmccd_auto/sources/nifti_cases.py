@@ -134,11 +134,11 @@ def _scans(root: Path, found: Sequence[FoundFile], channels: Sequence[str], left
     left_out |= dict.fromkeys(ours, "a result of an earlier prediction")
     faults = {file.path: file.fault for file in volumes if file.path not in ours}
     scans = []
-    for file in read_names(root, sorted(faults), channels):
-        if file.mask is not None and not _is_numbered(file, channels):
-            left_out[file.path] = f"a label or mask by its name ({shown(file.mask)})"
+    for named in read_names(root, sorted(faults), channels):
+        if named.mask is not None and not _is_numbered(named, channels):
+            left_out[named.path] = f"a label or mask by its name ({shown(named.mask)})"
         else:
-            scans.append(replace(file, fault=name_faults(file.path, faults[file.path])))
+            scans.append(replace(named, fault=name_faults(named.path, faults[named.path])))
     return scans
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import triple
+
 AXIS_RATIOS = (0.75, 1.3)
 ROUGHNESS = 0.25
 EDGE_MM = 2.0
@@ -96,7 +98,7 @@ def draw_blob(depth: np.ndarray, spacing: tuple[float, float, float], radius: fl
     weight = np.zeros(depth.shape, dtype=np.float32)
     distance = np.full(depth.shape, np.inf, dtype=np.float32)
     weight[box], distance[box] = edge, np.where(edge > 0, np.maximum(inside, 0), np.inf)
-    return Blob(weight, distance, tuple(int(position) for position in centre), radius)
+    return Blob(weight, distance, triple(int(position) for position in centre), radius)
 
 
 def smooth_noise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import pair
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock, continued_beyond_brain
 
 
@@ -53,7 +54,7 @@ def _matching_slice(brain: np.ndarray, other: np.ndarray, index: int) -> int:
 def _box(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the first and one past last line with brain: rows, columns."""
     lines = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
-    return tuple((int(one[0]), int(one[-1]) + 1) for one in lines)
+    return pair((int(one[0]), int(one[-1]) + 1) for one in lines)
 
 
 def _laid_on(own: tuple[int, int], other: tuple[int, int], edge: int) -> np.ndarray:

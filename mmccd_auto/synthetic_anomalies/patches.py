@@ -125,8 +125,8 @@ def poisson_blend(target: np.ndarray, source: np.ndarray, inside: np.ndarray, br
         free = np.flatnonzero(counts & (partner >= 0))
         rows.append(free)
         columns.append(partner[free])
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    matrix = sparse.diags(diagonal) - sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(pixels),) * 2)
+    places = np.concatenate(rows), np.concatenate(columns)
+    matrix = sparse.diags(diagonal) - sparse.coo_matrix((np.ones(len(places[0])), places), shape=(len(pixels),) * 2)
     result[inside] = spsolve(matrix.tocsc(), right)
     return result
 

@@ -80,11 +80,17 @@ def draw_signal_ratio(kind: str, modality: str, random: np.random.Generator) -> 
     name = SEQUENCE_OF_CONTRAST.get(contrast(modality))
     if name is None:
         return float(random.uniform(low, high))
-    t1, t2 = (np.exp(random.uniform(*np.log(limits), size=CANDIDATES)) for limits in (T1_MS, T2_MS))
+    t1, t2 = (np.exp(uniform_logs(random, limits, CANDIDATES)) for limits in (T1_MS, T2_MS))
     tissue = Relaxation(t1, t2, random.uniform(*DENSITY, size=CANDIDATES))
-    ratios = signal(tissue, SEQUENCES[name]) / signal(HEALTHY["white matter"], SEQUENCES[name])
+    ratios = np.asarray(signal(tissue, SEQUENCES[name]) / signal(HEALTHY["white matter"], SEQUENCES[name]))
     # No tissue has a T2 longer than its T1. Hundreds of candidates are left for every kind and sequence.
     return float(ratios[(ratios >= low) & (ratios <= high) & (t2 < t1)][0])
+
+
+def uniform_logs(random: np.random.Generator, limits: tuple[float, float], count: int) -> np.ndarray:
+    """Draw logarithms of numbers within limits, uniform, float64 [count]."""
+    low, high = np.log(limits)
+    return random.uniform(low, high, size=count)
 
 
 def _white_matter_level(raw: np.ndarray, block: HealthyBlock, blob: Blob) -> float:

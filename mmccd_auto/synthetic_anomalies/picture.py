@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmccd_auto.core.files import atomic_path
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.phantom.subject import Acquisition, Subject, simulate_subject
 from mmccd_auto.phantom.tissue_maps import load_tissue_maps
@@ -55,7 +56,7 @@ def phantom_block(seed: int, modality: str = MODALITY, resolution: int = 2) -> H
         modality=modality,
         image=image[chosen],
         brain=brain[chosen],
-        spacing=tuple(reversed(volume.geometry.spacing)),
+        spacing=triple(reversed(volume.geometry.spacing)),
         shift=parameters["shift"],
         scale=parameters["scale"],
     )
@@ -99,7 +100,10 @@ def _draw_row(panels: Sequence[Axes], block: HealthyBlock, made: SyntheticAnomal
     shown = int(made.anomaly.sum(axis=(1, 2)).argmax())
     marked, brain = made.anomaly[shown], block.brain[shown]
     healthy, altered = (np.where(brain, image[shown], WINDOW[0]) for image in (block.image, made.image))
-    whole, close = _square(block.brain.any(axis=0), 0, block.spacing), _square(marked, CLOSE_UP_MARGIN_MM, block.spacing)
+    whole, close = (
+        _square(np.asarray(block.brain.any(axis=0)), 0, block.spacing),
+        _square(marked, CLOSE_UP_MARGIN_MM, block.spacing),
+    )
     _show(panels[0], altered, "gray", WINDOW, whole)
     _show(panels[1], healthy, "gray", WINDOW, close)
     _show(panels[2], altered, "gray", WINDOW, close)

@@ -106,8 +106,9 @@ def _named(value: str, folders: Folders, ready_for: Callable[[Sequence[str]], st
         logger.info("model %s: %s", unpacked.path.resolve(), " + ".join(unpacked.manifest.models))
         return unpacked.models()
     if value in ready_names():
-        meant = value == READY and ready_for is not None
-        return _ready(ready_name(ready_for(ready_modalities())) if meant else value)
+        if value == READY and ready_for is not None:
+            return _ready(ready_name(ready_for(ready_modalities())))
+        return _ready(value)
     if not Path(value).is_dir():
         names = ", ".join([*installed_names(folders.results), *ready_names()]) or "none"
         raise MMCCDError(f"{value} is neither an installed model (there are: {names}) nor a model folder: see mmccd_models.")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def warmed_up_decay(decay: float, step: int) -> float:
@@ -19,7 +22,7 @@ def warmed_up_decay(decay: float, step: int) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-class ExponentialMovingAverage:
+class ExponentialMovingAverage(Generic[Network]):
     """An exponential moving average of a model's parameters: mean <- d * mean + (1 - d) * parameter.
 
     Parameters
@@ -32,7 +35,7 @@ class ExponentialMovingAverage:
     model : a copy in evaluation mode that holds the mean; it takes no gradient
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 

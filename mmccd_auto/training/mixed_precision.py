@@ -51,5 +51,5 @@ def gpu_has_bfloat16(device: torch.device) -> bool:
 def cpu_has_bfloat16_units() -> bool:
     """Check whether products of bfloat16 are quicker than those of float32 on this CPU (AVX-512 BF16, AMX)."""
     # Older releases of torch don't say.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(unit, False) for unit in BFLOAT16_UNITS)

@@ -7,6 +7,8 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class TrainingState:
     """
 
     cycle: Reconstructor
-    ema: ExponentialMovingAverage
+    ema: ExponentialMovingAverage[Reconstructor]
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     validation: Tensor
@@ -152,7 +154,7 @@ class Optimisation:
         x, y = part.split(1, dim=1)
         with self.autocast():
             losses = self.losses_of(state.cycle, x.contiguous(), y.contiguous())
-        state.scaler.scale(share * sum(losses.values())).backward()
+        state.scaler.scale(share * reduce(add, losses.values())).backward()
         return {name: share * loss.detach() for name, loss in losses.items()}
 
 

@@ -51,7 +51,7 @@ class TrainerOptions:
     judge: Judge | None = None
     ranks: Ranks = ALONE
 
-    def changes(self) -> dict[str, int]:
+    def changes(self) -> dict[str, Any]:
         """Collect what overrides the plan's training, by name."""
         named = {"num_epochs": self.num_epochs, "iterations_per_epoch": self.iterations_per_epoch, "seed": self.seed}
         return {name: value for name, value in named.items() if value is not None}

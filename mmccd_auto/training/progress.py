@@ -182,7 +182,8 @@ def draw_progress(records: list[dict[str, Any]], example: Example | None, title:
     figure = Figure(figsize=(13, 6.6 if example else 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle("\n".join(filter(None, (title, _state_of(records)))), fontsize=11)
-    rows = figure.subfigures(2, 1, height_ratios=(1.5, 1)) if example else [figure.subfigures(1, 1)]
+    heights = (1.5, 1) if example else (1,)
+    rows = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     axes = rows[0].subplots()
     _draw_losses(axes, records)
     _draw_judgements(axes, records)

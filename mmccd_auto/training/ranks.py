@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
@@ -69,7 +69,7 @@ class Ranks:
         """Return what every process gives, the leading one first. Each waits here for the last of them."""
         if self.count == 1:
             return [told]
-        found: list[Told | None] = [None] * self.count
+        found: list[Any] = [None] * self.count
         distributed.all_gather_object(found, told)
         return found
 

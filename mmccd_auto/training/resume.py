@@ -130,7 +130,7 @@ def prepare_fold(output: Path, plan: Plan, dataset_content: dict[str, Any] | Non
     prepare_model_folder(output, plan, dataset_content)
     if earlier is None:
         return
-    if earlier.finished:
+    if earlier.latest is None:
         logger.info("%s is trained, for %d epochs: it is kept (--overwrite starts over)", output, earlier.epochs)
     else:
         wanted = earlier.latest.plan.training.num_epochs

@@ -19,6 +19,7 @@ from mmccd_auto.core.devices import sent_to, training_memory_format
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.progress import PlainLines, Progress, on_terminal
 from mmccd_auto.core.versions import software_versions
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
 from mmccd_auto.plans.splits import Split
@@ -219,7 +220,7 @@ class Trainer:
         cycle = self.build_cycle()
         if self.start is not None:
             self.start.give_to(cycle)
-        cycle = cycle.to(self.device, memory_format=training_memory_format(self.device))
+        cycle = laid_out(cycle.to(self.device), training_memory_format(self.device))
         state = TrainingState(
             cycle,
             ExponentialMovingAverage(cycle, self.settings.ema_decay),
@@ -338,6 +339,7 @@ class Trainer:
         """Ask for the judge's word on the epoch that ends, where it is asked; the best state so far is kept."""
         if (
             self.judge is None
+            or not self.judgements
             or not self.ranks.leads
             or not is_judged(state.epoch, self.settings.num_epochs, self.judgements)
         ):

@@ -137,6 +137,8 @@ class MMCCDTrainerLesionRemover(Trainer):
     def build_cycle(self) -> Reconstructor:
         """Build the untrained remover, whose lesions fit the input modality of the training cases and the plan's pixels."""
         remover = super().build_cycle()
+        if not isinstance(remover, LesionRemover):
+            raise TypeError(f"{type(self).__name__} trains a LesionRemover, not a {type(remover).__name__}")
         remover.lesions = BatchedLesions(
             measure_scales(self.preprocessed, self.data.training, self.modalities[:1]),
             self.plan.target_spacing,

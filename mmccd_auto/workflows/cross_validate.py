@@ -71,7 +71,7 @@ class _Job:
     splits_file: Path
     device: torch.device
     processes: int
-    extensions: Sequence[str]
+    extensions: Sequence[str | Path]
     overwrite: bool
 
 

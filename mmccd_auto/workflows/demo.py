@@ -137,10 +137,11 @@ def _draw_overview(dataset: Dataset, maps: Mapping[str, Path], modality: str, pa
         OverviewCase(
             case,
             dataset.channel_file(case, modality, "Ts"),
-            dataset.label_file(case, "Ts"),
+            label,
             {method: folder / f"{case}_anomaly.nii.gz" for method, folder in maps.items()},
         )
         for case in dataset.cases("Ts")
+        if (label := dataset.label_file(case, "Ts")) is not None
     ]
     draw_overview(rows, path, modality)
 

@@ -39,16 +39,17 @@ def evaluate(
         As :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`, :func:`mmccd_auto.evaluation.compare.name_predictions`
         and :func:`mmccd_auto.evaluation.compare.compare_folders` do.
     """
-    folders = [prediction] if isinstance(prediction, str | Path) else list(prediction)
+    folders = [Path(prediction)] if isinstance(prediction, str | Path) else [Path(one) for one in prediction]
+    reference, output = Path(reference), None if output is None else Path(output)
     if dataset_json is not None:
         options = replace(options, label_values=read_label_values(dataset_json))
     if len(folders) == 1 and names is None:
         result = evaluate_folder(reference, folders[0], options, output, processes)
         if output is not None:
-            write_evaluation_page(result, {ANOMALY_MAP: Path(folders[0])}, Path(output).with_suffix(".html"))
+            write_evaluation_page(result, {ANOMALY_MAP: folders[0]}, output.with_suffix(".html"))
         return evaluation_table(result)
     methods = name_predictions(folders, names)
     compared = compare_folders(reference, methods, options, output, processes)
     if output is not None:
-        write_evaluation_page(compared, methods, Path(output).with_suffix(".html"))
+        write_evaluation_page(compared, methods, output.with_suffix(".html"))
     return comparison_table(compared)

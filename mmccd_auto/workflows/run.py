@@ -189,7 +189,9 @@ class _Job:
             self._choose(folders, name, training, budget)
         configuration = training.configuration or plan.default_configuration
         results = folders.results / name
-        names = [model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer, *self.options.beside)]
+        names = [
+            model_folder_name(one, plan.plans_name, configuration) for one in (training.trainer_name, *self.options.beside)
+        ]
         if self.options.beside:
             # So that --model and mmccd_predict take all of them, too.
             name_default_models(results, plan, configuration, names)
@@ -320,13 +322,13 @@ class _Job:
 
             def work(_: dict[str, Any], fold: int = fold) -> str:
                 train(folders, name, fold, training, TrainingMachine(self.device, min(self.processes, 2)))
-                return f"{training.trainer}, calibrated"
+                return f"{training.trainer_name}, calibrated"
 
             self.stages.run(f"train fold {fold}{by}", {}, work)
 
     def _choose(self, folders: Folders, name: str, training: TrainingOptions, budget: TrainingBudget) -> None:
         """Choose how the first model predicts; one that learned from synthetic anomalies would win by them unduly."""
-        wanted = PredictionOptions(trainer=training.trainer, plans_name=training.plans_name)
+        wanted = PredictionOptions(trainer=training.trainer_name, plans_name=training.plans_name)
 
         def work(_: dict[str, Any]) -> str:
             found = find_best_configuration(folders, name, wanted, self.device)

@@ -62,6 +62,11 @@ class TrainingOptions:
     start_from: str | None = None
     extensions: tuple[str, ...] = ()
 
+    @property
+    def trainer_name(self) -> str:
+        """Of a training from nothing."""
+        return self.trainer or DEFAULT_TRAINER
+
 
 def train(
     folders: Folders,
@@ -133,7 +138,7 @@ def _make_trainer(
     configuration = options.configuration or plan.default_configuration
     modality = plan.configuration(configuration).input_modality
     start = None if options.start_from is None else _find_start(options.start_from, folders, modality)
-    trainer_name = options.trainer or (DEFAULT_TRAINER if start is None else start.trainer)
+    trainer_name = options.trainer or (options.trainer_name if start is None else start.trainer)
     model = folders.results / home.name / model_folder_name(trainer_name, preprocessed.name, configuration)
     trainer_class = find_trainer(trainer_name, [Path(folder) for folder in options.extensions])
     trainer = trainer_class(

@@ -133,6 +133,8 @@ class MMCCDPlannerForBudget(MMCCDPlanner):
         self, grid: Grid, wanted_steps: int, speed: DeviceSpeed | None, ladder: tuple[Rung, ...]
     ) -> tuple[Rung, str]:
         """Work as the usual planner, of the steps and strips that can be tried within a quarter of the budget."""
+        if speed is None:
+            raise ValueError("a budget of hours can't be filled without the speed of the device")
         evaluations = 3600 * self.hours * USED_SHARE * LARGEST_AFTER_SHARE / (1 + LARGEST_AFTER_SHARE)
         evaluations *= speed.evaluations_per_second
         affordable = tuple(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mmccd_auto.plans import cost
-from mmccd_auto.plans.plan import AfterTrainingPlan, NetworkPlan, TrainingPlan
+from mmccd_auto.plans.plan import AfterTrainingPlan, LearningRateSchedule, NetworkPlan, TrainingPlan
 
 Patch = tuple[int, int]
 SMALL, LARGE = "small", "large"
@@ -102,7 +102,7 @@ class BudgetRung:
     residual_blocks: int
     largest_attention_edge: int
     learning_rate: float
-    schedule: str
+    schedule: LearningRateSchedule
     largest_batch: int | None
     least_slices: int
     most_slices: int | None = None

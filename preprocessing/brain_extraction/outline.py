@@ -124,8 +124,8 @@ def _symmetry(brain: np.ndarray) -> float:
         # Voxel x of the mirror image is voxel shift - x.
         there = shift - np.arange(brain.shape[2]) + 8
         usable = (there >= 0) & (there < mirrored.shape[2])
-        overlaps.append(np.count_nonzero(brain[:, :, usable] & mirrored[:, :, there[usable]]))
-    return max(overlaps) / max(np.count_nonzero(brain), 1)
+        overlaps.append(int(np.count_nonzero(brain[:, :, usable] & mirrored[:, :, there[usable]])))
+    return max(overlaps) / max(int(np.count_nonzero(brain)), 1)
 
 
 def _profiles(image: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,6 +27,7 @@ HEAD_HEIGHT_MM = 160.0
 FINE_DESCENTS = 2
 LEAST_INSIDE = 0.5
 NOTHING_FOUND = 1e9
+Place = TypeVar("Place", bound=sitk.Transform)
 
 
 def register_template(scan: sitk.Image, name: str, scales: tuple[float, ...] = SCALES) -> sitk.AffineTransform:
@@ -156,7 +158,7 @@ def _badness(template: HeadTemplate, scan: sitk.Image, transform: sitk.Transform
     return float(method.MetricEvaluate(template.head, scan))
 
 
-def _searched(template: HeadTemplate, scan: sitk.Image, start: sitk.Transform, edge: float) -> sitk.Transform:
+def _searched(template: HeadTemplate, scan: sitk.Image, start: Place, edge: float) -> Place:
     """Follow the mutual information uphill from ``start``."""
     method = _method(template)
     method.SetOptimizerAsRegularStepGradientDescent(

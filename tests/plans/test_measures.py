@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from mmccd_auto.plans import measures
+from mmccd_auto.plans.case_fingerprint import Percentile
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,7 @@ def test_dice():
     first, second = np.array([1, 1, 0, 0], dtype=bool), np.array([0, 1, 1, 0], dtype=bool)
     assert measures.dice(first, second) == 0.5
     assert measures.dice(first, first) == 1
+
+
+def test_percentiles_are_kept_under_their_names_in_their_order():
+    assert [float(name) for name in get_args(Percentile)] == list(measures.PERCENTILES)

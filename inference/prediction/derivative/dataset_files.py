@@ -93,13 +93,13 @@ def _check_place(output: Path, source: Path, modality: str) -> None:
 def _source_entries(output: Path, source: Path) -> dict[str, Any]:
     """Return what dataset_description.json says of the scans' dataset: its DOI and version, and where it lies from here."""
     doi = read_description(source).get("DatasetDOI")
-    known = isinstance(doi, str) and bool(doi)
+    known = doi if isinstance(doi, str) else ""
     try:
         place = Path(os.path.relpath(source.resolve(), output.resolve())).as_posix()
     except ValueError:
         # Another drive of Windows.
         place = source.resolve().as_uri()
     return {
-        **({"SourceDatasets": [{"DOI": doi}]} if known else {}),
-        "DatasetLinks": {SOURCE_NAME: doi if known and doi.startswith("doi:") else place},
+        **({"SourceDatasets": [{"DOI": known}]} if known else {}),
+        "DatasetLinks": {SOURCE_NAME: known if known.startswith("doi:") else place},
     }

@@ -84,7 +84,7 @@ class _Pool(ProcessPoolExecutor):
         """Cut off the cases in work, as Ctrl-C does in a terminal, where the workers hear it themselves."""
         for process in list((self._processes or {}).values()):
             with suppress(OSError):
-                if os.name != "nt" and process.is_alive():
+                if os.name != "nt" and process.pid is not None and process.is_alive():
                     os.kill(process.pid, signal.SIGINT)
 
 
@@ -138,7 +138,8 @@ class _Server:
         """Start it unless it runs."""
         # Else multiprocessing makes a folder for its sockets, which stays where this process is killed.
         self.folder = self.folder or lasting_workspace("workers")
-        multiprocessing.current_process()._config.setdefault("tempdir", str(self.folder))
+        process = multiprocessing.current_process()
+        process._config.setdefault("tempdir", str(self.folder))  # type: ignore[attr-defined]  # Python has no public door to it.
         forkserver.set_forkserver_preload(list(_LIBRARIES))
         _start_tracker()
         with _starting_processes():

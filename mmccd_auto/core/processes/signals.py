@@ -37,7 +37,8 @@ def endings_as_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner, heard = os.getpid(), []
+    owner = os.getpid()
+    heard: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:

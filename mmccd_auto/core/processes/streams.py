@@ -158,7 +158,8 @@ def _close(stream: Iterator[Any]) -> None:
 
 def _forget_frames(error: BaseException) -> None:
     """Take the tracebacks off an error and off all that led to it."""
-    errors, seen = [error], set()
+    errors: list[BaseException | None] = [error]
+    seen: set[int] = set()
     while errors:
         one = errors.pop()
         if one is not None and id(one) not in seen:

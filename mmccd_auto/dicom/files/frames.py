@@ -8,6 +8,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from mmccd_auto.core.tuples import pair, triple
 from mmccd_auto.dicom.files.elements import items, number, numbers, text, texts, whole_number
 from mmccd_auto.dicom.records import Triple
 
@@ -88,10 +89,11 @@ def _is_filled_sequence(element: Any) -> bool:
 
 
 def _frame(places: list[Dataset], dataset: Dataset) -> Frame:
+    position, spacing = _first_numbers(places, "ImagePositionPatient", 3), _first_numbers(places, "PixelSpacing", 2)
     return Frame(
-        position=_first_numbers(places, "ImagePositionPatient", 3),
+        position=None if position is None else triple(position),
         orientation=_first_numbers(places, "ImageOrientationPatient", 6),
-        spacing=_first_numbers(places, "PixelSpacing", 2),
+        spacing=None if spacing is None else pair(spacing),
         echo_time=_first_number(places, "EchoTime", "EffectiveEchoTime"),
         image_type=next((found for place in places if (found := texts(place, "FrameType"))), texts(dataset, "ImageType")),
     )

@@ -8,11 +8,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_partial
-from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 PREAMBLE = 132
 # Headers of multi-frame images with a thousand frames take some 4 MB.
@@ -75,9 +80,7 @@ def read_header_of(file: BinaryIO, keywords: Sequence[str]) -> tuple[Dataset, Bi
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _read_packed(file, meta, keywords)
     file.seek(0)
-    dataset = read_partial(
-        file, _stops(file), force=True, specific_tags=[BaseTag(tag_for_keyword(name)) for name in keywords]
-    )
+    dataset = read_partial(file, _stops(file), force=True, specific_tags=[Tag(name) for name in keywords])
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _uncompressed_syntax(dataset)
     return dataset, file
@@ -157,7 +160,7 @@ def _stops(file: BinaryIO) -> Callable[[BaseTag, str | None, int], bool]:
     return at_pixels
 
 
-def _uncompressed_syntax(dataset: Dataset) -> str:
+def _uncompressed_syntax(dataset: Dataset) -> UID:
     is_implicit, is_little_endian = dataset.original_encoding
     if not is_little_endian:
         return ExplicitVRBigEndian
@@ -173,7 +176,7 @@ def _read_packed(file: BinaryIO, meta: FileMetaDataset, keywords: Sequence[str])
             break
     end = content.tell()
     content.seek(0)
-    tags = [BaseTag(tag_for_keyword(name)) for name in keywords]
+    tags: list[BaseTag | int] = [Tag(name) for name in keywords]
     dataset = read_dataset(content, False, True, stop_when=_stops(content), specific_tags=tags)
     dataset.file_meta = meta
     dataset.set_original_encoding(False, True, dataset._character_set)

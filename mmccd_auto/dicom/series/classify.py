@@ -231,7 +231,9 @@ def _may_be_localiser(facts: SequenceFacts, is_named: bool) -> bool:
 
     Number, directions, or a quick gradient echo (as of automatic head scouts) leave room for one.
     """
-    is_quick = "GR" in facts.scanning_sequence and not facts.inversion_time and facts.repetition_time <= QUICK_REPETITION
+    repetition = facts.repetition_time
+    is_short = repetition is not None and repetition <= QUICK_REPETITION
+    is_quick = "GR" in facts.scanning_sequence and not facts.inversion_time and is_short
     few = facts.images <= (VERY_FEW_IMAGES if is_named else FEW_IMAGES)
     return facts.orientation == "several" or few or (is_quick and not is_named)
 

@@ -175,7 +175,7 @@ def _numbers_are_useless(headers: Sequence[Header]) -> bool:
         return True
     if len(headers) == 1:
         return False
-    own = [{header.instance_uid for header in headers}, {header.instance_number for header in headers}]
+    own: list[set] = [{header.instance_uid for header in headers}, {header.instance_number for header in headers}]
     shared = [{header.study_uid for header in headers}, {header.series_uid for header in headers}]
     return any(len(numbers) < len(headers) for numbers in own) or any(len(numbers) > 1 for numbers in shared)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.dicom.files.frames import Frame
 from mmccd_auto.dicom.files.headers import Header
 from mmccd_auto.dicom.files.pixel_checks import LARGEST_VOXELS
@@ -48,7 +49,7 @@ def fit_grid(images: Sequence[Image]) -> SliceGrid | str:
         return (
             "has images without a position in the patient (missing or not a number): export it again with complete headers"
         )
-    if any(item.spacing is None or min(item.spacing) <= 0 for _, item in images):
+    if frame.spacing is None or any(item.spacing is None or min(item.spacing) <= 0 for _, item in images):
         return (
             "does not give its pixel spacing (missing, not a number, or not above 0), so its size in mm is unknown: export "
             "it again with complete headers"
@@ -104,9 +105,11 @@ def orientation(images: Sequence[Image]) -> str | None:
 def sorted_images(images: Sequence[Image]) -> list[Image]:
     """Return the images along the normal of the first one; as they are where positions are missing."""
     axes = _axes(images[0][1])
-    if axes is None or any(frame.position is None for _, frame in images):
+    places = [frame.position for _, frame in images if frame.position is not None]
+    if axes is None or len(places) < len(images):
         return list(images)
-    return sorted(images, key=lambda image: float(np.dot(image[1].position, axes[:, 2])))
+    ranked = sorted(zip(places, images, strict=True), key=lambda one: float(np.dot(one[0], axes[:, 2])))
+    return [image for _, image in ranked]
 
 
 def sort_along(images: Sequence[Image], normal: np.ndarray) -> np.ndarray:
@@ -133,7 +136,7 @@ def _grid(positions: np.ndarray, axes: np.ndarray, spacing: tuple[float, float],
     return SliceGrid(
         size=(*size, len(positions)),
         spacing=(*spacing, float(gaps.mean())),
-        origin=tuple(float(value) for value in positions[0]),
+        origin=triple(float(value) for value in positions[0]),
         axes=axes,
     )
 

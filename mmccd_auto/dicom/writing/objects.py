@@ -13,7 +13,7 @@ import pydicom
 from highdicom.color import CIELabColor
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.seg import Segmentation, SegmentDescription
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -192,7 +192,7 @@ def _on_source_grid(volume: Volume, source: DicomSource, what: str) -> np.ndarra
         np.transpose(volume.array),
         spacing=geometry.spacing,
         position=geometry.origin,
-        direction=_orthonormal(np.reshape(geometry.direction, (3, 3))),
+        direction=_orthonormal(np.reshape(geometry.direction, (3, 3))).tolist(),
         coordinate_system="PATIENT",
     )
     alignment = source.directions().T @ stored.direction
@@ -282,7 +282,7 @@ def _write(result: Dataset, identity: DicomIdentity | None, source_files: Sequen
     result.BodyPartExamined = "BRAIN"
     for keyword, value in filed_by.items():
         # An archive finds the patient by the very text of the scan, even where that is against the standard.
-        element = DataElement(tag_for_keyword(keyword), dictionary_VR(keyword), value, validation_mode=pydicom.config.IGNORE)
+        element = DataElement(keyword, dictionary_VR(keyword), value, validation_mode=pydicom.config.IGNORE)
         result.add(element)
     # highdicom draws this number by chance.
     organization = generate_uid(entropy_srcs=[NAME, "dimensions", result.SOPInstanceUID])

@@ -219,9 +219,9 @@ class _Place:
     @classmethod
     def of(cls, frame: Dataset) -> _Place:
         try:
-            values = [np.array(frame[keyword].value, dtype=float) for keyword in _PLACED_BY[:3]]
+            position, orientation, spacing = (np.array(frame[keyword].value, dtype=float) for keyword in _PLACED_BY[:3])
             thickness = frame.get("SliceThickness")
-            place = cls(*values, thickness=float(thickness) if thickness else None)
+            place = cls(position, orientation, spacing, thickness=float(thickness) if thickness else None)
         except (KeyError, TypeError, ValueError) as error:
             raise MMCCDError("A DICOM image does not say where it lies in the patient: export the series again.") from error
         if (place.position.size, place.orientation.size, place.spacing.size) != (3, 6, 2):
@@ -330,4 +330,4 @@ def _texts(values: Any) -> list[str]:
 
 def _normal(orientation: np.ndarray) -> np.ndarray:
     """Compute the direction along which highdicom counts planes, float64 [3]."""
-    return get_normal_vector(orientation, index_convention=VOLUME_INDEX_CONVENTION)
+    return get_normal_vector(orientation.tolist(), index_convention=VOLUME_INDEX_CONVENTION)

@@ -9,14 +9,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.formats.nifti_geometry import nifti_geometry
 from mmccd_auto.imaging.formats.readable import check_readable
 from mmccd_auto.imaging.limits import check_geometry, check_promise, check_size
@@ -188,7 +189,7 @@ def _size(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
         raise MMCCDError(f"{path} holds several values per voxel (vectors): give a scalar volume.")
     if len(sizes) != 3:
         raise MMCCDError(f"{path} has {len(sizes)} dimensions: give one 3D volume per file.")
-    return tuple(sizes)
+    return triple(sizes)
 
 
 def _dtype(header: Nifti1Header, path: Path) -> np.dtype:
@@ -223,13 +224,13 @@ def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
+def _reading(path: Path) -> Iterator[BufferedIOBase]:
     """Yield the uncompressed file; what is wrong with it is raised by name."""
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
-            yield file
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as stream:
+            yield stream
     except EOFError as error:
         raise MMCCDError(f"{path} is truncated (its compressed data end too early): copy or export it again.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -238,7 +239,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check its permissions.") from error
 
 
-def _skip(stream: BinaryIO, length: int, path: Path) -> None:
+def _skip(stream: BufferedIOBase, length: int, path: Path) -> None:
     left = length
     while left:
         block = stream.read(min(left, _BLOCK_BYTES))
@@ -247,8 +248,8 @@ def _skip(stream: BinaryIO, length: int, path: Path) -> None:
         left -= len(block)
 
 
-def _fill(stream: BinaryIO, array: np.ndarray, contents: _Contents) -> None:
-    target = memoryview(array.reshape(-1).view(np.uint8))
+def _fill(stream: BufferedIOBase, array: np.ndarray, contents: _Contents) -> None:
+    target = array.reshape(-1).view(np.uint8).data
     filled = 0
     while filled < len(target):
         count = stream.readinto(target[filled : filled + _BLOCK_BYTES])
@@ -258,7 +259,7 @@ def _fill(stream: BinaryIO, array: np.ndarray, contents: _Contents) -> None:
         filled += count
 
 
-def _read_out(stream: BinaryIO, path: Path) -> None:
+def _read_out(stream: BufferedIOBase, path: Path) -> None:
     """Read on to the end, where a compressed file has its checksum."""
     rest = 0
     while block := stream.read(_BLOCK_BYTES):

@@ -8,6 +8,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.limits import LEAST_DETERMINANT, check_edges, check_size
 from mmccd_auto.imaging.volume import Geometry
 
@@ -107,7 +108,7 @@ def _right_angled(affine: np.ndarray, pixdim: np.ndarray, size: tuple[int, int, 
         left, _, right = np.linalg.svd(direction)
         direction = left @ right
     # Adding 0.0 turns -0.0 into 0.0.
-    geometry = Geometry(size, _floats(spacing), _floats(origin + 0.0), _floats(direction.ravel() + 0.0))
+    geometry = Geometry(size, triple(_floats(spacing)), triple(_floats(origin + 0.0)), _floats(direction.ravel() + 0.0))
     skew = _farthest(affine, geometry)
     if skew > _LARGEST_SKEW * edges.min():
         raise MMCCDError(

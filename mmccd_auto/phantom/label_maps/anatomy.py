@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.label_maps.read import LabelMap
 from mmccd_auto.phantom.label_maps.sampling import linear_weights, sampled
@@ -67,7 +68,7 @@ def draw_anatomy(label_map: LabelMap, whole_head: bool, random: np.random.Genera
     start, stop = _box(numbers, 0.0 if whole_head else MARGIN_MM / edge, whole_head)
     positions = _positions(numbers, start, stop, edge, random)
     aged = _change_sulci(_sampled(numbers, positions), edge, random)
-    corner = tuple(float(value) * edge for value in reversed(start))
+    corner = triple(float(value) * edge for value in reversed(start))
     return Anatomy(aged, edge, corner)
 
 

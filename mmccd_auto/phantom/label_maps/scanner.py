@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.phantom.fields import smooth_field
 from mmccd_auto.phantom.label_maps.faults.artefacts import add_ghosts, add_motion, add_spikes
@@ -108,10 +109,10 @@ def draw_grid(
     geometry = Geometry(
         (len(in_plane[1]), len(in_plane[0]), len(through)),
         (pixel, pixel, distance),
-        tuple(float(value) for value in origin),
+        triple(float(value) for value in origin),
         around.direction,
     )
-    return Grid((through, *in_plane), pixel, distance, thickness, by_slice, geometry)
+    return Grid(triple([through, *in_plane]), pixel, distance, thickness, by_slice, geometry)
 
 
 def draw_faults(random: np.random.Generator, strength: float) -> ScanFaults:

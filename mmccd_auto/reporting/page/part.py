@@ -20,6 +20,7 @@ from scipy import ndimage
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import atomic_path
 from mmccd_auto.core.records import record_from_text
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.volume import Geometry
 from mmccd_auto.reporting.alignment import NEAR_MM
 from mmccd_auto.reporting.page.reduced import (
@@ -178,7 +179,7 @@ def make_part(
     return CasePart(
         grid=reduction.grid(),
         full=reduction.full,
-        written_size=tuple(geometry.size),
+        written_size=triple(geometry.size),
         written_affine=tuple(tuple(float(value) for value in row) for row in written),
         volumes=volumes,
         window=window,
@@ -253,7 +254,7 @@ def _volumes(
     return volumes
 
 
-def _near(brain: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+def _near(brain: np.ndarray, edges: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return what may be seen of a head: the brain with the skull around it, and no face; bool [z, y, x]."""
     if not brain.any():
         return np.zeros_like(brain)

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Len
 from scipy import ndimage, sparse
 
+from mmccd_auto.core.tuples import triple
 from mmccd_auto.imaging.orientation import canonical_geometry, to_canonical
 from mmccd_auto.imaging.volume import Geometry, Volume
 
@@ -134,7 +135,7 @@ class Reduction:
         return np.maximum(1.0, self.edge / self.full.voxel_edges())
 
     def _size(self) -> tuple[int, int, int]:
-        return tuple(max(1, int(np.ceil(n / f - 1e-6))) for n, f in zip(self.full.size, self._factors(), strict=True))
+        return triple(max(1, int(np.ceil(n / f - 1e-6))) for n, f in zip(self.full.size, self._factors(), strict=True))
 
 
 def first_reduction(full: PageGrid) -> Reduction:
@@ -185,4 +186,4 @@ def _averaged(values: np.ndarray, axis: int, factor: float, count: int) -> np.nd
 
 
 def _grid(size: tuple[int, ...], affine: np.ndarray) -> PageGrid:
-    return PageGrid(tuple(int(n) for n in size), tuple(tuple(float(v) + 0.0 for v in row) for row in affine))
+    return PageGrid(triple(int(n) for n in size), tuple(tuple(float(v) + 0.0 for v in row) for row in affine))

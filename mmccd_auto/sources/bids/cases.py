@@ -146,7 +146,7 @@ class _Choice:
     def _named(self, visit: str, candidates: Mapping[str, list[BidsFile]]) -> dict[str, dict[str, BidsFile]]:
         """Collect the scans by modality, by the names of cases."""
         if self.alone:
-            named = {}
+            named: dict[str, dict[str, BidsFile]] = {}
             for shows, files in candidates.items():
                 variants = self._variants(visit, shows, files)
                 for variant, runs in variants.items():
@@ -215,7 +215,7 @@ class _Choice:
         faulty = [file for file in scans.values() if file.fault]
         if len(faulty) == len(scans):
             return self._case(name, members, {}, f"{shown(faulty[0].path.name)} {faulty[0].fault}.")
-        self.left_out.update({file.path: file.fault for file in faulty})
+        self.left_out.update({file.path: file.fault for file in faulty if file.fault})
         return self._case(name, members, {modality: file for modality, file in scans.items() if not file.fault})
 
     def _case(
@@ -237,7 +237,8 @@ def _named_file(file: BidsFile) -> NamedFile:
 
 
 def _session(case: NiftiCase) -> str:
-    return parse_name(case.files[0].path.name).session
+    name = parse_name(case.files[0].path.name)
+    return "" if name is None else name.session
 
 
 def _by_contrast(patterns: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def list_bids_files(root: str | Path, exclude: str | Path | None = None) -> Bids
                 reason = found.fault
             if reason is not None:
                 left_out[path] = reason
-            else:
+            elif name is not None:
                 anatomy.append(BidsFile(path, name, _fault(path, found.fault)))
         if len(anatomy) + len(left_out) == before:
             empty.append(person.name)

@@ -71,7 +71,8 @@ def choose_masks(folder: str | Path, kind: str, cases: Mapping[str, Sequence[Pat
     for case, scans in sorted(cases.items()):
         names = [name for name in (parse_name(scan.name) for scan in scans) if name is not None]
         fitting = [mask for name in names[:1] for mask in of_visit[name.visit.lower()] if _matches(mask, names) is not None]
-        most = max((_matches(mask, names) for mask in fitting), default=0)
+        shared = (_matches(mask, names) for mask in fitting)
+        most = max((count for count in shared if count is not None), default=0)
         best = [mask for mask in fitting if _matches(mask, names) == most]
         if len(best) == 1 and best[0].fault is None:
             by_case[case] = best[0].path

@@ -14,7 +14,7 @@ from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.intensity_scale import UPPER_LIMIT
 from mmccd_auto.phantom.signal import HEALTHY, SEQUENCES, Relaxation, signal
 from mmccd_auto.synthetic_anomalies.batched.draws import Draws
-from mmccd_auto.synthetic_anomalies.physical import DENSITY, SEQUENCE_OF_CONTRAST, T1_MS, T2_MS
+from mmccd_auto.synthetic_anomalies.physical import DENSITY, SEQUENCE_OF_CONTRAST, T1_MS, T2_MS, uniform_logs
 
 CANDIDATES = 20_000
 WET_SHARE = 0.7
@@ -64,7 +64,7 @@ def ratio_table(modalities: tuple[str, ...]) -> Tensor:
     random = np.random.default_rng(0)
     wet = random.random(CANDIDATES) < WET_SHARE
     t1, t2 = (
-        np.exp(np.where(wet, random.uniform(*np.log(wet_limits), CANDIDATES), random.uniform(*np.log(limits), CANDIDATES)))
+        np.exp(np.where(wet, uniform_logs(random, wet_limits, CANDIDATES), uniform_logs(random, limits, CANDIDATES)))
         for wet_limits, limits in ((WET_T1_MS, T1_MS), (WET_T2_MS, T2_MS))
     )
     density = np.where(wet, random.uniform(*WET_DENSITY, CANDIDATES), random.uniform(*DENSITY, CANDIDATES))
@@ -74,7 +74,7 @@ def ratio_table(modalities: tuple[str, ...]) -> Tensor:
     for modality in modalities:
         ratio = signal_ratio(tissue, modality)
         if ratio is None:
-            ratio = np.exp(random.uniform(*np.log(RATIO_OF_UNKNOWN), possible.sum()))
+            ratio = np.exp(uniform_logs(random, RATIO_OF_UNKNOWN, int(possible.sum())))
         columns.append(ratio)
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 

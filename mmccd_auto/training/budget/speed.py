@@ -10,6 +10,7 @@ import torch
 
 from mmccd_auto.core.devices import training_memory_format
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.model.blocks import laid_out
 from mmccd_auto.model.cycle import MaskedModalityCycle
 from mmccd_auto.model.speed import device_name, one_thread
 from mmccd_auto.plans.budget.rungs import LARGE, REFERENCES, SMALL, MachineSpeed
@@ -59,7 +60,7 @@ def _seconds_per_slice(name: str, batch: int, device: torch.device) -> float:
     with torch.random.fork_rng(devices), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         torch.manual_seed(0)
         cycle = MaskedModalityCycle(network, DiffusionPlan(), patch[0] // STRIP_SHARE, patch)
-        cycle = cycle.to(device, memory_format=training_memory_format(device))
+        cycle = laid_out(cycle.to(device), training_memory_format(device))
         dtype = training_dtype(device, network)
         state = TrainingState(
             cycle,

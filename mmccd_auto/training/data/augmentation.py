@@ -11,6 +11,7 @@ from batchgenerators.transforms.color_transforms import (
 )
 from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
 
+from mmccd_auto.core.tuples import pair
 from mmccd_auto.imaging.intensity_scale import BACKGROUND
 
 LEFT_RIGHT_AXIS = {"axial": 1, "coronal": 1, "sagittal": None}
@@ -92,7 +93,7 @@ def default_augmentation(patch_size: tuple[int, int], slice_axis: str) -> Compos
                 p_rot_per_sample=0.3,
                 p_scale_per_sample=0.3,
             ),
-            ShiftTransform(tuple(round(0.05 * edge) for edge in patch_size), p_per_sample=0.5),
+            ShiftTransform(pair(round(0.05 * edge) for edge in patch_size), p_per_sample=0.5),
             *([] if mirror_axis is None else [MirrorTransform(axes=(mirror_axis,))]),
             ContrastAugmentationTransform((0.9, 1.1), preserve_range=False, p_per_sample=0.2),
             BrightnessTransform(mu=0, sigma=0.1, p_per_sample=0.2),

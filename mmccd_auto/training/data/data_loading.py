@@ -17,6 +17,7 @@ from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAu
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.tuples import pair
 from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slice
 
@@ -163,7 +164,7 @@ class BatchLoader(SlimDataLoaderBase):
         processes: int = 0,
     ) -> None:
         super().__init__(store, batch_size, max(1, processes))
-        self.patch_size = tuple(patch_size)
+        self.patch_size = pair(patch_size)
         self.seed = seed
         self.transform = transform
         self._iteration = first_iteration
@@ -196,8 +197,8 @@ class BatchLoader(SlimDataLoaderBase):
         same shape, true inside each modality's own brain
         """
         draw = np.random.default_rng([self.seed, iteration])
-        chosen = draw.integers(len(self._data), size=self.batch_size)
-        data = np.stack([crop(self._data[index], self.patch_size, draw.random(2)) for index in chosen])
+        chosen = draw.integers(len(self._data), size=(self.batch_size,))
+        data = np.stack([crop(self._data[index], self.patch_size, pair(draw.random(2))) for index in chosen])
         batch = {"data": data, "seg": (data != BACKGROUND).astype(np.float32)}
         if self.transform is not None:
             with numpy_seed(seed_of(self.seed, iteration)):
@@ -207,7 +208,9 @@ class BatchLoader(SlimDataLoaderBase):
 
 def _exit_with_parent() -> None:
     """End this worker when its parent is gone: a parent killed by SIGKILL can't end its workers."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 

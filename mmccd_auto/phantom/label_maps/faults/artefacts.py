@@ -140,13 +140,13 @@ def add_spikes(volume: np.ndarray, random: np.random.Generator, strength: float,
     hit[random.integers(len(volume))] = True
     for number in np.flatnonzero(hit):
         angle, cycles = random.uniform(0, np.pi), random.uniform(*SPIKE_FREQUENCY)
-        frequency = (0.0, cycles * np.sin(angle), cycles * np.cos(angle))
+        in_plane = (0.0, cycles * np.sin(angle), cycles * np.cos(angle))
         one = slice(number, number + 1)
-        result[one] = with_stripes(volume[one], strength, frequency, random.uniform(0, 2 * np.pi))
+        result[one] = with_stripes(volume[one], strength, in_plane, random.uniform(0, 2 * np.pi))
     return result
 
 
-def with_stripes(volume: np.ndarray, amplitude: float, frequency: Sequence[float], phase: float) -> np.ndarray:
+def with_stripes(volume: np.ndarray, amplitude: float, frequency: Sequence[float] | np.ndarray, phase: float) -> np.ndarray:
     """Add one point of k-space, which is a plane wave in the image, and take the magnitude.
 
     Parameters
