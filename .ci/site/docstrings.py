@@ -21,16 +21,23 @@ def _reference(found: re.Match[str]) -> str:
 
 def _entries(title: str, lines: list[str]) -> list[str]:
     """The lines of one section as numpydoc has them: names, and descriptions indented below."""
+    if title in ("Returns", "Yields"):
+        return [":", *(f"    {line}" for line in lines)]
+    if title not in ("Parameters", "Attributes"):
+        return lines
     written: list[str] = []
-    for line in lines:
+    names: list[str] = []
+    described: list[str] = []
+    for line in [*lines, ""]:
         entry = ENTRY.fullmatch(line)
-        if title in ("Parameters", "Attributes") and entry is not None:
-            written += [entry.group(1), f"    {entry.group(2)}"]
-        elif title in ("Returns", "Yields") and line and not written:
-            written += [":", f"    {line}"]
-        elif title in ("Returns", "Yields") and line:
-            written.append(f"    {line}")
-        else:
+        if entry is None and line.startswith("    "):
+            described.append(line)
+            continue
+        # Names that share a description have types of their own.
+        for name in names:
+            written += [name, *described]
+        names, described = ([], []) if entry is None else (entry.group(1).split(", "), [f"    {entry.group(2)}"])
+        if entry is None:
             written.append(line)
     return written
 

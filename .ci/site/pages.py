@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -27,6 +28,8 @@ logger = logging.getLogger("mkdocs.hooks.pages")
 _layout: list[Path] = []
 
 
+# Before mkdocstrings, which looks at its paths once.
+@event_priority(100)
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lay out the package as it is installed, for the API pages: plans, preprocessing and inference inside."""
     layout = Path(tempfile.mkdtemp(prefix="mmccd_layout_"))

@@ -27,11 +27,15 @@ def evaluate(
 
     Parameters
     ----------
-    prediction : a folder; or several, which are then compared on the same voxels
-    names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
+    reference : folder of CASE.nii.gz labels
+    prediction : folder that ``mmccd_predict`` wrote; or several, which are then compared on the same voxels
+    images : folder of the predicted scans, where they have moved since
+    brain_masks : folder of CASE.nii.gz brain masks; None takes the prediction's own, else looks for the brain
     output : JSON file; beside it a page (.html) of the same name shows the figures and the cases' pictures
+    processes : workers; 0 works in this process
+    erosion_mm : voxels nearer than this to the outside of the brain are left out
+    names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
     dataset_json : file that says what the labels' values mean; None looks in and beside the folder of the labels
-    others : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
 
     Raises
     ------

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import mmccd_auto
+
 HERE = Path(__file__).parents[2]
 FOLDER = HERE / "documentation"
 PAGES = sorted(FOLDER.rglob("*.md"))
@@ -65,6 +67,14 @@ def test_every_picture_is_shown() -> None:
     pages = [HERE / "README.md", *PAGES]
     shown = {(page.parent / link).resolve() for page in pages for link in links(page) if "pictures/" in link}
     assert shown == {path.resolve() for path in (FOLDER / "pictures").iterdir()}
+
+
+@pytest.mark.parametrize("name", mmccd_auto._MODULES)
+def test_the_public_face_is_on_the_api_pages(name: str) -> None:
+    home = f"mmccd_auto.{mmccd_auto._MODULES[name]}"
+    pages = "".join(page.read_text(encoding="utf-8") for page in (FOLDER / "api").glob("*.md"))
+    assert f"::: {home}.{name}\n" in pages
+    assert f"`{name}`" in (FOLDER / "api" / "index.md").read_text(encoding="utf-8")
 
 
 def test_every_command_is_explained() -> None:
