@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -77,6 +79,12 @@ def test_the_public_face_is_on_the_api_pages(name: str) -> None:
     assert f"`{name}`" in (FOLDER / "api" / "index.md").read_text(encoding="utf-8")
 
 
+def test_the_picture_of_the_rooms_is_up_to_date(tmp_path: Path) -> None:
+    drawn = tmp_path / "architecture.svg"
+    subprocess.run([sys.executable, HERE / ".ci" / "draw_architecture.py", drawn], check=True, timeout=600)
+    assert drawn.read_text(encoding="utf-8") == (FOLDER / "pictures" / "architecture.svg").read_text(encoding="utf-8")
+
+
 def test_every_command_is_explained() -> None:
     commands = {
         point.name
@@ -86,3 +94,19 @@ def test_every_command_is_explained() -> None:
     assert len(commands) >= 14
     text = (FOLDER / "commands.md").read_text(encoding="utf-8")
     assert commands == set(re.findall(r"^## (mmccd_\w+)$", text, re.MULTILINE))
+
+
+WRAPPED = ("quick_start.md", "glossary.md", "performance.md", "architecture.md", "measurements/index.md", "api/*.md")
+"""Pages whose prose is wrapped; the others are as they grew, and join when they are rewritten."""
+LONGEST_LINE = 100
+
+
+@pytest.mark.parametrize("pattern", WRAPPED)
+def test_prose_is_wrapped(pattern: str) -> None:
+    pages = list(FOLDER.glob(pattern)) if "*" in pattern else [FOLDER / pattern]
+    assert pages
+    for page in pages:
+        text = without_code(page.read_text(encoding="utf-8"))
+        # A table's row is one line, and a link or picture can't be broken.
+        lines = [line for line in text.splitlines() if not line.startswith(("|", "![", "<", ":::")) and "](" not in line]
+        assert [line for line in lines if len(line) > LONGEST_LINE] == []
