@@ -46,6 +46,15 @@ def make_splits(subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) 
     Returns
     -------
     one ``{"train": [...], "val": [...]}`` of sorted cases per fold
+
+    Examples
+    --------
+    The two sessions of Anna stay together:
+
+    >>> for fold in make_splits({"anna_1": "anna", "anna_2": "anna", "ben": "ben"}):
+    ...     print(fold["train"], fold["val"])
+    ['ben'] ['anna_1', 'anna_2']
+    ['anna_1', 'anna_2'] ['ben']
     """
     names = sorted(set(subjects.values()))
     if len(names) < 2:

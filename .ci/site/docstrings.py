@@ -7,7 +7,7 @@ from typing import Any
 
 from griffe import Extension, Object
 
-SECTIONS = ("Parameters", "Attributes", "Raises", "Returns", "Yields")
+SECTIONS = ("Parameters", "Attributes", "Raises", "Returns", "Yields", "Examples")
 ENTRY = re.compile(r"(\*{0,2}\w[\w., ]*?) : (.+)")
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):`~?([\w.]+)`")
 
