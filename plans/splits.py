@@ -85,7 +85,7 @@ def check_splits(splits: Sequence[Split], subjects: Mapping[str, str], source: s
         if unknown:
             raise MMCCDError(f"{source}, fold {fold}: unknown case {', '.join(unknown)}; remove it, or delete the file.")
         if not split["train"]:
-            raise MMCCDError(f"{source}, fold {fold}: the list of training cases is empty.")
+            raise MMCCDError(f"{source}, fold {fold}: the list of training cases is empty: add some, or delete the file.")
         both = {subjects[case] for case in split["train"]} & {subjects[case] for case in split["val"]}
         if both:
             raise MMCCDError(

@@ -96,7 +96,10 @@ def test_every_command_is_explained() -> None:
     assert commands == set(re.findall(r"^## (mmccd_\w+)$", text, re.MULTILINE))
 
 
-WRAPPED = ("quick_start.md", "glossary.md", "performance.md", "architecture.md", "measurements/index.md", "api/*.md")
+WRAPPED = (
+    *("quick_start.md", "glossary.md", "report.md", "performance.md", "architecture.md"),
+    *("measurements/index.md", "api/*.md"),
+)
 """Pages whose prose is wrapped; the others are as they grew, and join when they are rewritten."""
 LONGEST_LINE = 100
 
