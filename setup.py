@@ -69,6 +69,7 @@ setup(
             "playwright>=1.45",
             "bids-validator-deno>=2",
         ],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings>=0.26", "mkdocstrings-python>=1.11"],
         "bids": ["bids-validator-deno>=2"],
         "deepbet": ["deepbet>=1.0"],
     },

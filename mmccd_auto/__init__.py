@@ -2,6 +2,14 @@
 
 What a notebook needs is here: ``Predictor``, ``Plan``, ``Volume``, ``MMCCDError``, and one function a command. Each is
 loaded when it is asked for.
+
+Examples
+--------
+>>> import mmccd_auto
+>>> mmccd_auto.Volume.__module__
+'mmccd_auto.imaging.volume'
+>>> mmccd_auto.train.__module__
+'mmccd_auto.workflows.train'
 """
 
 from __future__ import annotations

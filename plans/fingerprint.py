@@ -319,7 +319,7 @@ def _file_state(file: Path) -> list[str | int]:
     try:
         state = file.stat()
     except OSError as error:
-        raise MMCCDError(f"{file} can't be read ({error.strerror}).") from error
+        raise MMCCDError(f"{file} can't be read ({error.strerror or error}): check who may read it.") from error
     return [file.name, state.st_size, state.st_mtime_ns]
 
 

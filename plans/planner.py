@@ -118,7 +118,8 @@ class MMCCDPlanner:
         healthy = self.evidence.healthy_slices(slice_axis, *pairs[default])
         if not healthy:
             raise MMCCDError(
-                f"{self.dataset_name} has no slice without abnormality for {default}: there is nothing to learn from."
+                f"{self.dataset_name} has no slice without abnormality that has both modalities of {default}, so there is "
+                "nothing to learn from: add scans of healthy people."
             )
         batch = keep("training.batch_size", self.decide_batch_size(network, patch, largest_edge, healthy))
         speed = self.device_speed(network, patch) if callable(self.device_speed) else self.device_speed
@@ -275,7 +276,8 @@ class MMCCDPlanner:
         pairs = [(x, y) for x in self.modalities for y in self.modalities if x != y and self.evidence.cases_with(x, y)]
         if not pairs:
             raise MMCCDError(
-                f"no case of {self.dataset_name} has two modalities: a modality cycle needs two of the same person."
+                f"no case of {self.dataset_name} has two modalities, and a modality cycle needs two of the same person: add "
+                "the scans that are missing, CASE_0001 beside CASE_0000."
             )
         named = {f"{x}-{y}": (x, y) for x, y in pairs}
         return named, "every ordered pair of modalities that at least one case has (input-translation)"
@@ -380,7 +382,10 @@ class MMCCDPlanner:
                     why["patch_size"] += f"; more than {largest_edge} px don't fit into {self._memory()}"
                 return largest_edge, spacing, patch, network
         needed = cost.training_memory_gb(network, patch, self.batch_limits[0])
-        raise MMCCDError(f"{self._memory()} are too little: the smallest network needs about {needed:.1f} GB.")
+        raise MMCCDError(
+            f"{self._memory()} are too little for the smallest network: give "
+            f"-gpu_memory_target {math.ceil(10 * needed) / 10:g} or more."
+        )
 
     def _memory(self) -> str:
         return f"{self.memory_gb:g} GB" + ("" if self.memory_known else " (assumed)")

@@ -50,5 +50,11 @@ class MMCCDPlannerSmall(MMCCDPlanner):
 
 
 def find_planner(name: str, folders: Sequence[Path] = ()) -> type[MMCCDPlanner]:
-    """Find the planner class of this name; raises :class:`MMCCDError` listing what exists if there is none."""
+    """Find the planner class of this name; raises :class:`MMCCDError` listing what exists if there is none.
+
+    Examples
+    --------
+    >>> find_planner("MMCCDPlannerSmall").__bases__[0].__name__
+    'MMCCDPlanner'
+    """
     return find_subclass(MMCCDPlanner, name, ["mmccd_auto.plans"], folders)

@@ -46,6 +46,15 @@ def make_splits(subjects: Mapping[str, str], folds: int = 5, seed: int = 12345) 
     Returns
     -------
     one ``{"train": [...], "val": [...]}`` of sorted cases per fold
+
+    Examples
+    --------
+    The two sessions of Anna stay together:
+
+    >>> for fold in make_splits({"anna_1": "anna", "anna_2": "anna", "ben": "ben"}):
+    ...     print(fold["train"], fold["val"])
+    ['ben'] ['anna_1', 'anna_2']
+    ['anna_1', 'anna_2'] ['ben']
     """
     names = sorted(set(subjects.values()))
     if len(names) < 2:
@@ -76,7 +85,7 @@ def check_splits(splits: Sequence[Split], subjects: Mapping[str, str], source: s
         if unknown:
             raise MMCCDError(f"{source}, fold {fold}: unknown case {', '.join(unknown)}; remove it, or delete the file.")
         if not split["train"]:
-            raise MMCCDError(f"{source}, fold {fold}: the list of training cases is empty.")
+            raise MMCCDError(f"{source}, fold {fold}: the list of training cases is empty: add some, or delete the file.")
         both = {subjects[case] for case in split["train"]} & {subjects[case] for case in split["val"]}
         if both:
             raise MMCCDError(

@@ -224,7 +224,7 @@ def _modalities(case: str, volumes: dict[str, Volume], plan: Plan) -> tuple[str,
     unknown = sorted(set(volumes) - set(plan.modalities))
     if unknown:
         raise MMCCDError(
-            f"{case}: {', '.join(unknown)} is no modality of the plan, which knows {', '.join(plan.modalities)}."
+            f"{case}: {', '.join(unknown)} is no modality of the plan: give scans of {', '.join(plan.modalities)}."
         )
     if not volumes:
         raise MMCCDError(f"{case} has no images: give at least one of {', '.join(plan.modalities)}.")

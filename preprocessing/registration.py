@@ -169,7 +169,7 @@ class _Pair:
         inside = _head(images[0]) if region is None else np.asarray(region, dtype=bool)
         around = _dilated(inside, fixed.geometry.spacing, MARGIN_MM)
         if not inside.any():
-            raise MMCCDError(f"{name} could not be laid on each other: there is nothing but background in one of them.")
+            raise MMCCDError(f"{name} could not be laid on each other: one of them is nothing but background; look at both.")
         mask = Volume(around.astype(np.uint8), fixed.geometry).to_image()
         random = np.random.default_rng(SEED)
         indices = np.argwhere(around)[:, ::-1]
@@ -293,7 +293,7 @@ def _scaled(volume: Volume, name: str) -> sitk.Image:
     array = np.asarray(volume.array, dtype=np.float32)
     low, high = np.percentile(array, (0.5, 99.5))
     if not high > low:
-        raise MMCCDError(f"{name} could not be laid on each other: one of them has no contrast.")
+        raise MMCCDError(f"{name} could not be laid on each other: one of them has no contrast; look at both.")
     return Volume(np.clip((array - low) / (high - low), 0, 1), volume.geometry).to_image()
 
 

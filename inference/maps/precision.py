@@ -38,7 +38,7 @@ def choose_precision(
         If ``wanted`` is unknown.
     """
     if wanted not in PRECISIONS:
-        raise MMCCDError(f"precision {wanted} is none of {', '.join(PRECISIONS)}.")
+        raise MMCCDError(f"there is no precision {wanted}: choose one of {', '.join(PRECISIONS)}.")
     if wanted != "auto":
         return wanted
     if device.type != "cuda" or not gpu_has_bfloat16(device):

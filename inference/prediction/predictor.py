@@ -186,7 +186,7 @@ class Predictor(ScanPredictor):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """See :class:`ScanPredictor`."""
+        """The dataset's modalities, in the order of its channels."""
         return self.plan.modalities
 
     def request(self) -> dict[str, Any]:

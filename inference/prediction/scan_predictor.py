@@ -182,7 +182,10 @@ class ScanPredictor(ABC):
         mask = None
         if brain_mask is not None:
             if np.shape(brain_mask) != array.shape:
-                raise MMCCDError(f"{case}: the brain mask's shape {np.shape(brain_mask)} is not the scan's {array.shape}.")
+                shape = np.shape(brain_mask)
+                raise MMCCDError(
+                    f"{case}: the brain mask's shape is {shape}, not the scan's {array.shape}: give one of that."
+                )
             mask = Volume(np.asarray(brain_mask), geometry)
         return self.predict_volume(Volume(array, geometry), case, mask)
 

@@ -34,6 +34,14 @@ def threshold_for(rate: float, shares: np.ndarray) -> float:
     Returns
     -------
     at least the first and at most the last of EDGES
+
+    Examples
+    --------
+    Healthy tissue of one person whose scores lie evenly between 0 and 2:
+
+    >>> shares = exceeded_shares([histogram(np.linspace(0, 2, 100_001))])
+    >>> round(threshold_for(0.25, shares), 1)
+    1.5
     """
     reached = np.flatnonzero(shares <= rate)
     if not len(reached):

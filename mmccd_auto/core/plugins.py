@@ -37,7 +37,7 @@ def find_subclass(base: type, name: str, modules: Sequence[str], folders: Sequen
     folders = [Path(folder) for folder in folders]
     for folder in folders:
         if not folder.is_dir():
-            raise MMCCDError(f"{folder}, where {base.__name__} classes were to be looked for, is not a folder.")
+            raise MMCCDError(f"--extensions {folder} is not a folder: give the one that holds your {base.__name__} classes.")
     known = {found.__name__: found for module in _own_modules(modules) for found in _subclasses(module, base)}
     found = [known[name]] if name in known else []
     files = [file for folder in folders for file in sorted(folder.glob("*.py")) if name in _class_names(file)]
@@ -47,7 +47,8 @@ def find_subclass(base: type, name: str, modules: Sequence[str], folders: Sequen
         raise MMCCDError(f"the class {name} is defined more than once ({places}): rename yours.")
     if not found:
         there = sorted(set(known).union(*(_class_names(file) for folder in folders for file in folder.glob("*.py"))))
-        raise MMCCDError(f"there is no {base.__name__} named {name}: choose one of {', '.join(there) or 'none'}.")
+        remedy = "" if folders else ", or name the folder that holds yours with --extensions"
+        raise MMCCDError(f"there is no {base.__name__} named {name}: choose one of {', '.join(there) or 'none'}{remedy}.")
     if not (isinstance(found[0], type) and issubclass(found[0], base)):
         raise MMCCDError(f"{files[0]}: the class {name} must derive from {base.__name__}.")
     return found[0]

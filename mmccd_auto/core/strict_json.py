@@ -36,7 +36,7 @@ def read_json_bytes(path: str | Path, largest: int = LARGEST_BYTES) -> bytes:
         with path.open("rb") as file:
             content = file.read(largest + 1)
     except FileNotFoundError as error:
-        raise MMCCDError(f"{path} does not exist.") from error
+        raise MMCCDError(f"{path} does not exist: check the path, or run the command that writes it.") from error
     except OSError as error:
         raise MMCCDError(f"{path} can't be opened ({error.strerror or error}): check that it is a readable file.") from error
     if len(content) > largest:

@@ -305,7 +305,10 @@ def _modalities(content: dict[str, Any], path: Path) -> tuple[str, ...]:
         if name.lower() in (earlier.lower() for earlier in names[:index]):
             raise MMCCDError(f"{path} names two channels {name}: give each modality a name of its own.")
     if len(names) < 2:
-        raise MMCCDError(f"{path} names {len(names)} modality: the method learns from two or more of the same people.")
+        raise MMCCDError(
+            f"{path} names {len(names)} modality, and the method learns from two or more of the same people: add "
+            "another one to channel_names, and its scans."
+        )
     return tuple(names)
 
 
@@ -348,7 +351,7 @@ def _subjects(content: dict[str, Any], path: Path) -> dict[str, str]:
         if not isinstance(entry, dict) or "subject" not in entry:
             continue
         if not _is_name(entry["subject"]):
-            raise MMCCDError(f"{path}: the subject of case {case} must be a text.")
+            raise MMCCDError(f"{path}: the subject of case {case} must be a text: put it in quotes.")
         if found.setdefault(case, str(entry["subject"])) != str(entry["subject"]):
             raise MMCCDError(
                 f"{path} names two subjects for case {case} ({found[case]} in subjects, {entry['subject']} in cases): "

@@ -42,6 +42,14 @@ class Folders:
         ----------
         raw, preprocessed, results : what the user's flag said, or None
         environment : in place of ``os.environ``; a variable that is set but empty counts as unset
+
+        Examples
+        --------
+        >>> folders = Folders.resolve(raw="/data/raw", environment={"mmccd_results": "/data/models"})
+        >>> folders.raw.as_posix(), folders.results.as_posix()
+        ('/data/raw', '/data/models')
+        >>> folders.sources["preprocessed"]
+        'the default, as neither --preprocessed_folder nor mmccd_preprocessed is set'
         """
         environment = os.environ if environment is None else environment
         paths: dict[str, Path] = {}

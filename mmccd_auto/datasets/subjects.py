@@ -52,7 +52,12 @@ def folded(name: str) -> str:
 def person_by_name(case: str) -> str:
     """Find the person from the name of one case: the name without what says session, time point, date or state of the scan.
 
-    ``sub-01_ses-2`` is ``sub-01``, ``P1_T2`` is ``P1``. A name that holds nothing else is of :data:`NOBODY`.
+    A name that holds nothing else is of :data:`NOBODY`.
+
+    Examples
+    --------
+    >>> [person_by_name(case) for case in ("sub-01_ses-2", "P1_T2", "anna_2019-03-01")]
+    ['sub-01', 'P1', 'anna']
     """
     known = _BIDS.search(case) or _ADNI.search(case)
     if known:

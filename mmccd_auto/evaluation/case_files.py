@@ -99,7 +99,7 @@ def find_compared_files(
     """
     for folder in (reference, *predictions.values(), images, brain_masks):
         if folder is not None and not folder.is_dir():
-            raise MMCCDError(f"{folder} is not a folder.")
+            raise MMCCDError(f"{folder} is not a folder: check the path.")
     labels = _volumes(reference)
     if not labels:
         raise MMCCDError(f"{reference} holds no labels: it should hold one CASE.nii.gz for each predicted case.")

@@ -75,6 +75,19 @@ def count_scores(scores: np.ndarray, abnormal: np.ndarray) -> ScoreCounts:
     ------
     ValueError
         If a score is NaN or infinite, or the shapes differ.
+
+    Examples
+    --------
+    Of four voxels the two abnormal ones have the highest and the third highest score:
+
+    >>> counts = count_scores(np.array([0.9, 0.7, 0.4, 0.1]), np.array([True, False, True, False]))
+    >>> round(average_precision(counts), 3)
+    0.833
+    >>> roc_auc(counts)
+    0.75
+    >>> dice, threshold = best_dice(counts)
+    >>> round(dice, 3), round(threshold, 3)
+    (0.8, 0.4)
     """
     if scores.shape != abnormal.shape:
         raise ValueError(f"scores of shape {scores.shape} and labels of shape {abnormal.shape}")
@@ -168,7 +181,15 @@ class OverlapCounts:
 
 
 def count_overlap(mask: np.ndarray, reference: np.ndarray) -> OverlapCounts:
-    """Count agreement of two bool arrays of one shape."""
+    """Count agreement of two bool arrays of one shape.
+
+    Examples
+    --------
+    >>> counts = count_overlap(np.array([True, True, False]), np.array([True, False, False]))
+    >>> figures = overlap_figures(counts)
+    >>> round(figures["dice"], 3), figures["sensitivity"], figures["precision"]
+    (0.667, 1.0, 0.5)
+    """
     both = int(np.count_nonzero(mask & reference))
     masked, abnormal = int(np.count_nonzero(mask)), int(np.count_nonzero(reference))
     return OverlapCounts(both, masked - both, abnormal - both, mask.size - masked - abnormal + both)

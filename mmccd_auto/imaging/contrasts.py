@@ -20,6 +20,11 @@ def contrast(modality: str) -> str:
 
     The spellings of one contrast are one ("T2-FLAIR", "T2w_FLAIR", "FLAIR_3D"; "T1ce", "T1_Gd"); maps of relaxation times
     and T2* are none of them.
+
+    Examples
+    --------
+    >>> [contrast(name) for name in ("T2-FLAIR", "t2w", "T1_Gd", "MPRAGE", "T2*", "DTI")]
+    ['FLAIR', 'T2', 'T1C', 'T1', 'T2STAR', 'DTI']
     """
     name = re.sub(r"[^A-Z0-9]", "", modality.upper())
     if "FLAIR" in name or "DARKFLUID" in name or name == "T2F":

@@ -23,6 +23,17 @@ def to_canonical(volume: Volume) -> Volume:
     Returns
     -------
     x runs to the patient's left, y to posterior, z to superior; the array is contiguous
+
+    Examples
+    --------
+    A volume that was stored from left to right and from back to front (RAS):
+
+    >>> ras = Geometry((2, 2, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> turned = to_canonical(Volume(np.array([[[1, 2], [3, 4]]]), ras))
+    >>> turned.array.tolist()
+    [[[4, 3], [2, 1]]]
+    >>> from_canonical(turned, ras).array.tolist()
+    [[[1, 2], [3, 4]]]
     """
     turn = _Turn.to_lps(volume.geometry)
     return Volume(np.ascontiguousarray(turn.forward(volume.array)), canonical_geometry(volume.geometry))

@@ -22,6 +22,15 @@ class Geometry:
     spacing : mm along x, y, z
     origin : mm, centre of the first voxel
     direction : 9 numbers, the direction cosines row by row
+
+    Examples
+    --------
+    >>> grid = Geometry((240, 240, 22), (0.9, 0.9, 6.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    >>> round(grid.voxel_volume, 2)
+    4.86
+    >>> moved = Geometry(grid.size, grid.spacing, (0.0, 0.0, 3.0), grid.direction)
+    >>> grid.differences(moved)
+    ['origin (0.0, 0.0, 0.0) against (0.0, 0.0, 3.0)', 'voxels up to 3 mm apart']
     """
 
     size: tuple[int, int, int]
@@ -83,6 +92,17 @@ class Volume:
     array : shape [z, y, x]
     geometry : of the same voxels; ``geometry.size`` is the reversed shape
     warnings : what whoever uses the volume should know of its file, in sentences that don't name the file
+
+    Examples
+    --------
+    >>> import SimpleITK as sitk
+    >>> image = sitk.Image(240, 256, 22, sitk.sitkFloat32)
+    >>> image.SetSpacing((0.9, 0.9, 6.0))
+    >>> volume = Volume.from_image(image)
+    >>> volume.array.shape  # z, y, x: the other way round than SimpleITK counts
+    (22, 256, 240)
+    >>> volume.to_image().GetSize()
+    (240, 256, 22)
     """
 
     array: np.ndarray

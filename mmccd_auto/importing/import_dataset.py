@@ -310,6 +310,8 @@ def _reference(options: ImportOptions) -> str:
     names = {contrast(modality): modality for modality in options.modalities}
     if options.reference is not None:
         if contrast(options.reference) not in names:
-            raise MMCCDError(f"--reference {options.reference} is none of the imported {', '.join(options.modalities)}.")
+            raise MMCCDError(
+                f"--reference {options.reference} is not imported: choose one of {', '.join(options.modalities)}."
+            )
         return names[contrast(options.reference)]
     return next((names[one] for one in REFERENCE_PREFERENCE if one in names), options.modalities[0])

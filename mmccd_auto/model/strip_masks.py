@@ -53,6 +53,13 @@ def strip_starts(size: int, width: int, stride: int, coverage: Coverage = "even"
     ------
     ValueError
         If a number is out of range or the coverage unknown.
+
+    Examples
+    --------
+    >>> strip_starts(12, width=4, stride=2)  # pixel 0 is hidden by the strips from -2 and 0
+    [-2, 0, 2, 4, 6, 8, 10]
+    >>> strip_starts(12, width=4, stride=2, coverage="published")
+    [0, 2, 4, 6, 8, 10]
     """
     if size < 1 or width < 1 or not 1 <= stride <= width:
         raise ValueError(f"strips {width} px wide with a stride of {stride} px can't cover {size} px")
@@ -209,6 +216,11 @@ def keep_mask(
     shape : (rows, columns) px of the slice
     width : px of a strip
     device : of the result
+
+    Examples
+    --------
+    >>> keep_mask([Strip(COLUMNS, 1)], (2, 5), width=2)[0, 0].tolist()
+    [[1.0, 0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 0.0, 1.0, 1.0]]
     """
     places = torch.tensor([[strip.axis for strip in strips], [strip.start for strip in strips]], dtype=torch.int64)
     axes, starts = sent_to(device, places)[:, :, None, None, None]

@@ -10,7 +10,7 @@ from mmccd_auto.plans.plan import NetworkPlan
 
 BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16")
 NARROWEST = 16
-"""Base channels from which a CPU is quicker in bfloat16 (documentation/performance.md)."""
+"""Base channels from which a CPU is quicker in bfloat16 (documentation/measurements/training.md)."""
 
 
 def training_dtype(device: torch.device, network: NetworkPlan) -> torch.dtype:

@@ -108,7 +108,8 @@ def join_ranks(environment: Mapping[str, str], device: torch.device) -> tuple[Ra
     if device.type == "cuda":
         place = int(environment.get("LOCAL_RANK", "0"))
         if place >= torch.cuda.device_count():
-            raise MMCCDError(f"{place + 1} processes want a GPU each, and there are {torch.cuda.device_count()} here.")
+            there = torch.cuda.device_count()
+            raise MMCCDError(f"{place + 1} processes want a GPU each, and there are {there} here: start {there} at most.")
         device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if not distributed.is_initialized():

@@ -168,6 +168,11 @@ def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> t
     ------
     MMCCDError
         If there is none (the message lists those there are), or it doesn't say which cycle it trains.
+
+    Examples
+    --------
+    >>> find_trainer("CyclicUNetTrainer").cycle_class.__name__
+    'CyclicUNet'
     """
     found = find_subclass(Trainer, name, ["mmccd_auto.training.trainers"], folders)
     if not hasattr(found, "cycle_class"):

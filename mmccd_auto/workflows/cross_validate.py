@@ -198,7 +198,8 @@ def _find_held_out(model: ModelFolder, dataset: Dataset, splits: Sequence[Split]
     cases = {fold: of_fold for fold, of_fold in cases.items() if of_fold}
     if not cases:
         raise MMCCDError(
-            f"{dataset.folder}: no case with {modality} is held out by fold {', '.join(folds)} of {model.path}."
+            f"{dataset.folder}: no case with {modality} is held out by fold {', '.join(folds)} of {model.path}: train "
+            "another fold, or choose it with -f."
         )
     return _HeldOut(cases, dict(sorted(left_out.items())))
 

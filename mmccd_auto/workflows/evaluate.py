@@ -27,11 +27,13 @@ def evaluate(
 
     Parameters
     ----------
-    prediction : a folder; or several, which are then compared on the same voxels
+    reference : folder of CASE.nii.gz labels
+    prediction : folder that ``mmccd_predict`` wrote; or several, which are then compared on the same voxels
+    options : what is judged, and with what beside it
     names : of the folders, else each is called by its own name; given for one folder, it is compared with the baselines
     output : JSON file; beside it a page (.html) of the same name shows the figures and the cases' pictures
     dataset_json : file that says what the labels' values mean, instead of ``options.label_values``
-    reference, options, processes : as in :func:`mmccd_auto.evaluation.evaluate.evaluate_folder`
+    processes : workers; 0 works in this process
 
     Raises
     ------

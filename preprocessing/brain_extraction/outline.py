@@ -58,7 +58,8 @@ class Doubt:
 def doubt_outline(volume: Volume, mask: np.ndarray) -> Doubt:
     """Examine the outline of a brain in a scan of the whole head.
 
-    No outline that looked right, of 53 scans of T1, T2 and FLAIR, exceeds a limit (documentation/results.md).
+    No outline that looked right, of 53 scans of T1, T2 and FLAIR, exceeds a limit
+    (documentation/measurements/hospital_exports.md).
 
     Parameters
     ----------

@@ -243,7 +243,7 @@ def test_each_modality_has_its_own_brain(scans: dict[str, Volume]) -> None:
 
 
 def test_unusable_volumes_are_named(scans: dict[str, Volume]) -> None:
-    with pytest.raises(MMCCDError, match=r"a: PD is no modality of the plan, which knows FLAIR, T1\."):
+    with pytest.raises(MMCCDError, match=r"a: PD is no modality of the plan: give scans of FLAIR, T1\."):
         preprocess_case("a", {**scans, "PD": scans["T1"]}, make_plan())
     with pytest.raises(MMCCDError, match="a has no images"):
         preprocess_case("a", {}, make_plan())

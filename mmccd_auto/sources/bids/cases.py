@@ -165,7 +165,8 @@ class _Choice:
         if pattern is not None:
             fitting = [file for file in files if pattern.casefold() in file.path.name.casefold()]
             if not fitting:
-                raise MMCCDError(f"{visit}: --series {self.wanted[shows]}={pattern} is in the name of none of its files.")
+                asked = f"--series {self.wanted[shows]}={pattern}"
+                raise MMCCDError(f"{visit}: {asked} is in the name of none of its files: give a part of one.")
             self._leave(files, fitting, "not what --series names")
             files = fitting
         for is_copy, reason in COPIES:
@@ -267,7 +268,7 @@ def _check_asked_for(options: BidsOptions, files: Sequence[BidsFile], root: Path
             if _bare(label) not in known:
                 some = ", ".join(f"{key}-{name}" for name in there[:SHOWN_PEOPLE]) or "none"
                 more = ", ..." if len(there) > SHOWN_PEOPLE else ""
-                raise MMCCDError(f"{root} holds no anatomical scan of {key}-{_bare(label)}; there are {some}{more}.")
+                raise MMCCDError(f"{root} holds no anatomical scan of {key}-{_bare(label)}: choose among {some}{more}.")
 
 
 def _empty_note(empty: Sequence[str]) -> list[str]:

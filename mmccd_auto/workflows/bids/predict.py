@@ -36,9 +36,11 @@ def predict_bids(
 
     Parameters
     ----------
+    folders : results is used, unless ``options.models`` names model folders
     source : folder of the dataset
     output : folder of the derivative
-    others : as in :func:`mmccd_auto.workflows.predict.predict`; ``options.export.bids`` chooses people, sessions and runs
+    options : which model, how, and what is written; ``options.export.bids`` chooses people, sessions and runs
+    device : to compute on
 
     Returns
     -------

@@ -285,7 +285,7 @@ def test_people_and_sessions_can_be_chosen(bids):
     chosen = predicted(root, options=BidsOptions(participants=("01", "sub-ab"), sessions=("ses-2",)))
     assert list(used(chosen, root)) == ["sub-01_ses-2", "sub-AB_ses-2"]
     assert chosen.files.left_out == ()
-    with pytest.raises(MMCCDError, match="no anatomical scan of sub-99; there are sub-01, sub-02, sub-AB"):
+    with pytest.raises(MMCCDError, match="no anatomical scan of sub-99: choose among sub-01, sub-02, sub-AB"):
         predicted(root, options=BidsOptions(participants=("99",)))
     with pytest.raises(MMCCDError, match="no anatomical scan of ses-3"):
         predicted(root, options=BidsOptions(sessions=("3",)))
