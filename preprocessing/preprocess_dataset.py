@@ -8,6 +8,7 @@ from typing import Any
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import Outcome, run_cases
 from mmccd_auto.datasets.dataset import Dataset
+from mmccd_auto.datasets.letter_case import check_apart
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask, read_label
 from mmccd_auto.plans.plan import Plan
@@ -34,9 +35,16 @@ def preprocess_dataset(
     Returns
     -------
     for every case its record, or the sentence that says why there is none
+
+    Raises
+    ------
+    MMCCDError
+        If the folder's disk takes the names of two cases for one.
     """
     output = Path(output)
     usable = dataset.training_cases()
+    output.mkdir(parents=True, exist_ok=True)
+    check_apart(usable, output)
     for case in sorted(set(dataset.cases("Tr")) - set(usable)):
         # Whose health was stated otherwise before.
         remove_case(output, case)
@@ -55,7 +63,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
     """
     files = _raw_files(dataset, plan, case)
     settings = preprocessing_settings(plan)
-    sources = {str(path.relative_to(dataset.folder)): _file_state(path) for path in files.values() if path is not None}
+    sources = {path.relative_to(dataset.folder).as_posix(): _file_state(path) for path in files.values() if path is not None}
     if not overwrite:
         existing = _existing(output, case)
         if existing is not None and (existing.settings, existing.sources) == (settings, sources):

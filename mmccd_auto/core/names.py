@@ -17,7 +17,7 @@ ALL_FOLDS = "all"
 SEPARATOR = "__"
 """Between trainer, plans and configuration in the name of a model folder."""
 _FOLD = re.compile(r"0|[1-9][0-9]{0,2}")
-_DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_DEVICE_NAME = re.compile(r"(?i)(con|conin\$|conout\$|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?")
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 
 

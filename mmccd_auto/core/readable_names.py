@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
 
+_ENCODING = sys.getfilesystemencoding()
 NO_TEXT = (
     ": its name, or that of a folder above it, holds bytes that are no UTF-8 (an old encoding such as Latin-1): rename it, "
     "for example with convmv."
+    if _ENCODING == "utf-8"
+    else ": its name, or that of a folder above it, has letters that this system's locale doesn't know "
+    f"({_ENCODING}): set LC_ALL=C.UTF-8, or PYTHONUTF8=1, and run the command again."
 )
 
 

@@ -125,8 +125,14 @@ def _by_program(name: str, volume: Volume, command: Callable[[str, Path], list[s
         scan = folder / "scan.nii.gz"
         write_volume(volume.array.astype(np.float32), volume.geometry, scan)
         try:
+            # What such a program says may be in another encoding than this system's.
             subprocess.run(
-                command(str(scan), folder), check=True, capture_output=True, text=True, timeout=TIME_LIMIT_SECONDS
+                command(str(scan), folder),
+                check=True,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=TIME_LIMIT_SECONDS,
             )
         except subprocess.TimeoutExpired as error:
             raise MMCCDError(f"{name} took longer than {TIME_LIMIT_SECONDS // 60} minutes.") from error

@@ -84,6 +84,19 @@ def test_batches_do_not_depend_on_the_number_of_workers(preprocessed: Path, proc
     assert not multiprocessing.active_children()
 
 
+def test_workers_that_are_spawned_give_the_same_batches(preprocessed: Path) -> None:
+    """As on macOS and Windows, where a worker gets the loader as bytes."""
+    before = multiprocessing.get_start_method()
+    expected = make_loader(preprocessed).batch(0)["data"]
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        with open_batches(make_loader(preprocessed, processes=1), 1) as batches:
+            found = next(batches)["data"]
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_slices_too_large_for_memory_are_read_from_disk(preprocessed: Path) -> None:
     slices = healthy_slices(preprocessed)
     held, read = SliceStore(slices), SliceStore(slices, memory_limit=1000)

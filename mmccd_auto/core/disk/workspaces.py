@@ -92,7 +92,14 @@ def _make(purpose: str) -> tuple[Path, BaseFileLock]:
     try:
         unfinished = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED_PREFIX}{purpose}-", dir=root))
         lock = take_lock(unfinished / OWNER_FILE)
-        return unfinished.rename(Path(root, PREFIX + unfinished.name.removeprefix(_UNFINISHED_PREFIX))), lock
+        target = Path(root, PREFIX + unfinished.name.removeprefix(_UNFINISHED_PREFIX))
+        try:
+            return unfinished.rename(target), lock
+        except PermissionError:
+            # Windows renames no folder in which a file is open: there the lock comes a moment after the name.
+            lock.release()
+            unfinished = unfinished.rename(target)
+            return unfinished, take_lock(unfinished / OWNER_FILE)
     except OSError as error:
         if unfinished is not None:
             _remove(unfinished)
@@ -134,6 +141,8 @@ def _remove_and_release(folder: Path, lock: BaseFileLock) -> None:
     finally:
         with suppress(OSError):
             lock.release()
+        # Windows removes no file that is open, as the lock was.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

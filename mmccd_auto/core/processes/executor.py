@@ -26,6 +26,8 @@ from mmccd_auto.core.progress import Progress
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
+MOST_ON_WINDOWS = 61
+"""Workers that a pool can wait for there."""
 # Those that take long to load. The threads that they start by that (BLAS, blosc2) survive a fork, or no worker calls them.
 # None of this package: the server doesn't know where the script that started this process has found it.
 _LIBRARIES = ("torch", "SimpleITK", "scipy.ndimage", "blosc2")
@@ -108,6 +110,8 @@ def make_executor(processes: int) -> Executor:
         processes = 0
     if processes == 0:
         return SequentialExecutor()
+    if sys.platform == "win32":
+        processes = min(processes, MOST_ON_WINDOWS)
     threads = max(1, (os.cpu_count() or 1) // processes)
     return _Pool(processes, mp_context=_context(), initializer=start_worker, initargs=(threads, dict(os.environ)))
 
