@@ -67,9 +67,12 @@ setup(
             "scikit-learn>=1.3",
             "playwright>=1.45",
             "bids-validator-deno>=2",
+            "dicomweb-client>=0.60",
+            "pynetdicom>=3.0",
         ],
         "bids": ["bids-validator-deno>=2"],
         "deepbet": ["deepbet>=1.0"],
+        "pacs": ["dicomweb-client>=0.60", "pynetdicom>=3.0"],
     },
     entry_points={
         "console_scripts": [
@@ -82,6 +85,7 @@ setup(
             "mmccd_cross_validate = mmccd_auto.cli.entry_points:cross_validate",
             "mmccd_predict = mmccd_auto.cli.entry_points:predict",
             "mmccd_bids = mmccd_auto.cli.entry_points:bids",
+            "mmccd_pacs = mmccd_auto.cli.entry_points:pacs",
             "mmccd_evaluate = mmccd_auto.cli.entry_points:evaluate",
             "mmccd_export_model = mmccd_auto.cli.entry_points:export_model",
             "mmccd_install_model = mmccd_auto.cli.entry_points:install_model",
