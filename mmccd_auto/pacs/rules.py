@@ -15,7 +15,7 @@ HEAD_WORDS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "NEURO", "KOPF", "HIRN"
 ANY_BODY_PART = "any"
 MATCHABLE = (
     *("StudyDescription", "AccessionNumber", "PatientID", "PatientName", "StudyInstanceUID", "StudyID"),
-    *("ReferringPhysicianName", "ModalitiesInStudy", "StudyDate"),
+    "ReferringPhysicianName",
 )
 _LONGEST_PATTERN = 64
 

@@ -29,7 +29,8 @@ PAGE = 100
 # The archive says what it holds, whatever the transfer syntax, and nothing has to be converted there.
 _AS_STORED = (("application/dicom", "*"),)
 _STUDY, _SERIES, _MODALITY, _BODY_PART, _IMAGES = "0020000D", "0020000E", "00080060", "00180015", "00201209"
-_REFERENCED, _FAILED = "ReferencedSOPSequence", "FailedSOPSequence"
+_OBJECT = "00080018"
+_REFERENCED, _FAILED, _INSTANCE = "ReferencedSOPSequence", "FailedSOPSequence", "ReferencedSOPInstanceUID"
 logger = logging.getLogger(__name__)
 
 
@@ -91,14 +92,14 @@ class DicomWebArchive:
     def store(self, study: str, objects: Sequence[Path]) -> None:
         """Store objects one by one, so that one of them fits into memory is enough."""
         for path in objects:
-            content = pydicom.dcmread(path)
-            with _asking("store an object"), quiet_pydicom():
-                answer = self._transfer.store_instances([content], study_instance_uid=study)
-            stored = {str(one.get("ReferencedSOPInstanceUID")) for one in answer.get(_REFERENCED) or []}
-            if answer.get(_FAILED) or (stored and str(content.SOPInstanceUID) not in stored):
-                reasons = {str(one.get("FailureReason", "none given")) for one in answer.get(_FAILED) or []}
-                told = ", ".join(sorted(reasons)) or "none given"
-                raise Unreachable(f"The archive does not store an object (reason: {told}): see its log.")
+            with quiet_pydicom():
+                content = pydicom.dcmread(path)
+            try:
+                self._store(study, content)
+            except Unreachable:
+                # Some archives refuse what they have already, perhaps by an earlier run that was killed.
+                if not self._holds(study, str(content.SOPInstanceUID)):
+                    raise
 
     def forget(self, study: str) -> None:
         """Nothing is kept."""
@@ -114,6 +115,25 @@ class DicomWebArchive:
                 wanted[uid] = _SeriesEntry(uid, self._number(_value(entry, _IMAGES), study, uid))
         self._check(sum(series.images for series in wanted.values()), 0)
         return sorted(wanted.values(), key=lambda series: series.uid)
+
+    def _store(self, study: str, content: Dataset) -> None:
+        with _asking("store an object"), quiet_pydicom():
+            answer = self._transfer.store_instances([content], study_instance_uid=study)
+            failed, stored = list(answer.get(_FAILED) or []), list(answer.get(_REFERENCED) or [])
+        if failed or (stored and str(content.SOPInstanceUID) not in {str(one.get(_INSTANCE)) for one in stored}):
+            reasons = sorted({str(one.get("FailureReason", "none given")) for one in failed})
+            raise Unreachable(
+                f"The archive does not store an object (reason: {', '.join(reasons) or 'none given'}): see its log."
+            )
+
+    def _holds(self, study: str, instance: str) -> bool:
+        """Whether the archive has an object; not, where it doesn't say it."""
+        try:
+            with _asking("search for an object"):
+                found = self._search.search_for_instances(study, search_filters={"SOPInstanceUID": instance}, limit=1)
+        except MMCCDError:
+            return False
+        return any(_value(entry, _OBJECT) == instance for entry in found)
 
     def _number(self, value: Any, study: str, series: str) -> int:
         """How many images a series has; counted where the archive doesn't say it, which the standard leaves open."""

@@ -14,8 +14,8 @@ from mmccd_auto.pacs.archive import Unreachable
 from mmccd_auto.pacs.dimse.access import DimseAccess
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
-# Of warnings the object is stored all the same; whatever else isn't 0 is a refusal.
-_WARNINGS = range(0xB000, 0xC000)
+# With warnings, and where it is there already, the object is stored all the same; whatever else isn't 0 is a refusal.
+_STORED = (0x0000, 0x0107, 0x0111, *range(0xB000, 0xC000))
 
 
 def send_objects(objects: Sequence[Path], access: DimseAccess) -> None:
@@ -61,5 +61,5 @@ def _send(content: pydicom.Dataset, association: Association) -> None:
         raise Unreachable(f"The destination takes no objects of the kind {kind}: allow it there.") from error
     if status is None:
         raise Unreachable("The destination gives no answer to an object that is sent: see its log.")
-    if status != 0 and status not in _WARNINGS:
+    if status not in _STORED:
         raise Unreachable(f"The destination refuses an object (status {status:04X}): see its log.")

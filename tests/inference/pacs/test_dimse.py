@@ -208,7 +208,7 @@ def test_a_destination_that_does_not_take_objects_is_told_of(tmp_path: Path) -> 
     path.write_bytes(_encoded(make_images(SMALL)[0], tmp_path))
     with pytest.raises(Unreachable, match="takes no association"):
         send_objects([path], access())
-    for status, refused in ((0xA700, True), (0xB000, False)):
+    for status, refused in ((0xA700, True), (0xB000, False), (0x0111, False)):
         with Destination(status) as destination:
             where = access(destination=destination.place)
             if refused:

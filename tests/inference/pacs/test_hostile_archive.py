@@ -171,6 +171,25 @@ def test_an_object_that_is_not_stored_is_told_of(tmp_path: Path) -> None:
         client(url).store(STUDY, [path])
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_an_object_that_is_there_already_is_stored(holds: bool, tmp_path: Path) -> None:
+    path = tmp_path / "object.dcm"
+    path.write_bytes(image())
+    number = str(pydicom.dcmread(path).SOPInstanceUID)
+
+    def answer(asked: str) -> Answer:
+        if "/instances?" in asked:
+            return in_json([{"00080018": {"vr": "UI", "Value": [number if holds else "1.2.3"]}}])
+        return 409, {}, b""
+
+    with archive_that_says(answer) as (url, _):
+        if holds:
+            client(url).store(STUDY, [path])
+        else:
+            with pytest.raises(Unreachable, match=r"refuses to store an object \(status 409\)"):
+                client(url).store(STUDY, [path])
+
+
 def test_encryption_and_who_is_who(tmp_path: Path, monkeypatch) -> None:
     files = make_certificates(tmp_path)
     # What the environment says counts for nothing.

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_writing import FLAIR, T1, set_pixels, with_tags
+from dicom_writing import FLAIR, T1, make_images, set_pixels, with_tags, write
 from pacs_world import PASSWORD, QUICK, USER, Orthanc, study, study_uid
 
 from mmccd_auto.cli.commands import pacs as command
 from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.pacs.archive import Unreachable
+from mmccd_auto.pacs.dicomweb.access import WebAccess
 from mmccd_auto.pacs.dicomweb.client import DicomWebArchive
+from mmccd_auto.pacs.limits import Limits
+from mmccd_auto.pacs.rules import StudyRules
 from mmccd_auto.workflows.pacs import study as work
 
 KINDS = ("SEG", "OT", "SR", "DOC")
@@ -139,6 +142,17 @@ def test_a_study_that_grows_is_looked_at_again(run, orthanc: Orthanc, tmp_path: 
     results = tmp_path / "state" / "results" / study_uid(3)
     assert (results / "report.html").is_file()
     assert os.stat(tmp_path / "state").st_mode & 0o077 == 0
+
+
+def test_large_objects_arrive_whole(orthanc: Orthanc, tmp_path: Path) -> None:
+    (large,) = make_images(replace(FLAIR, rows=1500, columns=1500, pixel=0.1, slices=1))
+    path = write(large, tmp_path / "large.dcm")
+    archive = DicomWebArchive(WebAccess(orthanc.url, USER, PASSWORD), StudyRules(since="20190101"), Limits())
+    archive.store(FLAIR.study, [path])
+    archive.store(FLAIR.study, [path])
+    assert list(archive.studies()) == [FLAIR.study]
+    archive.fetch(FLAIR.study, tmp_path / "in")
+    assert pydicom.dcmread(tmp_path / "in" / "000001.dcm").PixelData == large.PixelData
 
 
 def test_refusals_are_told(run, orthanc: Orthanc, tmp_path: Path, monkeypatch) -> None:
