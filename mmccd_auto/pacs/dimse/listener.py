@@ -60,6 +60,7 @@ def listening(inbox: Inbox, access: DimseAccess, limits: Limits) -> Iterator[Non
     handlers = [
         (evt.EVT_CONN_OPEN, guard.opened),
         (evt.EVT_DATA_RECV, guard.received),
+        (evt.EVT_CONN_CLOSE, guard.closed),
         (evt.EVT_C_STORE, _store, [inbox, guard]),
         (evt.EVT_REJECTED, _rejected),
     ]
@@ -111,6 +112,10 @@ class _Guard:
             event.assoc.abort(block=False)
             # What still arrives isn't read any more.
             event.assoc.dul.socket.close()
+
+    def closed(self, event: evt.Event) -> None:
+        """Forget an association that has ended."""
+        self._counted.pop(id(event.assoc), None)
 
     def complete(self, event: evt.Event) -> None:
         """An image is complete."""
