@@ -37,6 +37,7 @@ _MODULES = {
     "predict_bids": "workflows.bids.predict",
     "run_all": "workflows.run",
     "run_demo": "workflows.demo",
+    "serve_pacs": "workflows.pacs.serve",
     "train": "workflows.train",
 }
 

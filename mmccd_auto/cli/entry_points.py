@@ -59,6 +59,11 @@ def bids() -> None:
     _run("bids")
 
 
+def pacs() -> None:
+    """mmccd_pacs."""
+    _run("pacs")
+
+
 def evaluate() -> None:
     """Run mmccd_evaluate."""
     _run("evaluate")

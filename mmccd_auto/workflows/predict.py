@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -54,14 +55,15 @@ def load_predictor(
     folders: Folders,
     options: PredictionOptions,
     device: torch.device,
-    source: str | Path,
-    output: str | Path,
+    source: str | Path | None = None,
+    output: str | Path = "",
 ) -> ScanPredictor:
     """Load the model that is meant, or the ensemble of several; a ready one where nothing is trained or installed.
 
     Parameters
     ----------
-    folders, options, device, source, output : see :func:`predict`; by what the source holds a ready model is chosen
+    folders, options, device, source, output : see :func:`predict`; by what the source holds a ready model is chosen,
+        of FLAIR where the scans are still to come (None)
 
     Raises
     ------
@@ -70,7 +72,11 @@ def load_predictor(
     """
     if device.type == "cpu":
         keep_large_blocks()
-    models = choose_models(folders, options, lambda ready: ready_modality_of(source, output, ready, options.export))
+
+    def ready_for(ready: Sequence[str]) -> str:
+        return ready[0] if source is None else ready_modality_of(source, output, ready, options.export)
+
+    models = choose_models(folders, options, ready_for)
     paths = [model.path for model in models]
     if len(paths) == 1:
         return Predictor.from_model_folder(paths[0], options, device)

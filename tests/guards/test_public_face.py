@@ -19,6 +19,7 @@ FUNCTIONS = {
     "run": "run_all",
     "demo": "run_demo",
     "bids": "predict_bids",
+    "pacs": "serve_pacs",
 }
 
 

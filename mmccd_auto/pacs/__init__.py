@@ -1,0 +1,1 @@
+"""A clinic's own systems: studies that arrive there, and objects that are filed with them."""
