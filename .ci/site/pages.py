@@ -18,7 +18,12 @@ from mkdocs.structure.pages import Page
 HERE = Path(__file__).parents[2]
 ROOMS = ("plans", "preprocessing", "inference")
 # Page -> file beside documentation/ that it is made of; other files are copied, so that links to them lead somewhere.
-PAGES = {"index.md": "README.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
+PAGES = {
+    "index.md": "README.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "SECURITY.md": "SECURITY.md",
+}
 COPIED = ("CITATION.cff", "LICENSE")
 FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 # What a repository browser takes for a list or a table, and Python-Markdown for lines of a paragraph.
