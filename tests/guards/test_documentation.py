@@ -60,7 +60,12 @@ def test_a_lost_heading_would_be_found() -> None:
 def test_every_page_is_in_the_navigation() -> None:
     navigation = (HERE / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     listed = re.findall(r"([\w/]+\.md)$", navigation, re.MULTILINE)
-    expected = {page.relative_to(FOLDER).as_posix() for page in PAGES} | {"index.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+    expected = {page.relative_to(FOLDER).as_posix() for page in PAGES} | {
+        "index.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    }
     assert len(listed) == len(set(listed))
     assert set(listed) == expected
 
