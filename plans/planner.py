@@ -45,17 +45,15 @@ class Grid:
 class MMCCDPlanner:
     """Plans a dataset by the rules of documentation/planning.md.
 
-    A subclass changes a decision by overriding one of the ``decide_...`` methods, each of which returns the value and the
-    line that plans.json gives as its ``why``.
+    A subclass overrides one of the ``decide_...`` methods, which return a value and its ``why`` in plans.json.
 
     Parameters
     ----------
     fingerprint : of the dataset
     dataset_name : DatasetXXX_Name
     modalities : channel names in channel order
-    device_speed : of the planned network on the kind of device that will predict, or a function that gives it (see
-        :func:`cost.usual_device_speed`); None: unknown, then time limits nothing. It should not be timed: a plan must not
-        depend on what else a machine does
+    device_speed : of the planned network on the device that will predict, or a function that gives it; None: unknown, then
+        time limits nothing. Not timed (:func:`cost.usual_device_speed`): a plan must not depend on what else a machine does
     options : memory, resolution, spacing and time
 
     Raises
@@ -93,8 +91,7 @@ class MMCCDPlanner:
         self.memory_gb = options.memory_budget_gb or self.default_memory_gb
         self.memory_known = options.memory_budget_gb is not None
         self.device_speed = device_speed
-        self.resolution = options.resolution
-        self.given_spacing = options.target_spacing
+        self.resolution, self.given_spacing = options.resolution, options.target_spacing
         self.time_budget_minutes = options.time_budget_minutes
 
     def plan(self) -> Plan:
@@ -118,8 +115,8 @@ class MMCCDPlanner:
         healthy = self.evidence.healthy_slices(slice_axis, *pairs[default])
         if not healthy:
             raise MMCCDError(
-                f"{self.dataset_name} has no slice without abnormality that has both modalities of {default}, so there is "
-                "nothing to learn from: add scans of healthy people."
+                f"{self.dataset_name} has no healthy slice with both modalities of {default}, so there is nothing to learn "
+                "from: add scans of healthy people."
             )
         batch = keep("training.batch_size", self.decide_batch_size(network, patch, largest_edge, healthy))
         speed = self.device_speed(network, patch) if callable(self.device_speed) else self.device_speed
@@ -283,10 +280,7 @@ class MMCCDPlanner:
         return named, "every ordered pair of modalities that at least one case has (input-translation)"
 
     def decide_default_cycle(self, pairs: dict[str, tuple[str, str]]) -> tuple[str, str]:
-        """Decide on the input: what most cases have, FLAIR > T2 > T1c > T1.
-
-        Translation: what most of these have too, T1 first.
-        """
+        """Decide on the input, what most cases have (FLAIR > T2 > T1c > T1), and what most of these have too (T1 first)."""
 
         def key(name: str) -> tuple[int, int, int, int]:
             x, y = pairs[name]

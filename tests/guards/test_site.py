@@ -54,9 +54,10 @@ def test_search_works_without_a_server_and_without_a_network(site: Path) -> None
         page.goto(f"file://{quote(str(site / 'index.html'))}")
         page.fill("input.md-search__input", "least lesion volume")
         page.wait_for_selector(".md-search-result__item >> text=least lesion volume")
-        first = page.locator(".md-search-result__link").first.get_attribute("href")
+        links = page.locator(".md-search-result__link")
+        found = [links.nth(place).get_attribute("href") or "" for place in range(links.count())]
         browser.close()
-    assert "scores.html" in first
+    assert any("scores.html" in link for link in found)
     assert elsewhere == []
 
 
@@ -74,7 +75,7 @@ BROKEN = {
 def test_what_is_broken_ends_the_build(tmp_path: Path, broken: dict[str, str]) -> None:
     for name in (".ci", "mmccd_auto", "plans", "preprocessing", "inference"):
         (tmp_path / name).symlink_to(HERE / name)
-    for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"):
+    for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CITATION.cff", "LICENSE"):
         shutil.copy(HERE / name, tmp_path)
     # Without the API pages, which take most of the time.
     shutil.copytree(HERE / "documentation", tmp_path / "documentation", ignore=shutil.ignore_patterns("api"))

@@ -246,7 +246,7 @@ def test_channel_names_are_understood(make_fingerprint, modalities, default):
     ("scans", "options", "message"),
     [
         ({"modalities": ("FLAIR",)}, {}, "no case of Dataset007_Test has two modalities"),
-        ({"healthy_share": 0.0}, {}, "no slice without abnormality"),
+        ({"healthy_share": 0.0}, {}, "no healthy slice"),
         ({}, {"memory_budget_gb": 0.1}, "the smallest network needs"),
         ({}, {"memory_budget_gb": -1}, "memory target"),
         ({}, {"target_spacing": 0.0}, "target spacing"),

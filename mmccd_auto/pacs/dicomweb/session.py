@@ -39,7 +39,7 @@ class BoundedSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request; the answer is read later, within the bounds."""
-        response = super().send(request, **{**options, "stream": True, "allow_redirects": False})
+        response: Any = super().send(request, **{**options, "stream": True, "allow_redirects": False})
         if response.is_redirect:
             response.close()
             raise Unreachable(
@@ -51,7 +51,7 @@ class BoundedSession(requests.Session):
         def bounded(*arguments: Any, **named: Any) -> Iterator[bytes]:
             return self._bounded(whole(*arguments, **named), deadline)
 
-        response.iter_content = bounded  # type: ignore[method-assign]
+        response.iter_content = bounded
         return response
 
     def _bounded(self, chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:

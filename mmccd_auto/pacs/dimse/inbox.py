@@ -37,7 +37,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._bytes = 0
 
-    def open(self) -> None:
+    def prepare(self) -> None:
         """Make the folder, and count what an earlier run has left in it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._bytes = sum(path.stat().st_size for path in self._folder.glob("*/*.dcm"))

@@ -18,7 +18,6 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when the module is loaded
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.files.headers import MR_CLASSES
@@ -27,6 +26,8 @@ from mmccd_auto.pacs.dimse.inbox import Full, Inbox
 from mmccd_auto.pacs.limits import Limits
 
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+VERIFICATION = "1.2.840.10008.1.1"
+"""Which C-ECHO asks for."""
 LARGEST_PDU = 2**20
 SILENCE_SECONDS = 60.0
 # Packed (deflated) objects are not among them: nobody needs them, and they can swell.
@@ -54,7 +55,7 @@ def listening(inbox: Inbox, access: DimseAccess, limits: Limits) -> Iterator[Non
     entity.require_calling_aet = list(access.callers)
     entity.maximum_associations = limits.associations
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
-    entity.add_supported_context(Verification)
+    entity.add_supported_context(VERIFICATION)
     for kind in sorted(MR_CLASSES):
         entity.add_supported_context(kind, SYNTAXES)
     guard = _Guard(limits)
