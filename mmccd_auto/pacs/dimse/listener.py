@@ -49,7 +49,7 @@ def listening(inbox: Inbox, access: DimseAccess, limits: Limits) -> Iterator[Non
     MMCCDError
         If the port can't be listened on.
     """
-    inbox.open()
+    inbox.prepare()
     entity = AE(ae_title=access.title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(access.callers)
