@@ -17,12 +17,12 @@ from mmccd_auto.phantom.label_maps.structures import (
     numbers_of,
 )
 
-UNEVEN = (0.05, 0.33)
-UNEVEN_SMOOTHNESS_MM = (3.0, 8.0, 25.0)
+UNEVEN = (0.02, 0.12)
+UNEVEN_SMOOTHNESS_MM = (8.0, 25.0)
 DEPTH_MM, DENSE = 7.0, (0.0, 1.0)
-RIM_MM, RIM = (0.8, 2.2), (0.1, 0.85)
+RIM_MM, RIM = (0.8, 2.2), (0.05, 0.4)
 """Reach of the rim into white matter and its wetness at the wall."""
-CAP_MM, CAP, CAP_LENGTH_MM = (2.0, 5.0), (0.2, 1.0), 9.0
+CAP_MM, CAP, CAP_LENGTH_MM = (2.0, 5.0), (0.1, 0.5), 9.0
 """Caps: where the horns end, in front and behind, the wet tissue reaches further."""
 BODIES = (4, 43)
 """Lateral ventricles without their inferior horns, a number for each side."""

@@ -179,7 +179,7 @@ def test_slices_are_thick_and_thin_with_gaps_and_without(head: LabelMap) -> None
 def test_without_faults_the_person_is_the_same(head: LabelMap) -> None:
     """Scans without a fault of their own don't differ where both extractions keep them."""
     compared = 0
-    for seed in range(8):
+    for seed in range(12):
         usual, clean = simulate_head(head, seed), simulate_head(head, seed, faults=0)
         assert clean.faults == HeadFaults()
         assert set(clean.scan_faults.values()) == {ScanFaults()}
