@@ -20,6 +20,8 @@ DEFAULT_SCORE = "combined"
 DEFAULT_RATE = 0.005
 MAX_SLICES = 96
 """Healthy slices of each fold that a calibration or a choice takes."""
+LARGEST_TRIM_MM = 20.0
+"""Of a brain's edge: what is further inside is no rim."""
 PER_KIND = 4
 """Synthetic anomalies of each kind by which models are compared."""
 
@@ -60,6 +62,7 @@ class PredictionOptions(ModelQuery):
     save_control : also write the score without a network, which mmccd_evaluate sets beside the map
     continue_prediction : keep the cases that are finished
     report : also write report.html, the page to open
+    trim_edge_mm : by which brains are made smaller before they are looked at
     """
 
     folds: tuple[str, ...] | None = None
@@ -82,3 +85,4 @@ class PredictionOptions(ModelQuery):
     save_control: bool = False
     continue_prediction: bool = False
     report: bool = True
+    trim_edge_mm: float = 0.0

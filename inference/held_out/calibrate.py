@@ -24,7 +24,7 @@ from mmccd_auto.inference.held_out.validation_maps import (
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import MAX_SLICES
+from mmccd_auto.inference.options import DEFAULT_SCORE, MAX_SLICES
 from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
     TRAINED_ON,
@@ -33,7 +33,8 @@ from mmccd_auto.inference.scores.calibration import (
     load_calibration,
 )
 from mmccd_auto.inference.scores.control import fit_control
-from mmccd_auto.inference.scores.score_units import ScoreUnits
+from mmccd_auto.inference.scores.edge_profile import fit_healthy_edge
+from mmccd_auto.inference.scores.score_units import ScoreUnits, scores_in_units
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.stored_samples import has_samples
@@ -116,8 +117,8 @@ def calibration_on(
     home: Path,
     first_look: ScoreUnits | None = None,
 ) -> Calibration:
-    """Calibrate on healthy slices, with the control without a network, and with numbers for the people: it lies in a model
-    folder, which is handed on.
+    """Calibrate on healthy slices, with the control without a network and the profile of the brain's edge, and with numbers
+    for the people: it lies in a model folder, which is handed on.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def calibration_on(
     subjects = [
         replace(one, subject=numbers.subjects[one.subject], age=ages.get(one.subject)) for one in calibration.subjects
     ]
-    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score))
+    edge = fit_healthy_edge(cases, [scores_in_units(case, calibration)[DEFAULT_SCORE] for case in cases])
+    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, score), edge=edge)
 
 
 def _ages_of_people(cases: Sequence[CaseMaps], home: Path) -> dict[str, float]:

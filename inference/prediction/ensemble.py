@@ -43,7 +43,8 @@ class Ensemble(ScanPredictor):
         self.members = tuple(members)
         _check(self.members)
         first = self.members[0]
-        super().__init__(joint_identity(self.members), joint_scoring(self.members), first.device, first.brain_extraction)
+        rest = (first.device, first.brain_extraction, first.trim_edge_mm)
+        super().__init__(joint_identity(self.members), joint_scoring(self.members), *rest)
 
     @classmethod
     def from_model_folders(cls, paths: Sequence[str | Path], **options: Any) -> Ensemble:
@@ -111,6 +112,7 @@ class Ensemble(ScanPredictor):
             normalisation=normalisation,
             fits=tuple(fit for one in maps for fit in one.fits),
             control=None if maps[0].control is None else _mean([one.control for one in maps]),
+            edges=tuple(edge for one in maps for edge in one.edges),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:

@@ -77,6 +77,7 @@ class Predictor(ScanPredictor):
     precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
     card : that came with the model; None where it has none
     one_fit : why scans get one fit of their intensities; empty for two, see :mod:`mmccd_auto.inference.scores.second_fit`
+    trim_edge_mm : see :class:`ScanPredictor`
     """
 
     def __init__(
@@ -92,8 +93,9 @@ class Predictor(ScanPredictor):
         precision: str = "auto",
         card: ModelCard | None = None,
         one_fit: str = ONE_FIT,
+        trim_edge_mm: float = 0.0,
     ) -> None:
-        super().__init__(identity, scoring, device, brain_extraction)
+        super().__init__(identity, scoring, device, brain_extraction, trim_edge_mm)
         self.plan = plan
         self.precision = choose_precision(precision, folds[0].cycle, device, plan.patch_size, settings.batch_size)
         self.folds = tuple(folds)
@@ -122,6 +124,7 @@ class Predictor(ScanPredictor):
         brain_extraction: str = "auto",
         precision: str = "auto",
         fits: int | None = None,
+        trim_edge_mm: float = 0.0,
     ) -> Predictor:
         """Load a model.
 
@@ -138,6 +141,7 @@ class Predictor(ScanPredictor):
         brain_extraction : backend for scans with skull; "auto" takes the best that is installed
         precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
         fits : 1 for one fit of the bias field and the intensity scale; None fits as for the calibration
+        trim_edge_mm : by which brains are made smaller before they are looked at
 
         Raises
         ------
@@ -178,7 +182,7 @@ class Predictor(ScanPredictor):
         if (model.path / FINGERPRINT_FILE).is_file():
             fingerprint = DatasetFingerprint.load(model.path / FINGERPRINT_FILE)
         card = load_card(model.path) if (model.path / CARD_FILE).is_file() else None
-        rest = (fingerprint, brain_extraction, precision, card, one_fit)
+        rest = (fingerprint, brain_extraction, precision, card, one_fit, trim_edge_mm)
         return cls(identity, model.plan, loaded, settings, scoring, device, *rest)
 
     @property
@@ -193,6 +197,7 @@ class Predictor(ScanPredictor):
             "settings": self.settings.to_json(),
             "precision": self.precision,
             **self.scoring.to_json(),
+            **({"trim_edge_mm": self.trim_edge_mm} if self.trim_edge_mm else {}),
         }
 
     def describe(self) -> str:
@@ -270,6 +275,9 @@ class Predictor(ScanPredictor):
         preprocessed = prepared.preprocessed
         maps, scores = self._mean_maps(prepared, of_folds, control)
         brain = preprocessed.native_brain
+        places = list(prepared.work.indices)
+        inside = {name: values[places] for name, values in scores.items()}
+        edge = self.scoring.edge(inside, prepared.work.brain, preprocessed.geometry.slice_spacing)
         top = case_score(scores[self.scoring.score][preprocessed.brain])
         given = {self.scoring.score} if only_score else {self.scoring.score, "brighter", "darker"}
 
@@ -287,6 +295,7 @@ class Predictor(ScanPredictor):
             normalisation=prepared.parameters,
             fits=(prepared.fit,),
             control=on_scan_grid(scores[CONTROL]) if control else None,
+            edges=() if edge is None else (edge,),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:

@@ -85,6 +85,7 @@ def load_predictor(folders: Folders, options: PredictionOptions, device: torch.d
         "device": device,
         "extensions": options.extensions,
         "brain_extraction": options.brain_extraction,
+        "trim_edge_mm": options.trim_edge_mm,
     }
     if len(paths) == 1:
         return Predictor.from_model_folder(paths[0], **loading)
