@@ -165,7 +165,7 @@ def is_hopeless(difference: PairedDifference, done: int, drawings: int, confiden
     if not math.isfinite(difference.error):
         return False
     share = done / drawings
-    reach = student_reach(difference.degrees / share, confidence) * difference.error * math.sqrt(share)
+    reach = student_reach((difference.degrees + 1) / share - 1, confidence) * difference.error * math.sqrt(share)
     luck = student_reach(difference.degrees, 1 - 2 * SLIM_CHANCE) * difference.error * math.sqrt(1 - share)
     return difference.mean + luck <= reach
 
