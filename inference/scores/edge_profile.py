@@ -31,7 +31,7 @@ LIT_RATE = 0.01
 """Of healthy people's sectors, that are lit."""
 LIT_SECTORS = 0.3
 LIT_SLICES = 0.2
-LEAST_AROUND, LEAST_OVER = 0.35, 0.12
+LEAST_AROUND, LEAST_OVER = 0.25, 0.12
 """Lit parts of the circumference and of the slices, that make a rim."""
 Share = Annotated[float, Interval(ge=0, le=1)]
 Amount = Annotated[float, Ge(0)]
@@ -153,10 +153,9 @@ def find_rim(
     profile = _profile(_sectors(score, brain, spacing), score, brain, spacing, lit)
     people = [person for one in healthy for person in one.people]
     usual, rim = max(one.rim_score for one in people), profile.rim_score
-    least_around = max(LEAST_AROUND, *(one.around for one in people))
-    least_over = max(LEAST_OVER, *(one.over for one in people))
-    is_rim = profile.around > least_around and profile.over > least_over and rim > usual
-    return EdgeFinding(profile, usual, rim, is_rim)
+    spread = profile.around >= LEAST_AROUND and profile.over >= LEAST_OVER
+    unusual = profile.around > max(one.around for one in people) and profile.over > max(one.over for one in people)
+    return EdgeFinding(profile, usual, rim, spread and unusual and rim > usual)
 
 
 def _profile(
