@@ -1,6 +1,6 @@
 """How often is a scan warned of because of a rim along the brain's edge, as it is and with a rim put on?
 
-    python tests/benchmarks/measure_rims.py MODEL_FOLDER SCAN [SCAN ...] [--with_rims]
+    python tests/benchmarks/measure_rims.py MODEL_FOLDER SCAN [SCAN ...] [--with_rims] [--trim_edge MM]
 
 The scans are of the model's input modality. With --with_rims, which takes brain-only scans alone, each is also predicted
 with a shell of 3 mm around its upper 60 %, twice as bright as the brain, and with a coil's brightness that falls from 2.5
@@ -64,9 +64,10 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("scans", type=Path, nargs="+")
     parser.add_argument("--with_rims", action="store_true")
+    parser.add_argument("--trim_edge", type=float, default=0.0, metavar="MM")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    predictor = Predictor.from_model_folder(options.model)
+    predictor = Predictor.from_model_folder(options.model, trim_edge_mm=options.trim_edge)
     warned: dict[str, list[bool]] = {}
     for found in predictor.predict_volumes(scans_of(options.scans, options.with_rims), only_score=True):
         if isinstance(found, Settled):
