@@ -10,7 +10,7 @@ import torch
 
 from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.choice.compare import SEEDS, choice_of
-from mmccd_auto.inference.choice.race import race_steps
+from mmccd_auto.inference.choice.race import Race, race_steps
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON
@@ -80,12 +80,18 @@ def choose_steps(
     elif not choice.save_unless_chosen(model):
         # Another fold, trained at the same time, was first.
         return load_choice(model) or choice
+    _tell(model, choice, race)
+    return choice
+
+
+def _tell(model: ModelFolder, choice: InferenceChoice, race: Race) -> None:
+    """Tell what was chosen, from what, and how long it took."""
     logger.info("%s\n%s", model.path / INFERENCE_FILE, describe_choice(choice))
+    tried = {(one.sampling_steps, one.strip_stride, one.strips_per_pass) for one in choice.tried}
     for rung, reason in race.given_up.items():
-        if rung not in {(one.sampling_steps, one.strip_stride, one.strips_per_pass) for one in choice.tried}:
+        if rung not in tried:
             logger.info("%s, strip stride %d px: not tried, %s", counted(rung[0], "step"), rung[1], reason)
     logger.info("steps and strips: %s", race.describe_time())
-    return choice
 
 
 def _is_outdated(known: InferenceChoice, loaded: FoldModel, source: str) -> bool:
