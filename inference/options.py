@@ -23,6 +23,8 @@ DEFAULT_SCORE = "combined"
 DEFAULT_RATE = 0.005
 MAX_SLICES = 96
 """Healthy slices of each fold that a calibration or a choice takes."""
+LARGEST_TRIM_MM = 20.0
+"""Of a brain's edge: what is further inside is no rim."""
 PER_KIND = 4
 """Synthetic anomalies of each kind by which models are compared."""
 
@@ -129,12 +131,14 @@ class LoadOptions(MapOptions, ScoreOptions):
     precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
     extensions : folders with the user's own trainers (they are run as code)
     brain_extraction : backend for scans with skull; "auto" takes the best that is installed
+    trim_edge_mm : by which brains are made smaller before they are looked at
     """
 
     folds: Sequence[str] | None = None
     precision: str = "auto"
     extensions: Sequence[str | Path] = ()
     brain_extraction: str = "auto"
+    trim_edge_mm: float = 0.0
 
 
 @dataclass(frozen=True)

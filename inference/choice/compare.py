@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from mmccd_auto.core.progress import Progress
 from mmccd_auto.core.wording import counted
+from mmccd_auto.inference.choice.elimination import Found, compare, joint_confidence, worth_its_price
 from mmccd_auto.inference.choice.synthetic_check import auprc_of_each, mean_by_kind
 from mmccd_auto.inference.choice.trial import SyntheticTrial, TrialMaps
 from mmccd_auto.inference.maps.fold_model import FoldModel
@@ -24,7 +28,6 @@ from mmccd_auto.trained.model_folder import ModelFolder
 
 SMOOTHING_MM = (2.0, 3.0, 4.0, 6.0)
 OTHER_WEIGHTS = (0.0, 0.5, 1.0)
-TOLERANCE = 0.01
 SEEDS = 3
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Tried:
     by_seed : the mean over the kinds for each seed, of the noise and of the anomalies; the same seeds for every line
     evaluations_per_slice : network evaluations, mean over the healthy slices
     by_anomaly : AUPRC of each anomaly, of all seeds; the same anomalies in the same order for every line
+    people, drawings : of each anomaly, the number of the person in whose slices it lies, and of the seed
+    seconds : that trying the steps and strips took, all scores together
     """
 
     model: str
@@ -61,6 +66,24 @@ class Tried:
     by_seed: tuple[float, ...]
     evaluations_per_slice: float
     by_anomaly: tuple[float, ...] = ()
+    people: tuple[int, ...] = ()
+    drawings: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def rung(self) -> tuple[int, int, int]:
+        """Steps, stride and strips at once."""
+        return self.sampling_steps, self.strip_stride, self.strips_per_pass
+
+    @property
+    def found(self) -> Found:
+        """What was found, to compare it with that of other lines.
+
+        Where it isn't known whose slices they are, every anomaly counts as another person's.
+        """
+        count = len(self.by_anomaly)
+        people, drawings = self.people or tuple(range(count)), self.drawings or (0,) * count
+        return Found(self.by_anomaly, people, drawings, self.evaluations_per_slice)
 
 
 def try_choices(
@@ -90,13 +113,35 @@ def try_choices(
     candidates = candidate_settings(model, loaded, before)
     with Progress(len(candidates) * seeds, f"{model.path.name}: steps and strips", "try") as progress:
         for settings in candidates:
-            progress.show({"now": _in_words(settings)})
+            progress.show({"now": in_words(settings)})
             lines = []
-            for draw, one in enumerate(seeded(settings, seeds)):
-                lines.append(_scores_tried(model, trial, one, trial.maps(model, loaded, one, draw), scores))
+            for draw in range(seeds):
+                lines.append(try_scores(model, loaded, trial, settings, draw, scores))
                 progress.update()
-            found += [_mean_over_seeds(several) for several in zip(*lines, strict=True)]
+            found += [mean_over_seeds(several) for several in zip(*lines, strict=True)]
     return found
+
+
+def try_scores(
+    model: ModelFolder,
+    loaded: FoldModel,
+    trial: SyntheticTrial,
+    settings: InferenceSettings,
+    draw: int,
+    scores: Sequence[ScorePlan],
+) -> list[Tried]:
+    """Try settings on one drawing of anomalies, with the seed of the noise that belongs to it.
+
+    Returns
+    -------
+    a line for the published score, then one for each of ``scores``
+    """
+    started = time.monotonic()
+    settings = seeded(settings, draw + 1)[draw]
+    maps = trial.maps(model, loaded, settings, draw)
+    lines = _scores_tried(model, trial, settings, maps, scores, draw)
+    seconds = time.monotonic() - started
+    return [replace(line, seconds=seconds) for line in lines]
 
 
 def seeded(settings: InferenceSettings, seeds: int) -> list[InferenceSettings]:
@@ -139,11 +184,17 @@ def candidate_scores(planned: ScorePlan) -> Iterable[ScorePlan]:
 
 
 def best_of(tried: Sequence[Tried]) -> Tried:
-    """Choose the cheapest of those within 1 % of the best AUPRC; of equally cheap ones the best."""
-    calibrated = [one for one in tried if not one.published]
-    top = max(one.auprc for one in calibrated)
-    near = [one for one in calibrated if one.auprc >= (1 - TOLERANCE) * top]
-    return min(near, key=lambda one: (one.evaluations_per_slice, -one.auprc))
+    """Choose the cheapest steps and strips, each with the score that finds most, unless dearer ones find more.
+
+    More is beyond the interval of the paired difference, all comparisons together; see
+    :mod:`mmccd_auto.inference.choice.elimination`.
+    """
+    best: dict[tuple[int, int, int], Tried] = {}
+    for one in (one for one in tried if not one.published):
+        if one.rung not in best or one.auprc > best[one.rung].auprc:
+            best[one.rung] = one
+    lines = list(best.values())
+    return lines[worth_its_price({place: one.found for place, one in enumerate(lines)}, joint_confidence(len(lines)))]
 
 
 def best_single(best: Sequence[Tried]) -> Tried:
@@ -160,7 +211,13 @@ def best_single(best: Sequence[Tried]) -> Tried:
     return max(held_out or best, key=lambda one: one.auprc)
 
 
-def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, weights_sha256: str = "") -> InferenceChoice:
+def choice_of(
+    best: Tried,
+    tried: Sequence[Tried],
+    planned: PlannedInference,
+    weights_sha256: str = "",
+    given_up: Mapping[tuple[int, int, int], str] = MappingProxyType({}),
+) -> InferenceChoice:
     """Write inference.json for the best of ``tried``.
 
     Parameters
@@ -168,6 +225,7 @@ def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, we
     best, tried : lines of one model
     planned : what its plan says
     weights_sha256 : see :class:`InferenceChoice`
+    given_up : by steps, stride and strips at once, why they weren't tried to the end
     """
     published = max((one.auprc for one in tried if one.published), default=float("nan"))
     return InferenceChoice(
@@ -175,10 +233,10 @@ def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, we
         best.strip_stride,
         best.score,
         f"AUPRC {best.auprc:.3f} of synthetic anomalies in {best.source} (the published score: {published:.3f}), "
-        f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of "
-        f"{sum(not one.published for one in tried)} within {100 * TOLERANCE:g} % of the best",
+        f"{best.evaluations_per_slice:.0f} network evaluations a slice: the cheapest of {len({one.rung for one in tried})} "
+        "steps and strips, unless a dearer one finds more beyond the interval of the difference",
         best.strips_per_pass,
-        rungs_of(tried),
+        rungs_of(tried, best, given_up),
         planned,
         best.fold,
         best.source,
@@ -186,21 +244,46 @@ def choice_of(best: Tried, tried: Sequence[Tried], planned: PlannedInference, we
     )
 
 
-def rungs_of(tried: Sequence[Tried]) -> tuple[TriedRung, ...]:
-    """Return the steps and strips that were tried, each with the score that found most; the cheapest first."""
+def rungs_of(
+    tried: Sequence[Tried], chosen: Tried, given_up: Mapping[tuple[int, int, int], str] = MappingProxyType({})
+) -> tuple[TriedRung, ...]:
+    """Return the steps and strips that were tried, each with the score that found most; the cheapest first.
+
+    Parameters
+    ----------
+    tried : lines of one model
+    chosen : of them; the others are compared with it
+    given_up : see :func:`choice_of`
+    """
     best: dict[tuple[int, int, int], Tried] = {}
     for one in (one for one in tried if not one.published):
-        rung = (one.sampling_steps, one.strip_stride, one.strips_per_pass)
-        if rung not in best or one.auprc > best[rung].auprc:
-            best[rung] = one
-    lines = [TriedRung(*rung, one.auprc, one.by_seed, one.evaluations_per_slice) for rung, one in best.items()]
+        if one.rung not in best or one.auprc > best[one.rung].auprc:
+            best[one.rung] = one
+    best[chosen.rung] = chosen
+    confidence = joint_confidence(len(best) + sum(rung not in best for rung in given_up))
+    lines = []
+    for rung, one in best.items():
+        mean, interval = None, None
+        if one is not chosen:
+            difference = compare(one.found, chosen.found, confidence)
+            if math.isfinite(difference.low):
+                mean, interval = difference.mean, (difference.low, difference.high)
+        evaluations, reason = one.evaluations_per_slice, given_up.get(rung, "")
+        lines.append(TriedRung(*rung, one.auprc, one.by_seed, evaluations, mean, interval, reason))
     return tuple(sorted(lines, key=lambda line: line.evaluations_per_slice))
 
 
 def _scores_tried(
-    model: ModelFolder, trial: SyntheticTrial, settings: InferenceSettings, maps: TrialMaps, scores: Sequence[ScorePlan]
+    model: ModelFolder,
+    trial: SyntheticTrial,
+    settings: InferenceSettings,
+    maps: TrialMaps,
+    scores: Sequence[ScorePlan],
+    draw: int,
 ) -> list[Tried]:
     """Return one seed's lines: the published score, and those to try."""
+    numbers = {subject: number for number, subject in enumerate(sorted({one.subject for one in maps.healthy}))}
+    people = tuple(numbers[one.case.subject] for one in maps.altered)
     planned = model.plan.configuration(model.configuration).score
 
     def line(score: ScorePlan, published: bool) -> Tried:
@@ -224,19 +307,30 @@ def _scores_tried(
             (mean,),
             maps.evaluations_per_slice,
             tuple(each),
+            people,
+            (draw,) * len(each),
         )
 
     return [line(planned, True), *(line(score, False) for score in scores)]
 
 
-def _mean_over_seeds(lines: Sequence[Tried]) -> Tried:
+def mean_over_seeds(lines: Sequence[Tried]) -> Tried:
     """Return one line of the lines of several seeds."""
     by_seed = tuple(line.auprc for line in lines)
     by_kind = {kind: float(np.mean([line.by_kind[kind] for line in lines])) for kind in lines[0].by_kind}
-    each = tuple(value for line in lines for value in line.by_anomaly)
-    return replace(lines[0], auprc=float(np.mean(by_seed)), by_kind=by_kind, by_seed=by_seed, by_anomaly=each)
+    return replace(
+        lines[0],
+        auprc=float(np.mean(by_seed)),
+        by_kind=by_kind,
+        by_seed=by_seed,
+        by_anomaly=tuple(value for line in lines for value in line.by_anomaly),
+        people=tuple(number for line in lines for number in line.people),
+        drawings=tuple(number for line in lines for number in line.drawings),
+        seconds=sum(line.seconds for line in lines),
+    )
 
 
-def _in_words(settings: InferenceSettings) -> str:
+def in_words(settings: InferenceSettings) -> str:
+    """Say which steps and strips they are."""
     together = f", {settings.strips_per_pass} at once" if settings.strips_per_pass != 1 else ""
     return f"{counted(settings.sampling.steps, 'step')}, strip stride {settings.strip_stride} px{together}"

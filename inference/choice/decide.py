@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mmccd_auto.inference.choice.compare import Tried, best_of
+from mmccd_auto.inference.choice.elimination import compare
 from mmccd_auto.inference.choice.ensembles import TriedEnsemble, best_members
 from mmccd_auto.inference.choice.paired_difference import paired_difference
 from mmccd_auto.plans.plan import ConfigurationPlan
@@ -28,7 +29,7 @@ def decide_choice(tried: Sequence[Tried], before: ConfigurationPlan | None) -> t
         return best, "nothing was chosen before" if before is None else "what was chosen before can't be tried any more"
     if best == standing:
         return standing, "what was chosen before is the best"
-    gain = paired_difference(best.by_anomaly, standing.by_anomaly)
+    gain = compare(best.found, standing.found)
     if gain.is_gain:
         return best, f"better than what was chosen before by {gain.describe()}"
     return standing, f"what was chosen before stays: the best differs from it by {gain.describe()}, no more than chance"

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mmccd_auto.inference.choice.compare import SEEDS, TOLERANCE, Tried, seeded
+from mmccd_auto.inference.choice.compare import SEEDS, Tried, seeded
 from mmccd_auto.inference.choice.synthetic_check import AlteredMaps, auprc_of_each, mean_by_kind
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.maps.settings import make_settings
@@ -18,6 +18,8 @@ from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder
 
+TOLERANCE = 0.01
+"""Of the AUPRC: an ensemble costs as much as its models together, and is left to the interval only beyond this."""
 logger = logging.getLogger(__name__)
 
 

@@ -24,7 +24,7 @@ from mmccd_auto.inference.held_out.validation_maps import (
 from mmccd_auto.inference.maps.fold_model import choose_folds
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
-from mmccd_auto.inference.options import MAX_SLICES, MapOptions
+from mmccd_auto.inference.options import DEFAULT_SCORE, MAX_SLICES, MapOptions
 from mmccd_auto.inference.scores.calibration import (
     HELD_OUT,
     TRAINED_ON,
@@ -34,7 +34,8 @@ from mmccd_auto.inference.scores.calibration import (
     load_calibration,
 )
 from mmccd_auto.inference.scores.control import fit_control
-from mmccd_auto.inference.scores.score_units import ScoreUnits
+from mmccd_auto.inference.scores.edge_profile import fit_healthy_edge
+from mmccd_auto.inference.scores.score_units import ScoreUnits, scores_in_units
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.stored_samples import has_samples
@@ -117,9 +118,9 @@ def calibration_on(
     home: Path,
     first_look: ScoreUnits | None = None,
 ) -> Calibration:
-    """Calibrate on healthy slices, with the control without a network, and with numbers for the people.
+    """Calibrate on healthy slices, with the control without a network, the profile of the brain's edge, and numbers.
 
-    It lies in a model folder, which is handed on.
+    People have numbers instead of names, since it lies in a model folder, which is handed on.
 
     Parameters
     ----------
@@ -137,7 +138,9 @@ def calibration_on(
 def with_people(
     calibration: Calibration, cases: Sequence[CaseMaps], numbers: Mapping[str, str], ages: Mapping[str, float]
 ) -> Calibration:
-    """Give the people of a calibration numbers and ages, and fit the control without a network on the same slices.
+    """Give the people of a calibration numbers and ages, and fit what belongs beside it on the same slices.
+
+    That is the control without a network, and how healthy people score at the brain's edge.
 
     Parameters
     ----------
@@ -147,7 +150,8 @@ def with_people(
     ages : by person, where known, see :func:`told_age`
     """
     subjects = [replace(one, subject=numbers[one.subject], age=ages.get(one.subject)) for one in calibration.subjects]
-    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, calibration.score))
+    edge = fit_healthy_edge(cases, [scores_in_units(case, calibration)[DEFAULT_SCORE] for case in cases])
+    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, calibration.score), edge=edge)
 
 
 def told_age(years: Sequence[float]) -> float:

@@ -22,6 +22,7 @@ from mmccd_auto.inference.lesions.describe import describe_lesions
 from mmccd_auto.inference.lesions.records import LesionRecord
 from mmccd_auto.inference.prediction.case_record import sealed
 from mmccd_auto.inference.prediction.prediction import Prediction
+from mmccd_auto.inference.scores.edge_profile import describe_edge
 from mmccd_auto.preprocessing.align_modalities import brain_only
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
 from mmccd_auto.reporting.alignment import alignment_picture
@@ -301,6 +302,7 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "case_score": round(prediction.case_score, 6),
         "healthy_percentile": prediction.healthy_percentile,
         **({"healthy_percentile_of": prediction.healthy_percentile_of} if prediction.healthy_percentile_of else {}),
+        **({} if prediction.edge is None else {"edge": describe_edge(prediction.edge)}),
         "max_score": float(scores.max(initial=0)),
         "score_percentile_99": float(np.percentile(scores, 99)) if len(scores) else 0.0,
         "network_evaluations": prediction.network_evaluations,

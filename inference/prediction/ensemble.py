@@ -45,7 +45,8 @@ class Ensemble(ScanPredictor):
         self.members = tuple(members)
         _check(self.members)
         first = self.members[0]
-        super().__init__(joint_identity(self.members), joint_scoring(self.members), first.device, first.brain_extraction)
+        rest = (first.device, first.brain_extraction, first.trim_edge_mm)
+        super().__init__(joint_identity(self.members), joint_scoring(self.members), *rest)
 
     @classmethod
     def from_model_folders(
@@ -115,6 +116,7 @@ class Ensemble(ScanPredictor):
             normalisation=normalisation,
             fits=tuple(fit for one in maps for fit in one.fits),
             control=_mean_of_all([one.control for one in maps]),
+            edges=tuple(edge for one in maps for edge in one.edges),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:

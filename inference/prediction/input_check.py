@@ -9,7 +9,7 @@ import numpy as np
 
 from mmccd_auto.imaging.true_zero import find_true_zero
 from mmccd_auto.imaging.volume import Volume
-from mmccd_auto.inference.prediction.without_lesion import features_without_lesion
+from mmccd_auto.inference.prediction.without_lesion import features_of_halves, features_without_lesion
 from mmccd_auto.plans.case_fingerprint import Percentile
 from mmccd_auto.plans.fingerprint import CaseFingerprint, DatasetFingerprint, ModalityFingerprint
 from mmccd_auto.plans.measures import PERCENTILES, depth_profile
@@ -20,6 +20,8 @@ SMALLEST_SPREAD = 0.06
 UNLIKE = 4.0
 CLEARLY_CLOSER = 1.5
 """Times (1 + 1 / cases): few training scans say little of how scans of a modality differ."""
+CLOSER_IN_PARTS = 1.25
+"""Likewise, of each part of a scan that a lesion may have left as it was: parts vary more than whole scans."""
 
 SPACING_FACTOR = 1.5
 BRAIN_VOLUME_FACTOR = 1.25
@@ -73,17 +75,17 @@ def modality_distances(
     Root mean square of its features' deviations, in units of their spread; about 1 for a usual scan. Percentiles and the
     depth profile are free of the scanner's scale.
     """
-    return _distances([_features_of(array, brain, spacing)], fingerprint)
+    return _distances(_features_of(array, brain, spacing), fingerprint)
 
 
-def _distances(candidates: Sequence[np.ndarray], fingerprint: DatasetFingerprint) -> dict[str, float]:
-    """Work as :func:`modality_distances`, the smallest of several features of one scan."""
+def _distances(own: np.ndarray, fingerprint: DatasetFingerprint) -> dict[str, float]:
+    """Work as :func:`modality_distances`, of a scan's features."""
     distances = {}
     for modality in fingerprint.modalities:
         known = [_features(case.modalities[modality]) for case in fingerprint.cases.values() if modality in case.modalities]
         if known:
             middle, spread = np.mean(known, axis=0), np.maximum(np.std(known, axis=0), SMALLEST_SPREAD)
-            distances[modality] = min(float(np.sqrt(np.mean(((own - middle) / spread) ** 2))) for own in candidates)
+            distances[modality] = float(np.sqrt(np.mean(((own - middle) / spread) ** 2)))
     return distances
 
 
@@ -94,20 +96,28 @@ def _contrast_warning(
     modality: str,
     fingerprint: DatasetFingerprint,
 ) -> str:
-    whole = _features_of(array, brain, spacing)
-    distances = _distances([whole], fingerprint)
+    distances = modality_distances(array, brain, spacing, fingerprint)
     if modality not in distances:
         return ""
-    # A large lesion is no reason to doubt the modality: of the scan as it is and without one, what fits better counts.
-    without = [_scaled(*measured) for measured in features_without_lesion(array, brain, spacing)]
-    own = _distances([whole, *without], fingerprint)[modality]
-    closest = min(distances, key=distances.__getitem__)
+    # A large lesion is no reason to doubt the modality: it may be what makes the whole unlike, so every part has to be.
+    measured = (*features_of_halves(array, brain, spacing), *features_without_lesion(array, brain, spacing))
+    parts = [_distances(_scaled(*one), fingerprint) for one in measured]
     cases = sum(modality in case.modalities for case in fingerprint.cases.values())
-    if closest != modality and own > CLEARLY_CLOSER * (1 + 1 / cases) * distances[closest]:
-        return f"this looks like a {closest}, the model expects {modality}"
-    if own > UNLIKE:
+    doubts = [_is_another(distances, modality, CLEARLY_CLOSER * (1 + 1 / cases))]
+    # A part that is unlike everything, such as the half with the lesion, says nothing.
+    telling = [one for one in parts if min(one.values()) <= UNLIKE]
+    doubts += [_is_another(one, modality, CLOSER_IN_PARTS * (1 + 1 / cases)) for one in telling]
+    if all(doubts):
+        return f"this looks like a {min(distances, key=distances.__getitem__)}, the model expects {modality}"
+    if min(one[modality] for one in (distances, *parts)) > UNLIKE:
         return f"the contrast is unlike that of the {modality} scans that the model was trained on"
     return ""
+
+
+def _is_another(distances: dict[str, float], modality: str, factor: float) -> bool:
+    """Check whether another modality is closer, by more than a factor."""
+    closest = min(distances, key=distances.__getitem__)
+    return closest != modality and distances[modality] > factor * distances[closest]
 
 
 def _spacing_warnings(spacing: tuple[float, float, float], slice_axis: str, cases: list[CaseFingerprint]) -> list[str]:

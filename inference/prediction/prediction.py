@@ -11,6 +11,7 @@ import torch
 
 from mmccd_auto.core.processes.streams import Settled
 from mmccd_auto.imaging.volume import Geometry, Volume
+from mmccd_auto.inference.scores.edge_profile import EdgeFinding
 from mmccd_auto.inference.scores.findings import Findings
 from mmccd_auto.inference.scores.scoring import Scoring
 from mmccd_auto.inference.scores.second_fit import FitRecord
@@ -112,6 +113,7 @@ class Prediction:
     brain_warning : the one of these on how the brain was found; empty where there is none
     control : float32 [z, y, x], the same score without a network, 0 outside the brain; None where it wasn't asked for
     healthy_percentile_of : "12 healthy people of 61 to 80 years", where the percentile is among people of that age
+    edge : how the brain's edge scores beside that of healthy people; None where the calibration doesn't know that
     """
 
     case: str
@@ -139,6 +141,7 @@ class Prediction:
     brain_warning: str
     control: np.ndarray | None = None
     healthy_percentile_of: str = ""
+    edge: EdgeFinding | None = None
 
     @property
     def brain_ml(self) -> float:

@@ -138,8 +138,7 @@ class Predictor(ScanPredictor):
     settings : steps, strips, batch size, seed
     scoring : how errors become the score and the mask
     device : to compute on
-    brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
-    precision : see :func:`mmccd_auto.inference.maps.precision.choose_precision`
+    options : precision, and how brains are found; the others are in ``settings`` and ``scoring`` already
     one_fit : why scans get one fit of their intensities; empty for two, see :mod:`mmccd_auto.inference.scores.second_fit`
     """
 
@@ -149,13 +148,13 @@ class Predictor(ScanPredictor):
         settings: InferenceSettings,
         scoring: Scoring,
         device: torch.device,
-        brain_extraction: str = "auto",
-        precision: str = "auto",
+        options: LoadOptions = ALL_FOLDS,
         one_fit: str = ONE_FIT,
     ) -> None:
-        super().__init__(model.identity, scoring, device, brain_extraction)
+        super().__init__(model.identity, scoring, device, options.brain_extraction, options.trim_edge_mm)
         self.plan, self.folds = model.plan, tuple(model.folds)
-        self.precision = choose_precision(precision, self.folds[0].cycle, device, self.plan.patch_size, settings.batch_size)
+        size = self.plan.patch_size, settings.batch_size
+        self.precision = choose_precision(options.precision, self.folds[0].cycle, device, *size)
         self.settings = settings
         self.fingerprint, self.card = model.fingerprint, model.card
         self.one_fit = one_fit
@@ -182,7 +181,7 @@ class Predictor(ScanPredictor):
         settings, one_fit = choose_fits(settings, options.fits, calibrations, model.identity.model)
         there = {fold: calibration for fold, calibration in calibrations.items() if calibration is not None}
         scoring = choose_scoring(folder, model.folds, settings, options, there)
-        return cls(model, settings, scoring, device, options.brain_extraction, options.precision, one_fit)
+        return cls(model, settings, scoring, device, options, one_fit)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -196,6 +195,7 @@ class Predictor(ScanPredictor):
             "settings": self.settings.to_json(),
             "precision": self.precision,
             **self.scoring.to_json(),
+            **({"trim_edge_mm": self.trim_edge_mm} if self.trim_edge_mm else {}),
         }
 
     def describe(self) -> str:
@@ -289,6 +289,9 @@ class Predictor(ScanPredictor):
         preprocessed = prepared.preprocessed
         maps, scores = self._mean_maps(prepared, of_folds, control)
         brain = preprocessed.native_brain
+        places = list(prepared.work.indices)
+        inside = {name: values[places] for name, values in scores.items()}
+        edge = self.scoring.edge(inside, prepared.work.brain, preprocessed.geometry.slice_spacing)
         top = case_score(scores[self.scoring.score][preprocessed.brain])
         given = {self.scoring.score} if only_score else {self.scoring.score, "brighter", "darker"}
 
@@ -306,6 +309,7 @@ class Predictor(ScanPredictor):
             normalisation=prepared.parameters,
             fits=(prepared.fit,),
             control=on_scan_grid(scores[CONTROL]) if control else None,
+            edges=() if edge is None else (edge,),
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:

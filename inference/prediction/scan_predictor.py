@@ -16,6 +16,7 @@ import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, split
 from mmccd_auto.core.tuples import triple
+from mmccd_auto.imaging.brain_mask import trimmed_brain
 from mmccd_auto.imaging.labels import checked_brain_mask
 from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
@@ -24,6 +25,7 @@ from mmccd_auto.inference.options import OutputOptions
 from mmccd_auto.inference.prediction.folder_prediction import MAPS_AND_REPORT, predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.prediction import Prediction, Scan
+from mmccd_auto.inference.scores.edge_profile import EdgeFinding
 from mmccd_auto.inference.scores.findings import find_findings
 from mmccd_auto.inference.scores.masks import lesions_and_candidates
 from mmccd_auto.inference.scores.scoring import Scoring
@@ -50,6 +52,7 @@ class ScanMaps:
     normalisation : parameters of the intensity scale
     fits : how the intensities were fitted, for each model
     control : float32, the same score without a network, 0 outside the brain; None where it wasn't asked for
+    edges : what each model finds at the brain's edge; empty where its calibration doesn't know how healthy people's scores
     """
 
     scores: dict[str, np.ndarray]
@@ -62,6 +65,7 @@ class ScanMaps:
     normalisation: dict[str, float]
     fits: tuple[FitRecord, ...]
     control: np.ndarray | None = None
+    edges: tuple[EdgeFinding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,22 @@ class ScanPredictor(ABC):
     scoring : how errors become the score and the mask
     device : to compute on
     brain_extraction : backend for scans with skull, see :func:`mmccd_auto.preprocessing.brain_extraction.extract_brain`
+    trim_edge_mm : by which brains, found or given, are made smaller before they are looked at: a rim of what isn't brain
     """
 
-    def __init__(self, identity: ModelIdentity, scoring: Scoring, device: torch.device, brain_extraction: str) -> None:
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        scoring: Scoring,
+        device: torch.device,
+        brain_extraction: str,
+        trim_edge_mm: float = 0.0,
+    ) -> None:
         self.identity = identity
         self.scoring = scoring
         self.device = device
         self.brain_extraction = brain_extraction
+        self.trim_edge_mm = trim_edge_mm
 
     @property
     def input_modality(self) -> str:
@@ -262,12 +275,18 @@ class ScanPredictor(ABC):
             found = extract_brain(with_zeros(volume), self.input_modality, self.brain_extraction, name)
             brain, backend, warning = found.mask, found.backend, found.warning
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
+        if self.trim_edge_mm:
+            brain = trimmed_brain(brain, volume.geometry.spacing, self.trim_edge_mm, name)
+            mask = Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
         return _Located(replace(scan, volume=volume, brain_mask=mask), backend, warnings, warning, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
         scan, age, scoring = located.scan.volume, located.scan.age, self.scoring
+        # Of several models one that sees a rim, so that it is told.
+        edge = max(maps.edges, key=lambda one: one.is_rim, default=None)
+        beside = [scoring.age_warning(age), "" if edge is None else edge.warning]
         anomaly, mask, candidates = maps.scores[scoring.score], None, None
         voxel, least = scan.geometry.voxel_volume, scoring.least_lesion_mm3
         if scoring.threshold is not None:
@@ -297,8 +316,9 @@ class ScanPredictor(ABC):
             control=maps.control,
             healthy_percentile_of="" if maps.healthy_percentile is None else scoring.percentile_of(age),
             brain_extraction=located.brain_extraction,
-            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain), *filter(None, [scoring.age_warning(age)])),
+            warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain), *filter(None, beside)),
             brain_warning=located.brain_warning,
+            edge=edge,
         )
 
     def predict_file(

@@ -1,4 +1,8 @@
-"""A scan as it would be without its largest lesion: what a comparison with healthy scans should not be misled by."""
+"""A scan as it would be without its largest lesion: what a comparison with healthy scans should not be misled by.
+
+Of two halves a lesion leaves one as it was, however large, bright or uneven it is; a part that can be told from the rest is
+left out. A scan of another modality is one in both halves, and without any part.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,29 @@ WORKING_MM = 2.0
 BEYOND_QUARTILES = 0.5
 CORE_MM, RIM_MM = 6.0, 2.0
 LEAST_SHARE, LARGEST_SHARE = 0.01, 0.35
+
+
+def features_of_halves(
+    array: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float]
+) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
+    """Measure the right half of a brain and the left one, which end at the middle of its voxels.
+
+    Parameters
+    ----------
+    array : [z, y, x] in LPS, intensities
+    brain : bool [z, y, x], not empty
+    spacing : mm along x, y, z
+
+    Yields
+    ------
+    the percentiles of plans.measures, and the depth profile; both of the voxels of one half, in the depth of the whole brain
+    """
+    middle = round(float(np.average(np.arange(brain.shape[2]), weights=brain.sum(axis=(0, 1)))))
+    for half in (slice(None, middle), slice(middle, None)):
+        counted = np.zeros_like(brain)
+        counted[:, :, half] = brain[:, :, half]
+        if counted.any():
+            yield np.percentile(array[counted], PERCENTILES), depth_profile(array, brain, spacing, counted=counted)
 
 
 def features_without_lesion(

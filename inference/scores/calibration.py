@@ -20,6 +20,7 @@ from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import SCORES, check_rate
 from mmccd_auto.inference.scores.control import Control, mean_r2, reconstruction_r2
+from mmccd_auto.inference.scores.edge_profile import HealthyEdge
 from mmccd_auto.inference.scores.false_alarm_rate import EDGES, exceeded_shares, histogram, threshold_for
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError
 from mmccd_auto.inference.scores.masks import component_volumes
@@ -87,6 +88,7 @@ class Calibration:
     control : what the same slices score without a network; None where it wasn't fitted
     first_look : what turns the errors of the first fit into the scores by which tissue is left out of the second one, see
         mmccd_auto.inference.scores.second_fit; None: the maps were made with one fit
+    edge : how healthy people score at the brain's edge; None where it wasn't measured
     """
 
     settings: JsonObject
@@ -99,6 +101,7 @@ class Calibration:
     limits: tuple[str, ...] = ()
     control: Control | None = None
     first_look: ScoreUnits | None = None
+    edge: HealthyEdge | None = None
 
     @property
     def reconstruction_r2(self) -> float | None:

@@ -22,6 +22,7 @@ from mmccd_auto.inference.scores.calibration import (
     too_few,
 )
 from mmccd_auto.inference.scores.control import control_scores
+from mmccd_auto.inference.scores.edge_profile import EdgeFinding, find_rim
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.second_fit import NOT_CALIBRATED_FOR, ONE_FIT, UNCALIBRATED
 from mmccd_auto.plans.plan import ScorePlan
@@ -69,6 +70,22 @@ class Scoring:
         if not self.calibrated:
             return {UNCALIBRATED_SCORE: case.maps.squared}
         return scores_in_units(case, self.calibrations[fold])
+
+    def edge(
+        self, scores: Mapping[str, np.ndarray], brain: np.ndarray, spacing: tuple[float, float, float]
+    ) -> EdgeFinding | None:
+        """Compare the brain's edge with that of healthy people; None where a calibration doesn't know it.
+
+        Parameters
+        ----------
+        scores : of :meth:`scores`, mean of the folds, [S, H, W] each
+        brain : bool [S, H, W], not empty
+        spacing : mm between slices, rows and columns
+        """
+        known = [one.edge for one in self.calibrations.values() if one.edge is not None]
+        if not known or len(known) < len(self.calibrations):
+            return None
+        return find_rim(scores[DEFAULT_SCORE], brain, spacing, known)
 
     @property
     def has_control(self) -> bool:

@@ -23,6 +23,7 @@ from mmccd_auto.cli.options import (
 from mmccd_auto.inference.options import (
     DEFAULT_RATE,
     DEFAULT_SCORE,
+    LARGEST_TRIM_MM,
     PRECISIONS,
     PRESETS,
     SCORES,
@@ -94,6 +95,14 @@ def _add_map_options(parser: argparse.ArgumentParser) -> None:
         help="strips per network evaluation; the map stays the same",
     )
     parser.add_argument(
+        "--trim_edge",
+        type=number(0, LARGEST_TRIM_MM),
+        default=0.0,
+        metavar="MM",
+        help="make brains so much smaller all around, where skull or dura was left or a coil brightens the rim; lesions "
+        "there are lost",
+    )
+    parser.add_argument(
         "--brain_masks", default=None, metavar="FOLDER", help="CASE.nii.gz brain masks; of BIDS also desc-brain masks"
     )
 
@@ -147,4 +156,5 @@ def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_fin
         save_control=options.save_control,
         continue_prediction=keep_finished,
         report=not options.no_report,
+        trim_edge_mm=options.trim_edge,
     )

@@ -212,3 +212,30 @@ def _holes(mask: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         for end in (0, -1):
             enclosed[np.take(labels, end, axis=axis)] = False
     return enclosed[labels]
+
+
+def trimmed_brain(brain: np.ndarray, spacing: tuple[float, float, float], trim_mm: float, name: str) -> np.ndarray:
+    """Make a brain smaller all around.
+
+    Parameters
+    ----------
+    brain : bool [z, y, x]
+    spacing : mm along x, y, z
+    trim_mm : of the outermost voxels' distance from what is outside, which the volume's border is as well
+    name : of the scan, for errors
+
+    Returns
+    -------
+    bool [z, y, x], the voxels whose centres lie further inside than that
+
+    Raises
+    ------
+    MMCCDError
+        If nothing is left.
+    """
+    distance = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=spacing[::-1])[1:-1, 1:-1, 1:-1]
+    # The edge lies between two voxels: half a voxel before the centre of the first one outside.
+    left = distance - min(spacing) / 2 > trim_mm
+    if not left.any():
+        raise MMCCDError(f"{name}: without {trim_mm:g} mm at its edge nothing is left of the brain: trim less.")
+    return left

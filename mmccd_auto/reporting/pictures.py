@@ -23,7 +23,8 @@ from mmccd_auto.reporting.drawn_text import drawable
 SCALE_PER_THRESHOLD = 4.0
 SCALE_WITHOUT_THRESHOLD = 4.0
 MOST_ANOMALOUS = 4
-LEAST_SECTION = 0.1
+LEAST_SECTION, LEAST_MARKED_SECTION = 0.1, 0.03
+"""Of the largest section of the brain, that a slice has to hold: without anything above the threshold, and with it."""
 MARGIN_MM = 6.0
 COLUMNS = ("scan", "anomaly score", "mask on the scan")
 COLOUR_MAP = "inferno"
@@ -162,7 +163,8 @@ def choose_slices(
     excess = np.array([np.maximum(one - (threshold or 0.0), 0).sum() for one in values])
     whole = np.array([one.sum() for one in values])
     worth = (excess > 0) if threshold else np.zeros(len(values), dtype=bool)
-    shown = [index for index in inside.tolist() if worth[index] or areas[index] >= LEAST_SECTION * areas.max()]
+    least = np.where(worth, LEAST_MARKED_SECTION, LEAST_SECTION) * areas.max()
+    shown = [index for index in inside.tolist() if areas[index] >= least[index]]
     apart = max(1, round(8 / slice_distance), len(inside) // 12)
     middle = int(inside[np.argmin(np.abs(np.cumsum(areas[inside]) - areas.sum() / 2))])
     chosen: list[int] = []

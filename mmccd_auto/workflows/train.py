@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.names import check_fold, check_path_name
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.records import JsonObject, read_record
+from mmccd_auto.core.wording import in_words
 from mmccd_auto.datasets.dataset import DATASET_FILE, find_dataset
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.choice.choose_steps import PER_KIND, choose_steps
@@ -249,9 +251,11 @@ def _choose_and_calibrate(
         logger.warning(
             "%s was chosen before and is obeyed: remove it to predict with the planned steps.", model / INFERENCE_FILE
         )
+    started = [time.monotonic()]
     if choosing:
         trial = SyntheticTrial(fold, preprocessed, device, PER_KIND, extent.trial_slices, options.extensions)
         choose_steps(model, trial, extent.trial_seeds)
+    started.append(time.monotonic())
     if is_calibrated(ModelFolder(model), fold):
         logger.info("%s: the calibration fits and is kept (mmccd_calibrate makes it again)", fold_folder(model, fold))
     else:
@@ -263,9 +267,13 @@ def _choose_and_calibrate(
             max_slices=extent.calibration_slices,
             extensions=options.extensions,
         )
+    started.append(time.monotonic())
     try:
         gain = fold_gain(model, fold, preprocessed, device, drawings=extent.trial_seeds, extensions=options.extensions)
         logger.info("%s", describe_gain(gain))
     except MMCCDError as error:
         # The training is finished and calibrated: it isn't to end by what only describes it.
         logger.warning("what the networks add to a score without any can't be measured: %s", error)
+    ends = [*started[1:], time.monotonic()]
+    parts = [in_words(end - start) for start, end in zip(started, ends, strict=True)]
+    logger.info("after the training: steps and strips %s, calibration %s, gain over the control %s", *parts)

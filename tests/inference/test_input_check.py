@@ -100,3 +100,47 @@ def test_a_t2_with_a_tumour_is_no_flair(home, count) -> None:
     raw, fingerprint = home
     volume = with_tumour(scan_of(raw, 2), 2.5)
     assert "this looks like a T2, the model expects FLAIR" in warnings_of(volume, few_of(fingerprint, count))
+
+
+def uneven_tumour(volume: Volume, radius_mm: float) -> Volume:
+    """A bright tumour with dark and very bright parts and a faint rim, off the middle: no threshold finds it as a whole."""
+    inside = volume.array > 0
+    places = np.indices(volume.array.shape).transpose(1, 2, 3, 0) * volume.geometry.spacing[::-1]
+    away = np.linalg.norm(places - (places[inside].mean(axis=0) + (10, 5, 0.9 * radius_mm)), axis=-1)
+    wave = np.sin(places / 7).prod(axis=-1)
+    factor = np.select([away < 0.8 * radius_mm, away < radius_mm], [2.0 + 1.2 * wave, 1.5], 1.0)
+    lesion = inside & (away < radius_mm)
+    assert 0.05 < np.count_nonzero(lesion) / np.count_nonzero(inside) < 0.35
+    values = np.where(lesion, factor * np.median(volume.array[inside]), volume.array)
+    return Volume(values.astype(np.float32), volume.geometry)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("radius_mm", [30, 40, 50])
+def test_a_flair_with_a_large_uneven_tumour_is_a_flair(home, count: int, radius_mm: float) -> None:
+    raw, fingerprint = home
+    volume = uneven_tumour(scan_of(raw, 0), radius_mm)
+    found = warnings_of(volume, few_of(fingerprint, count))
+    assert [text for text in found if "looks like" in text or "contrast" in text] == []
+    assert "this looks like a T2, the model expects FLAIR" in warnings_of(scan_of(raw, 2), few_of(fingerprint, count))
+
+
+def real_scan(folder: Path, case: str, channel: int) -> Volume:
+    return to_canonical(read_volume(folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"))
+
+
+@pytest.mark.real_data
+def test_real_scans_with_tumours_are_told_from_other_modalities(real_data: Path, tmp_path: Path) -> None:
+    """Each by the fingerprint of the others; and with a tumour of a seventh or a fifth of the brain drawn into the FLAIR."""
+    folder = real_data / "Dataset001_RealBrain"
+    fingerprint = fingerprint_dataset(load_dataset(folder), tmp_path / "dataset_fingerprint.json", 0)
+    told = "this looks like a T2, the model expects FLAIR"
+    warned = []
+    for case in fingerprint.cases:
+        others = {name: one for name, one in fingerprint.cases.items() if name != case}
+        without = DatasetFingerprint.of_cases(fingerprint.dataset, fingerprint.modalities, others)
+        flair = real_scan(folder, case, 0)
+        for volume in (flair, with_tumour(flair, 2.4, 34.0), uneven_tumour(flair, 40.0)):
+            assert [text for text in warnings_of(volume, without) if "looks like" in text] == []
+        warned.append(told in warnings_of(real_scan(folder, case, 2), without))
+    assert sum(warned) >= 5

@@ -102,8 +102,23 @@ def test_a_slice_of_a_few_brain_voxels_is_not_shown_where_few_slices_are_above_t
     assert 20 in chosen
     assert len(chosen) >= 4
     assert all(areas[index] > 1 for index in chosen)
-    score[35, 5, 5] = 3.0
-    assert 35 in choose_slices(score, brain, slice_distance=2.0, threshold=1.0)
+
+
+def test_small_sections_are_shown_for_what_is_above_the_threshold_and_tiny_ones_never():
+    """Of a section of 2500 px: 4 % with a lesion in it, and six voxels that are above the threshold at either end."""
+    brain = np.zeros((40, 60, 60), dtype=bool)
+    brain[8:32, 5:55, 5:55] = True
+    brain[[4, 5, 6, 7, 33, 34, 35], 5:7, 5:8] = True
+    brain[32, 5:15, 5:15] = True
+    score = np.where(brain, 0.1, 0.0)
+    score[[4, 5, 6, 7, 33, 34, 35], 5:7, 5:8] = 9.0
+    chosen = choose_slices(score, brain, slice_distance=2.0, threshold=1.0)
+    assert len(chosen) >= 4
+    assert all(brain[index].sum() == 2500 for index in chosen)
+    score[32, 6, 6] = 3.0
+    chosen = choose_slices(score, brain, slice_distance=2.0, threshold=1.0)
+    assert 32 in chosen
+    assert all(brain[index].sum() >= 100 for index in chosen)
 
 
 def coloured(picture: np.ndarray, colour: str) -> int:
