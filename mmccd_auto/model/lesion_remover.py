@@ -16,7 +16,7 @@ from mmccd_auto.model.block_unet import BlockUNet
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions, LesionBatch
-from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
+from mmccd_auto.synthetic_anomalies.batched.tissues import UNKNOWN_SCALE, ModalityScale
 
 USUAL_STRIP_MM = 30.0
 SEEDS = 2**62
@@ -47,7 +47,7 @@ class LesionRemover(Reconstructor):
     ) -> None:
         super().__init__(network, diffusion, strip_width, patch_size)
         self.network = BlockUNet(in_channels=2, out_channels=1)
-        self.lesions = BatchedLesions((ModalityScale("unknown", 1.0, -5.0),), USUAL_STRIP_MM / strip_width)
+        self.lesions = BatchedLesions((ModalityScale("unknown", *UNKNOWN_SCALE),), USUAL_STRIP_MM / strip_width)
 
     def restore(self, x: Tensor) -> Tensor:
         """x without lesions; x [N, 1, H, W], whose background stays as it is."""
