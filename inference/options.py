@@ -59,6 +59,7 @@ class PredictionOptions(ModelQuery):
     save_cycle : also write the mean reconstruction, the signed error and the two halves of the score
     save_control : also write the score without a network, which mmccd_evaluate sets beside the map
     continue_prediction : keep the cases that are finished
+    input_only : use the input modality alone, also where the model can use others
     report : also write report.html, the page to open
     """
 
@@ -81,4 +82,5 @@ class PredictionOptions(ModelQuery):
     save_cycle: bool = False
     save_control: bool = False
     continue_prediction: bool = False
+    input_only: bool = False
     report: bool = True

@@ -18,7 +18,6 @@ from mmccd_auto.core.processes.memory import only_what_is_new
 from mmccd_auto.core.processes.streams import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.core.wording import counted
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segmentation
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
@@ -45,10 +44,12 @@ from mmccd_auto.inference.prediction.folder_run import RunSummary, left_out_rows
 from mmccd_auto.inference.prediction.prediction import Prediction, PredictsScans, Scan
 from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
+from mmccd_auto.preprocessing.further_modalities import LaidModalities
 from mmccd_auto.reporting.page.assemble import remove_report
+from mmccd_auto.sources.beside import describe_beside, load_beside
 from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
-from mmccd_auto.sources.cases import SourceCase, list_source_cases
-from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
+from mmccd_auto.sources.cases import list_source_cases
+from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, input_case, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
 
@@ -106,6 +107,7 @@ def predict_folder(
     export: ExportOptions = NIFTI_ONLY,
     report: bool = True,
     save_control: bool = False,
+    input_only: bool = False,
 ) -> RunSummary:
     """Predict every case of a folder and write the files of each, summary.csv, and report.html.
 
@@ -121,6 +123,7 @@ def predict_folder(
     export : the user's wishes for DICOM
     report : also write report.html, the page to open, and each case's part of it
     save_control : also write CASE_control.nii.gz, the score without a network
+    input_only : look for no other modalities, also where the model can use them
 
     Raises
     ------
@@ -135,7 +138,7 @@ def predict_folder(
     if export.link_file is not None:
         check_link_place(export.link_file, output)
     with folder_lock(output, "maps"), workspace("predict") as temporary:
-        listing, masks = _with_brain_masks(_discover(predictor, source, output, export, temporary), brain_masks)
+        listing, masks = _with_brain_masks(_discover(predictor, source, output, export, temporary, input_only), brain_masks)
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -220,7 +223,9 @@ class _Run:
             # Whether objects can refer to the images is known before the networks have worked for hours.
             read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
-        return _Opened(request, Scan(volume, case, None if mask is None else read_brain_mask(mask), found.age))
+        others, faults = load_beside(found.beside, self.workspace)
+        brain, laid = None if mask is None else read_brain_mask(mask), LaidModalities(left_out=faults)
+        return _Opened(request, Scan(volume, case, brain, found.age, others, laid))
 
     def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
         """Write everything of a predicted case; a failure leaves none of its files."""
@@ -267,7 +272,11 @@ class _Run:
         else:
             logger.info("%s: %s", found.case, findings.describe(), extra=of_case)
         extra = self._write_dicom(found, prediction)
-        page = case_part(prediction, marking_of(self.predictor.scoring), found.series) if self.report else None
+        page = (
+            case_part(prediction, marking_of(prediction.scoring or self.predictor.scoring), found.series)
+            if self.report
+            else None
+        )
         return write_prediction(prediction, request, self.output, found.series is not None, extra, page)
 
     def _load(self, found: InputCase) -> Volume:
@@ -295,6 +304,7 @@ class _Run:
             dicom=self._dicom_kind(found),
             save_control=self.save_control,
             age=found.age,
+            beside=describe_beside(found.beside, self.root) if predictor.further else None,
         )
 
     def _dicom_kind(self, found: InputCase) -> str | None:
@@ -313,7 +323,7 @@ class _Run:
         """The names of the DICOM objects that were written; none where they are not asked for or the scan isn't DICOM."""
         if self._dicom_kind(found) is None:
             return []
-        identity, scoring = self._dicom_identity(found), self.predictor.scoring
+        identity, scoring = self._dicom_identity(found), prediction.scoring or self.predictor.scoring
         files, model = found.series.files, self.predictor.identity
         is_mean = len(model.folds) > 1
         meaning = ScoreMeaning(scoring.score, scoring.calibrated, prediction.threshold, scoring.false_positive_rate, is_mean)
@@ -328,7 +338,9 @@ class _Run:
         return names
 
 
-def _discover(predictor: PredictsScans, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
+def _discover(
+    predictor: PredictsScans, source: Path, output: Path, options: ExportOptions, workspace: Path, input_only: bool
+) -> InputListing:
     """The cases of volume files, and those of DICOM files beside them."""
     modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
@@ -340,10 +352,12 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
         channels=modalities,
         alone=True,
         bids=options.bids,
+        beside=() if input_only else predictor.further,
     )
     for note in listing.notes:
         logger.warning("%s", note)
-    unneeded = sum(item.unneeded for item in listing.left_out)
+    beside = {scan for one in listing.cases for scan in one.beside.values() if isinstance(scan, Path)}
+    unneeded = sum(item.unneeded and item.path not in beside for item in listing.left_out)
     if unneeded:
         files = counted(unneeded, "file")
         logger.info("%s of what isn't needed beside the %s left alone.", files, modality)
@@ -351,7 +365,7 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
         logger.info("%s", table_text(listing.series))
         write_table(listing.series, output / SERIES_FILE)
     ignored = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
-    cases = tuple(_input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
+    cases = tuple(input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
     return InputListing(cases, ignored, listing.studies, listing.names)
 
 
@@ -369,20 +383,14 @@ def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[Input
     return replace(listing, cases=tuple(cases)), masks | chosen.by_case
 
 
-def _input_case(one: SourceCase, modality: str, age: float | None) -> InputCase:
-    scan = one.scans.get(modality)
-    if isinstance(scan, Series):
-        return InputCase(one.case, None, one.error, scan, one.skipped)
-    return InputCase(one.case, scan, one.error, skipped=one.skipped, age=age)
-
-
 def _announce(predictor: PredictsScans, listing: InputListing) -> None:
-    cases = len(listing.cases)
+    with_others = sum(bool(found.beside) for found in listing.cases)
+    others = f" and {', '.join(predictor.further)} where they are there ({counted(with_others, 'case')})"
     logger.info(
-        "%d %s to predict from %s alone; %s, on %s",
-        cases,
-        "case" if cases == 1 else "cases",
+        "%s to predict from %s%s; %s, on %s",
+        counted(len(listing.cases), "case"),
         predictor.input_modality,
+        others if with_others else " alone",
         predictor.describe(),
         predictor.device,
     )

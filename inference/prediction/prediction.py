@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.scores.findings import Findings
 from mmccd_auto.inference.scores.scoring import Scoring
 from mmccd_auto.inference.scores.second_fit import FitRecord
+from mmccd_auto.preprocessing.further_modalities import LaidModalities
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.identity import ModelIdentity
 
@@ -34,6 +35,10 @@ class PredictsScans(Protocol):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Of the dataset."""
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The other modalities that it uses where they are there; empty for most models."""
 
     def request(self) -> dict[str, Any]:
         """All of the model that decides what a map looks like, for CASE.json."""
@@ -66,12 +71,34 @@ class Scan:
     case : name, for files and errors; the map does not depend on it
     brain_mask : nonzero in the brain, on the scan's grid; None looks for the brain
     age : years, for the percentile of healthy people; the map does not depend on it
+    further : other modalities of the person, each on a grid of its own; a model that can't use them leaves them alone
+    laid : the same on the grid of ``volume``, made by the predictor
     """
 
     volume: Volume
     case: str
     brain_mask: Volume | None = None
     age: float | None = None
+    further: Mapping[str, Volume] = field(default_factory=dict)
+    laid: LaidModalities = field(default_factory=LaidModalities)
+
+
+@dataclass(frozen=True)
+class FurtherRecord:
+    """Which other modalities a map was made with, for CASE.json.
+
+    Attributes
+    ----------
+    model : whose map it was
+    used : modality -> how it was laid on the input modality
+    left_out : modality -> why it wasn't used
+    calibrated_with : the subset by whose units the map is scored, "T1 + T2"; empty for those of the input alone
+    """
+
+    model: str
+    used: dict[str, str]
+    left_out: dict[str, str]
+    calibrated_with: str
 
 
 @dataclass(frozen=True)
@@ -107,6 +134,8 @@ class Prediction:
     brain_warning : the one of these on how the brain was found; empty where there is none
     control : float32 [z, y, x], the same score without a network, 0 outside the brain; None where it wasn't asked for
     healthy_percentile_of : "12 healthy people of 61 to 80 years", where the percentile is among people of that age
+    further : which other modalities it was made with, for each model that can use any
+    scoring : threshold and units where they are others than the model's for the input modality alone
     """
 
     case: str
@@ -134,6 +163,8 @@ class Prediction:
     brain_warning: str
     control: np.ndarray | None = None
     healthy_percentile_of: str = ""
+    further: tuple[FurtherRecord, ...] = ()
+    scoring: Scoring | None = None
 
     @property
     def brain_ml(self) -> float:

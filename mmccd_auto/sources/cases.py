@@ -45,6 +45,7 @@ class SourceCase:
     error : why nothing can be made of the case; None if something can
     skipped : it holds nothing that is wanted, which is no failure
     origin : a code of the study, or of the folder that holds the files, by which a later import recognises the case
+    beside : by modality what else the visit has of what may be used, but isn't needed
     """
 
     case: str
@@ -53,6 +54,7 @@ class SourceCase:
     error: str | None = None
     skipped: bool = False
     origin: str = ""
+    beside: dict[str, Path | Series] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def list_source_cases(
     alone: bool = False,
     known: Known | None = None,
     bids: BidsOptions | None = None,
+    beside: Sequence[str] = (),
 ) -> SourceListing:
     """Find the cases of an input and what stands for each wanted modality.
 
@@ -110,6 +113,7 @@ def list_source_cases(
     known : pseudonyms that are given already, see :func:`pseudonyms`
     bids : the user's wishes where the source is a BIDS dataset
     channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
+    beside : modalities that are taken along where a visit has exactly one scan of them; no case needs them
 
     Raises
     ------
@@ -118,9 +122,12 @@ def list_source_cases(
     """
     source = Path(source)
     ages: Mapping[str, float] = {}
+    others: Mapping[Path, dict[str, Path | Series]] = {}
     if source.is_dir() and is_bids(source):
         people = list_bids_cases(source, wanted, bids, overrides, output, alone)
         nifti, ages = people.files, people.ages
+        if beside:
+            others = _files_beside(list_bids_cases(source, [*wanted, *beside], bids, overrides, output).files, wanted)
         # The DICOM files in its sourcedata are the same scans.
         export = Export((), {}, people.notes)
     else:
@@ -128,16 +135,18 @@ def list_source_cases(
         if source.is_dir():
             nifti = list_nifti_cases(source, wanted, channels, output, alone)
             export = _without_volumes(export, nifti)
+            if beside:
+                others = _files_beside(list_nifti_cases(source, [*wanted, *beside], channels, output), wanted)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
-    dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known)
-    keep_series_only(workspace, [series for case in dicom.cases for series in case.scans.values()])
+    dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known, beside)
+    keep_series_only(workspace, [series for case in dicom.cases for series in (*case.scans.values(), *case.beside.values())])
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
     # Folders of a DICOM export may be called by patients.
     odd = [item for item in nifti.left_out if not (alone and item.unneeded)]
     notes += [f"Left out: {line}." for line in summarise_left_out(odd, None if export.studies else source)]
-    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source))
+    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source, others))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]
     if not alone and any(case.scans for case in cases):
@@ -162,12 +171,14 @@ def dicom_cases(
     key: bytes | None = None,
     taken: Collection[str] = (),
     known: Known | None = None,
+    beside: Sequence[str] = (),
 ) -> SourceListing:
     """The cases of the DICOM files: one for each study of each patient.
 
     Parameters
     ----------
     taken : folded names of other cases and people, which numbered pseudonyms pass over
+    beside : see :func:`list_source_cases`
     """
     names = pseudonyms(export.studies, key, known)
     notes = []
@@ -182,17 +193,19 @@ def dicom_cases(
     table: list[SeriesRow] = []
     for study, name in zip(export.studies, names, strict=True):
         try:
-            choices = choose_series(study.series, wanted, overrides)
+            choices = choose_series(study.series, [*wanted, *beside], overrides)
         except MMCCDError as error:
             # A pattern may fit one patient's series and not another's.
             choices = choose_series(study.series, wanted, {})
             cases.append(SourceCase(name.case, name.subject, {}, f"{name.case}: {error}"))
             table += dicom_rows(name.case, choices, used=False)
             continue
-        scans = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        used = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        scans = {modality: one for modality, one in used.items() if modality in wanted}
+        others = {modality: one for modality, one in used.items() if modality not in wanted}
         error = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
         skipped = not scans and not overrides
-        cases.append(SourceCase(name.case, name.subject, scans, error, skipped, study_code(study)))
+        cases.append(SourceCase(name.case, name.subject, scans, error, skipped, study_code(study), others if scans else {}))
         table += dicom_rows(name.case, choices)
     notes += _notes(export) if cases else []
     return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))
@@ -230,11 +243,23 @@ def _free(name: str, taken: Collection[str]) -> str:
     return next(free for number in count(max(numbers) + 1) if (free := f"{word}_{number:04d}") not in taken)
 
 
-def _nifti_part(nifti: NiftiListing, root: Path) -> list[SourceCase]:
+def _files_beside(nifti: NiftiListing, wanted: Sequence[str]) -> dict[Path, dict[str, Path | Series]]:
+    """The other modalities of the visit of each wanted scan."""
+    return {
+        case.scans[name].path: {other: file.path for other, file in case.scans.items() if other not in wanted}
+        for case in nifti.cases
+        for name in wanted
+        if name in case.scans
+    }
+
+
+def _nifti_part(nifti: NiftiListing, root: Path, others: Mapping[Path, dict[str, Path | Series]]) -> list[SourceCase]:
     origin = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:CODE_LETTERS]
     return [
         SourceCase(
-            case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, case.skipped, origin
+            *(case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, case.skipped),
+            origin=origin,
+            beside={name: other for file in case.scans.values() for name, other in others.get(file.path, {}).items()},
         )
         for case in nifti.cases
     ]

@@ -55,6 +55,7 @@ def run_predictor(
         continue_prediction=options.continue_prediction,
         export=options.export,
         report=options.report,
+        input_only=options.input_only,
     )
 
 
