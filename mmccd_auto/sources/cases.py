@@ -23,6 +23,7 @@ from mmccd_auto.dicom.files.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
 from mmccd_auto.dicom.series.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
+from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
@@ -122,12 +123,13 @@ def list_source_cases(
     """
     source = Path(source)
     ages: Mapping[str, float] = {}
-    others: Mapping[Path, dict[str, Path | Series]] = {}
+    others = NiftiListing((), ())
     if source.is_dir() and is_bids(source):
-        people = list_bids_cases(source, wanted, bids, overrides, output, alone)
+        needed = {name: pattern for name, pattern in (overrides or {}).items() if not _is_one_of(name, beside)}
+        people = list_bids_cases(source, wanted, bids, needed, output, alone)
         nifti, ages = people.files, people.ages
         if beside:
-            others = _files_beside(list_bids_cases(source, [*wanted, *beside], bids, overrides, output).files, wanted)
+            others = list_bids_cases(source, [*wanted, *beside], bids, overrides, output).files
         # The DICOM files in its sourcedata are the same scans.
         export = Export((), {}, people.notes)
     else:
@@ -136,7 +138,7 @@ def list_source_cases(
             nifti = list_nifti_cases(source, wanted, channels, output, alone)
             export = _without_volumes(export, nifti)
             if beside:
-                others = _files_beside(list_nifti_cases(source, [*wanted, *beside], channels, output), wanted)
+                others = list_nifti_cases(source, [*wanted, *beside], channels, output)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
     dicom = dicom_cases(export, wanted, overrides or {}, key, taken, known, beside)
     keep_series_only(workspace, [series for case in dicom.cases for series in (*case.scans.values(), *case.beside.values())])
@@ -146,7 +148,8 @@ def list_source_cases(
     # Folders of a DICOM export may be called by patients.
     odd = [item for item in nifti.left_out if not (alone and item.unneeded)]
     notes += [f"Left out: {line}." for line in summarise_left_out(odd, None if export.studies else source)]
-    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source, others))
+    notes += _notes_beside(nifti, others)
+    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source, _files_beside(others, wanted)))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]
     if not alone and any(case.scans for case in cases):
@@ -241,6 +244,20 @@ def _free(name: str, taken: Collection[str]) -> str:
         int(match[1]) for other in {*taken, name} if (match := re.fullmatch(rf"{re.escape(word)}_(\d{{1,9}})", other))
     ]
     return next(free for number in count(max(numbers) + 1) if (free := f"{word}_{number:04d}") not in taken)
+
+
+def _is_one_of(modality: str, modalities: Sequence[str]) -> bool:
+    return contrast(modality) in {contrast(name) for name in modalities}
+
+
+def _notes_beside(nifti: NiftiListing, others: NiftiListing) -> list[str]:
+    """Why the other modalities of a visit are not taken along, where it isn't clear which file is which."""
+    used = {file.path for case in nifti.cases for file in case.scans.values()}
+    return [
+        f"{shown(case.name)}: its other modalities are not used: {case.error}"
+        for case in others.cases
+        if case.error is not None and any(file.path in used for file in case.files)
+    ]
 
 
 def _files_beside(nifti: NiftiListing, wanted: Sequence[str]) -> dict[Path, dict[str, Path | Series]]:

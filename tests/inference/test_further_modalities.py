@@ -26,6 +26,7 @@ from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import load_calibration
 from mmccd_auto.inference.scores.further import best_fitting, subset_name, subsets_of
 from mmccd_auto.model.cycle import build_cycle
+from mmccd_auto.model.subset_remover import SubsetRemover
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.preprocessing.further_modalities import lay_further
 from mmccd_auto.preprocessing.preprocess_case import preprocess_case
@@ -33,6 +34,8 @@ from mmccd_auto.preprocessing.slices import write_case
 from mmccd_auto.sources.beside import load_beside
 from mmccd_auto.sources.cases import list_source_cases
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
+from mmccd_auto.trained.portable.portable_fold import planned_weights
+from mmccd_auto.workflows.sharing.without_people import nameless_calibrations
 
 CPU = torch.device("cpu")
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -358,3 +361,30 @@ def test_other_series_of_a_study_are_found(tmp_path: Path) -> None:
     volumes, faults = load_beside(case.beside, tmp_path / "work")
     assert set(volumes) == {"T1", "T2"}
     assert not faults
+
+
+def test_where_two_files_may_be_the_other_modality_none_is_taken_and_it_is_told(tmp_path: Path) -> None:
+    scans, volumes = tmp_path / "scans", person(9)
+    for name in ("p1_FLAIR", "p1_T1", "p1_T1w", "p1_T2"):
+        write_volume(volumes["FLAIR"].array, volumes["FLAIR"].geometry, scans / f"{name}.nii.gz")
+    found = list_source_cases(scans, ["FLAIR"], tmp_path, channels=MODALITIES, alone=True, beside=("T1", "T2"))
+    (case,) = found.cases
+    assert case.scans == {"FLAIR": scans / "p1_FLAIR.nii.gz"}
+    assert case.beside == {}
+    (note,) = [text for text in found.notes if "other modalities" in text]
+    assert "several files that may be its T1" in note
+
+
+def test_a_model_that_travels_has_the_networks_and_the_units_of_its_subsets(
+    make_model: Callable[..., Path], plan: Plan, tmp_path: Path
+) -> None:
+    calibration = load_calibration(make_model() / "fold_0" / "calibration.json")
+    named = replace(calibration.further["T1"].subjects[0], subject="Mustermann")
+    further = {**calibration.further, "T1": replace(calibration.further["T1"], subjects=(named,))}
+    sent = nameless_calibrations({"0": replace(calibration, further=further)})["0"]
+    assert set(sent.further) == set(calibration.further)
+    parts = (sent, *sent.further.values())
+    assert all(one.subject.startswith("subject_") for part in parts for one in part.subjects)
+    expected = SubsetRemover.of_plan(plan, "T1-FLAIR").state_dict()
+    weights = planned_weights("subset_remover", plan, tmp_path, "T1-FLAIR")
+    assert {name: one.shape for name, one in weights.items()} == {name: one.shape for name, one in expected.items()}
