@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,6 +87,8 @@ class Calibration:
     control : what the same slices score without a network; None where it wasn't fitted
     first_look : what turns the errors of the first fit into the scores by which tissue is left out of the second one, see
         mmccd_auto.inference.scores.second_fit; None: the maps were made with one fit
+    further : by the name of a subset of further modalities ("T1 + T2"), what healthy tissue scores where these are used
+        beside the input; empty for models of the input modality alone
     """
 
     settings: JsonObject
@@ -99,6 +101,7 @@ class Calibration:
     limits: tuple[str, ...] = ()
     control: Control | None = None
     first_look: ScoreUnits | None = None
+    further: dict[str, Calibration] = field(default_factory=dict)
 
     @property
     def reconstruction_r2(self) -> float | None:
@@ -184,7 +187,7 @@ def load_calibration(path: Path) -> Calibration | None:
     if not path.is_file():
         return None
     calibration = read_record(Calibration, path, REMEDY)
-    problem = _problem(calibration)
+    problem = next(filter(None, map(_problem, (calibration, *calibration.further.values()))), None)
     if problem is not None:
         raise MMCCDError(f"{path}: {problem}: {REMEDY}.")
     return calibration
