@@ -29,13 +29,13 @@ from mmccd_auto.inference.prediction.model_facts import card_section, model_sect
 from mmccd_auto.inference.prediction.prediction import FurtherRecord, Scan
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import calibration_of, case_score
-from mmccd_auto.inference.scores.further import best_fitting
+from mmccd_auto.inference.scores.further import best_fitting, subset_of
 from mmccd_auto.inference.scores.score_units import ScoreUnits
 from mmccd_auto.inference.scores.scoring import Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.scores.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
-from mmccd_auto.preprocessing.further_modalities import further_channels
+from mmccd_auto.preprocessing.further_modalities import FurtherChannels, further_channels
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.reporting.page.assemble import Section
@@ -47,6 +47,7 @@ from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_ca
 CPU = torch.device("cpu")
 NEAR_ABNORMAL_MM = 6.0
 """Tissue nearer than this to what is marked isn't taken for healthy: marks are rarely drawn to the last voxel."""
+UNCALIBRATED_SUBSET = "the model's calibration has no units for maps that are made with it."
 ALL_FOLDS = LoadOptions()
 
 
@@ -226,7 +227,7 @@ class Predictor(ScanPredictor):
     def healthy_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[tuple[CaseMaps, ...] | Settled]:
         """Make the maps that a calibration on scans of healthy people is fitted on, as a prediction would see them.
 
-        By the input modality alone: for a model that can use others, this calibrates the scans that have none.
+        By the input modality alone: a model that can use others, and is calibrated on these maps, uses none afterwards.
 
         Parameters
         ----------
@@ -274,12 +275,23 @@ class Predictor(ScanPredictor):
         record = None
         if self.further:
             found = further_channels(preprocessed, scan.laid, self.further, self.plan)
-            used = {name: scan.laid.there[name].how for name in found.used}
-            record = FurtherRecord(self.identity.model, used, found.left_out, best_fitting(self.scoring.further, found.used))
-            work = replace(work, further=found.image[:, indices].swapaxes(0, 1) if found.used else None)
+            record = self._shown_further(scan, found)
+            work = replace(work, further=found.image[:, indices].swapaxes(0, 1))
+            work = work.shown_with([self.further.index(name) for name in record.used])
         fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
         parameters = preprocessed.normalisation[self.input_modality]
         return _Prepared(preprocessed, work, parameters, fit, age=scan.age, further=record)
+
+    def _shown_further(self, scan: Scan, found: FurtherChannels) -> FurtherRecord:
+        """Choose which of the modalities that are there the networks are shown: a subset whose units are known.
+
+        All of them where nothing is calibrated.
+        """
+        subset = best_fitting(self.scoring.further, found.used)
+        shown = subset_of(subset) if self.scoring.calibrated else found.used
+        used = {name: scan.laid.there[name].how for name in shown}
+        left_out = found.left_out | {name: UNCALIBRATED_SUBSET for name in found.used if name not in shown}
+        return FurtherRecord(self.identity.model, used, left_out, subset)
 
     def _look_units(self, fold: str) -> ScoreUnits:
         """Return that by which a fold's errors of the first look become scores."""

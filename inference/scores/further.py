@@ -25,7 +25,12 @@ def subset_name(subset: Iterable[str]) -> str:
     return JOINED.join(subset)
 
 
+def subset_of(name: str) -> Subset:
+    """Return the subset that :func:`subset_name` calls so."""
+    return tuple(name.split(JOINED)) if name else ALONE
+
+
 def best_fitting(names: Collection[str], given: Collection[str]) -> str:
     """Choose among the names of subsets the largest that holds nothing but what is given; empty for the input alone."""
-    fitting = [name for name in names if set(name.split(JOINED)) <= set(given)]
-    return max(fitting, key=lambda name: len(name.split(JOINED)), default=subset_name(ALONE))
+    fitting = [name for name in names if set(subset_of(name)) <= set(given)]
+    return max(fitting, key=lambda name: len(subset_of(name)), default=subset_name(ALONE))

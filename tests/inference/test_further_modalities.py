@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +231,25 @@ def test_what_can_not_be_trusted_is_left_out_with_a_warning(model: Path, damage:
     assert told in warning
     expected = predictor.predict_volume(volumes["FLAIR"], "p", further=of(volumes, ("T2",)))
     np.testing.assert_array_equal(made.anomaly, expected.anomaly)
+
+
+def test_a_map_is_made_with_a_subset_that_is_calibrated(model: Path) -> None:
+    """Errors of other subsets have other units; a model that was calibrated on one's own scans has those of the input."""
+    path, volumes = model / "fold_0" / "calibration.json", person(9, lesion=True)
+    calibration = load_calibration(path)
+    full = Predictor.from_model_folder(model)
+    for kept, shown in (({"T1"}, ("T1",)), (set(), ())):
+        further = {name: one for name, one in calibration.further.items() if name in kept}
+        save_json(asdict(replace(calibration, further=further)), path)
+        predictor = Predictor.from_model_folder(model)
+        made = predictor.predict_volume(volumes["FLAIR"], "p", further=of(volumes, ("T1", "T2")))
+        expected = full.predict_volume(volumes["FLAIR"], "p", further=of(volumes, shown))
+        np.testing.assert_array_equal(made.anomaly, expected.anomaly)
+        assert made.threshold == expected.threshold
+        (record,) = made.further
+        assert tuple(record.used) == shown
+        assert set(record.left_out) == {"T1", "T2"} - set(shown)
+        assert sum("no units" in text for text in made.warnings) == len(record.left_out)
 
 
 def test_an_ensemble_gives_each_member_what_it_can_use(make_model: Callable[..., Path]) -> None:
