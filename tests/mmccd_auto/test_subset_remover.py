@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.model.cycle import CYCLES, build_cycle
 from mmccd_auto.model.subset_remover import SubsetRemover, draw_kept
 from mmccd_auto.plans.plan import ConfigurationPlan, Plan
@@ -21,6 +22,7 @@ from mmccd_auto.trained.checkpoint import load_checkpoint
 from mmccd_auto.trained.model_folder import fold_folder, model_folder_name
 from mmccd_auto.training.data.data_loading import SliceStore
 from mmccd_auto.training.options import TrainerOptions
+from mmccd_auto.training.start import Start
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import MMCCDTrainerSubsetRemover
 
@@ -118,9 +120,12 @@ def test_a_lesion_is_drawn_at_one_place_into_all_modalities_that_are_there() -> 
             assert within.mean() > 3 * change[slices, channel][~inside[slices, channel]].mean()
 
 
-def test_pixels_of_what_is_not_shown_do_not_count(plan: Plan) -> None:
-    """A fresh remover takes nothing off: it is wrong by what the lesions changed in the modalities that are shown."""
+@pytest.mark.parametrize(("done", "tolerance"), [(0.0, 2.0), (0.25, 0.1**0.5), (0.9, 0.05)])
+def test_pixels_of_what_is_not_shown_do_not_count(plan: Plan, done: float, tolerance: float) -> None:
+    """A fresh remover takes nothing off: it is wrong by what the lesions changed in the modalities that are shown, whatever
+    the tolerance; the gradient is Huber's, as of the lesion remover."""
     built = SubsetRemover.of_plan(plan, "FLAIR-T1")
+    built.begin_epoch(done)
     images, _ = make_images(8)
     torch.manual_seed(3)
     losses = built.training_losses(images[:, :1], images[:, 1:])
@@ -129,14 +134,17 @@ def test_pixels_of_what_is_not_shown_do_not_count(plan: Plan) -> None:
     made = built.lesions.draw(images, generator)
     kept = torch.cat([torch.ones(8, 1, 1, 1, dtype=torch.bool), draw_kept(8, 2, generator)], dim=1)
     weight = torch.where(made.lesion, 5.0, 1.0) * ((made.altered != BACKGROUND) & kept)
-    tolerance = built.tolerances[1]
-    size = (made.altered - made.healthy).abs()
-    error = weight * torch.where(size < tolerance, size**2 / (2 * tolerance), size - tolerance / 2)
+    change = made.altered - made.healthy
+    size = change.abs()
+    error = weight * torch.where(size < 0.05, size**2 / 0.1, size - 0.025)
     expected = {
         "restoration": float(error[:, :1].sum() / weight[:, :1].sum()),
         "further": 0.2 * float(error[:, 1:].sum() / weight[:, 1:].sum()),
     }
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
+    losses["restoration"].backward()
+    slope = (weight * (change / tolerance).clamp(-1, 1))[:, :1].sum() / weight[:, :1].sum()
+    assert float(built.network.output.bias.grad[0]) == pytest.approx(float(slope), rel=1e-4)
 
 
 @pytest.fixture
@@ -163,6 +171,15 @@ def test_cases_without_a_modality_are_trained_on(trainer: Trainer) -> None:
     image = torch.from_numpy(np.stack([store[0]]))
     with torch.inference_mode():
         assert not torch.equal(trained.restore(image), image[:, :1])
+
+
+def test_a_model_of_other_modalities_is_no_start(plan: Plan) -> None:
+    """The channels would stand for something else, though the networks are of one size."""
+    earlier = SubsetRemover.of_plan(plan, "T2-T1")
+    start = Start("earlier", "subset_remover", earlier.state_dict(), "0" * 64, plan, "T2-T1")
+    start.give_to(SubsetRemover.of_plan(plan, "T2-T1"))
+    with pytest.raises(MMCCDError, match="it knows FLAIR, T1, and the dataset has T1, T2"):
+        start.give_to(SubsetRemover.of_plan(plan, "FLAIR-T1"))
 
 
 def test_the_picture_shows_the_input_with_lesions_and_without(remover: SubsetRemover) -> None:
