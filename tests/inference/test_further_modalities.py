@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from dicom_writing import CLEAN, T1, T2, write_scans
 from scipy import ndimage
 
 from mmccd_auto.cli.commands.predict import _command as predict_command
-from mmccd_auto.core.files import save_json
+from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Geometry, Volume
@@ -277,7 +276,7 @@ def predict(model: Path, scans: Path, output: Path, *options: str) -> dict[str, 
     """Run mmccd_predict; what CASE.json tells of each case."""
     arguments = ["-m", str(model), "-i", str(scans), "-o", str(output), "-device", "cpu", *options]
     assert predict_command(arguments) == 0
-    return {path.stem: json.loads(path.read_text()) for path in output.glob("*.json")}
+    return {path.stem: load_json(path) for path in output.glob("*.json")}
 
 
 def test_the_command_finds_the_other_modalities_by_itself(
@@ -298,7 +297,7 @@ def test_the_command_finds_the_other_modalities_by_itself(
     assert records["p1"]["threshold"] != records["p2"]["threshold"]
     assert records["p1"]["threshold_source"].endswith("with T1 + T2")
     assert "FLAIR and T1, T2 where they are there (1 case)" in caplog.text
-    assert "the input modality and T1 and T2" in (tmp_path / "maps" / "report.html").read_text()
+    assert "the input modality and T1 and T2" in (tmp_path / "maps" / "report.html").read_text(encoding="utf-8")
     expected = Predictor.from_model_folder(model).predict_volume(volumes["FLAIR"], "p1", further=of(volumes, ("T1", "T2")))
     made = read_volume(tmp_path / "maps" / "p1_anomaly.nii.gz")
     np.testing.assert_allclose(made.array, expected.anomaly, rtol=1e-4, atol=1e-5)
