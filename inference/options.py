@@ -152,6 +152,7 @@ class OutputOptions:
     save_cycle : also write the mean reconstruction, the signed error and the two halves of the score
     save_control : also write the score without a network, which mmccd_evaluate sets beside the map
     continue_prediction : keep the cases that were finished by the same model and settings from the same scan
+    input_only : use the input modality alone, also where the model can use others
     report : also write report.html, the page to open, and each case's part of it
     """
 
@@ -160,6 +161,7 @@ class OutputOptions:
     save_cycle: bool = False
     save_control: bool = False
     continue_prediction: bool = False
+    input_only: bool = False
     report: bool = True
 
 

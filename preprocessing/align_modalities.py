@@ -82,20 +82,15 @@ def prepare_case(
             continue
         registrations[modality] = found
         if not found.convincing:
-            left_out[modality] = (
-                f"{pair} could not be laid on each other with confidence (likeness {found.likeness:.3f}, hardly better "
-                "than beside it): look whether they are of one person and show the same part of the head."
-            )
+            left_out[modality] = doubt_place(found, pair)
             continue
-        same_grid = not found.moved and not moving.geometry.differences(fixed.geometry)
-        laid = moving if same_grid else _laid_onto(moving, fixed.geometry, found)
+        laid = laid_onto(moving, fixed.geometry, found)
         try:
             prepared[modality] = settle_non_finite(laid, brain.mask, f"{case}: {modality}")
         except MMCCDError as error:
             left_out[modality] = str(error)
             continue
-        how = f"moved by {found.shift:.1f} mm and {found.angle:.1f} degrees" if found.moved else "the headers agree"
-        logger.info("%s: %s, likeness %.3f", pair, how, found.likeness)
+        logger.info("%s: %s, likeness %.3f", pair, describe_move(found), found.likeness)
     return PreparedCase(prepared, brain, registrations, left_out)
 
 
@@ -129,8 +124,23 @@ def brain_only(volume: Volume, brain: np.ndarray) -> Volume:
     return Volume(np.where(brain, volume.array, np.asarray(background, dtype=volume.array.dtype)), volume.geometry)
 
 
-def _laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volume:
-    """Return ``moving`` on another grid, NaN where it mostly was so before."""
+def doubt_place(found: Registration, pair: str) -> str:
+    """Explain what is wrong with a registration that isn't convincing and what to look at; ``pair`` names both scans."""
+    return (
+        f"{pair} could not be laid on each other with confidence (likeness {found.likeness:.3f}, hardly better "
+        "than beside it): look whether they are of one person and show the same part of the head."
+    )
+
+
+def describe_move(found: Registration) -> str:
+    """Describe how far a scan was moved onto another."""
+    return f"moved by {found.shift:.1f} mm and {found.angle:.1f} degrees" if found.moved else "the headers agree"
+
+
+def laid_onto(moving: Volume, geometry: Geometry, found: Registration) -> Volume:
+    """Return ``moving`` on another grid, NaN where it mostly was so before; the same object where it lies there already."""
+    if not found.moved and not moving.geometry.differences(geometry):
+        return moving
     finite = with_zeros(moving)
     laid = resample_onto(finite, geometry, found.transform)
     if finite is not moving:

@@ -167,6 +167,32 @@ def preprocess_case(
     return PreprocessedCase(case, modalities, image, brain_slices, anomaly, geometry, native_brain, parameters, samples)
 
 
+def preprocess_channel(volume: Volume, brain: np.ndarray, scheme: str, geometry: CaseGeometry, name: str) -> np.ndarray:
+    """Preprocess one more modality of a case that is preprocessed.
+
+    Parameters
+    ----------
+    volume : on ``geometry.original``, finite in the brain
+    brain : bool [z, y, x], where it shows brain
+    scheme : of the normalisation
+    geometry : of the case
+    name : begins the sentence of an error
+
+    Returns
+    -------
+    float32 [S, H, W] on the slices of the case, exactly -3 outside the brain
+
+    Raises
+    ------
+    MMCCDError
+        If it has no contrast.
+    """
+    volume = without_offset(volume, find_true_zero(volume))
+    values, _, _ = _normalised(volume, brain, scheme, name)
+    on_grid = brain_on_grid(to_canonical(Volume(brain, geometry.original)), geometry.grid)
+    return _slices(resample_image(to_canonical(Volume(values, geometry.original)), on_grid), geometry.slice_axis)
+
+
 def to_scan_grid(values: np.ndarray, geometry: CaseGeometry, native_brain: np.ndarray) -> np.ndarray:
     """Bring a map from the network's grid back to the scan's.
 

@@ -93,20 +93,71 @@ def calibrate_model(
     # What a fold was trained on counts only where no fold has held anything out: the cycle knows it.
     source = HELD_OUT if any(record.source == HELD_OUT for record in members.values()) else TRAINED_ON
     shown = {fold: record for fold, record in members.items() if record.source == source}
-    cases = [case for fold, record in shown.items() for case in load_validation_maps(model, fold, record, preprocessed)]
-    calibration = calibration_on(
-        cases,
-        chosen_plan(model).configuration(model.configuration).score,
+    calibration = calibration_by_maps(
+        model,
+        shown,
         settings,
-        source,
         {fold: record.weights_sha256 for fold, record in members.items()},
-        Path(preprocessed).parent,
+        Path(preprocessed),
         next(iter(members.values())).first_look,
     )
     for fold, record in members.items():
-        save_json(asdict(replace(calibration, first_look=record.first_look)), model.fold(fold) / CALIBRATION_FILE)
+        save_json(asdict(with_first_look(calibration, record.first_look)), model.fold(fold) / CALIBRATION_FILE)
     _tell(model, calibration)
     return calibration
+
+
+def calibration_by_maps(
+    model: ModelFolder,
+    records: Mapping[str, ValidationRecord],
+    settings: InferenceSettings,
+    weights_sha256: Mapping[str, str],
+    preprocessed: Path,
+    first_look: ScoreUnits | None,
+) -> Calibration:
+    """Calibrate on the maps of some folds' healthy slices.
+
+    By the input modality alone, and with each subset of further modalities that enough of the people have.
+
+    Parameters
+    ----------
+    model : of the folds
+    records : of each fold whose maps count, at least one; all of one source
+    settings, weights_sha256, first_look : see :func:`calibration_on`
+    preprocessed : the plans' folder below $mmccd_preprocessed/DATASET
+
+    Raises
+    ------
+    MMCCDError
+        If a file is missing or broken.
+    """
+    score = chosen_plan(model).configuration(model.configuration).score
+    source = next(iter(records.values())).source
+    rest = (score, settings, source, weights_sha256, preprocessed.parent, first_look)
+
+    def maps_with(subset: str) -> list[CaseMaps]:
+        return [
+            case
+            for fold, record in records.items()
+            for case in load_validation_maps(model, fold, record, preprocessed, subset)
+        ]
+
+    alone = calibration_on(maps_with(""), *rest)
+    needed = min(FEW_SUBJECTS, len(alone.subjects))
+    further = {}
+    for subset in dict.fromkeys(name for record in records.values() for name in record.further):
+        cases = maps_with(subset)
+        if len({case.subject for case in cases}) >= needed:
+            further[subset] = calibration_on(cases, *rest)
+        else:
+            logger.warning("%s: too few healthy people have %s for units of their own.", model.path, subset)
+    return replace(alone, further=further)
+
+
+def with_first_look(calibration: Calibration, first_look: ScoreUnits | None) -> Calibration:
+    """Return the calibration, with that of each subset of further modalities, for a fold's own first look."""
+    further = {name: replace(one, first_look=first_look) for name, one in calibration.further.items()}
+    return replace(calibration, first_look=first_look, further=further)
 
 
 def calibration_on(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmccd_auto.inference.held_out.calibrate import calibration_on, folds_with_maps
+from mmccd_auto.inference.held_out.calibrate import calibration_by_maps, folds_with_maps
 from mmccd_auto.inference.held_out.validation_maps import ValidationRecord, load_validation_maps, load_validation_record
 from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
@@ -15,7 +15,6 @@ from mmccd_auto.inference.options import MOST_FITS
 from mmccd_auto.inference.scores.calibration import HELD_OUT, TRAINED_ON, Calibration, calibration_of
 from mmccd_auto.inference.scores.control import r2_by_subject
 from mmccd_auto.inference.scores.score_units import ScoreUnits
-from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder
 
 WITHOUT_OWN = "without the fold's own subjects"
@@ -72,8 +71,6 @@ def held_out_calibration(
         if records:
             break
     if records:
-        maps = [one for name, record in records.items() for one in load_validation_maps(model, name, record, preprocessed)]
-        score = chosen_plan(model).configuration(model.configuration).score
         source = next(iter(records.values())).source
         if source == TRAINED_ON:
             logger.warning(
@@ -84,7 +81,7 @@ def held_out_calibration(
                 ", ".join(records),
             )
         weights, first_look = {fold.fold: fold.weights_sha256}, _first_look(model, records, preprocessed)
-        calibration = calibration_on(maps, score, settings, source, weights, preprocessed.parent, first_look)
+        calibration = calibration_by_maps(model, records, settings, weights, preprocessed, first_look)
         return HeldOutCalibration(WITHOUT_OWN, tuple(records), calibration)
     own = calibration_of(model, fold)
     if own is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +29,11 @@ from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import MAX_SLICES
 from mmccd_auto.inference.scores.calibration import TRAINED_ON, SliceSource
+from mmccd_auto.inference.scores.further import Subset, subset_name, subsets_of
 from mmccd_auto.inference.scores.score_units import ScoreUnits
 from mmccd_auto.preprocessing.npz_files import BROKEN_ARRAYS
 from mmccd_auto.preprocessing.preprocess_case import LARGEST_SPACING_MM
+from mmccd_auto.preprocessing.slices import CaseRecord
 from mmccd_auto.preprocessing.subject_numbers import trained_on
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder, people_folder
@@ -53,6 +55,7 @@ class ValidationRecord:
     weights_sha256 : of the checkpoint
     cases : case -> subject
     first_look : by which the second fit of the scans left tissue out; None: one fit made the maps
+    further : by the name of a subset of further modalities, the cases of which there are also maps that were made with it
     """
 
     settings: JsonObject
@@ -60,6 +63,7 @@ class ValidationRecord:
     weights_sha256: str
     cases: Annotated[dict[CaseName, str], Len(1)]
     first_look: ScoreUnits | None = None
+    further: dict[str, tuple[CaseName, ...]] = field(default_factory=dict)
 
     def made_by(self, settings: InferenceSettings) -> bool:
         """Check whether these settings made the maps; earlier versions knew one fit only, and didn't say so."""
@@ -108,6 +112,7 @@ def make_validation_maps(
             loaded.fold,
         )
     chosen = choose_healthy_slices(records, max_slices)
+    subsets = subsets_of(loaded.cycle.further)
     folder = validation_folder(model, loaded.fold, preprocessed)
     remove_folder(folder, Path(preprocessed).parent)
     scans = HeldOutScans(loaded, model.plan, modality, Path(preprocessed), records, settings, device)
@@ -117,15 +122,22 @@ def make_validation_maps(
         if settings.fits > 1:
             first_look = scans.look(chosen, chosen_plan(model).configuration(model.configuration).score, progress)
         for case, indices in chosen.items():
-            _write(folder / f"{case}.npz", scans.maps(case, indices, first_look))
+            for subset, maps in scans.maps(case, indices, first_look, subsets).items():
+                _write(_maps_file(folder, case, subset_name(subset)), maps)
             progress.update(len(indices))
     people = {case: records[case].subject for case in chosen}
-    record = ValidationRecord(settings.to_json(), source, loaded.weights_sha256, people, first_look)
+    further = {subset_name(subset): _having(records, chosen, subset) for subset in subsets}
+    record = ValidationRecord(settings.to_json(), source, loaded.weights_sha256, people, first_look, further)
     # Last: it says that the folder is complete.
     save_json(asdict(record), folder / VALIDATION_FILE)
     # What an earlier version left in the model's folder.
     remove_folder(model.fold(loaded.fold) / VALIDATION_FOLDER, model.fold(loaded.fold))
     return record
+
+
+def _having(records: Mapping[str, CaseRecord], cases: Iterable[str], subset: Subset) -> tuple[str, ...]:
+    """Select the cases that have all modalities of a subset."""
+    return tuple(case for case in cases if set(subset) <= set(records[case].modalities))
 
 
 def validation_folder(model: ModelFolder, fold: str, preprocessed: str | Path) -> Path:
@@ -149,9 +161,11 @@ def load_validation_record(model: ModelFolder, fold: str, preprocessed: str | Pa
 
 
 def load_validation_maps(
-    model: ModelFolder, fold: str, record: ValidationRecord, preprocessed: str | Path
+    model: ModelFolder, fold: str, record: ValidationRecord, preprocessed: str | Path, subset: str = ""
 ) -> list[CaseMaps]:
     """Load the maps of a fold's held-out people, by the parameters of :func:`load_validation_record` and what it gave.
+
+    Made by the input modality alone, or with a subset of further ones (its name) of those people who have it.
 
     Raises
     ------
@@ -159,7 +173,12 @@ def load_validation_maps(
         If a file is missing or broken.
     """
     folder = _standing_folder(model, fold, preprocessed)
-    return [_read(folder / f"{case}.npz", case, subject) for case, subject in record.cases.items()]
+    cases = (
+        record.cases
+        if not subset
+        else {case: record.cases[case] for case in record.further.get(subset, ()) if case in record.cases}
+    )
+    return [_read(_maps_file(folder, case, subset), case, subject) for case, subject in cases.items()]
 
 
 def count_validation_slices(model: ModelFolder, fold: str, preprocessed: str | Path) -> int:
@@ -180,6 +199,10 @@ def _standing_folder(model: ModelFolder, fold: str, preprocessed: str | Path) ->
     """Return the folder that holds the maps: earlier versions put them into the fold's own."""
     folder, before = validation_folder(model, fold, preprocessed), model.fold(fold) / VALIDATION_FOLDER
     return before if not (folder / VALIDATION_FILE).is_file() and (before / VALIDATION_FILE).is_file() else folder
+
+
+def _maps_file(folder: Path, case: str, subset: str) -> Path:
+    return folder / subset / f"{case}.npz" if subset else folder / f"{case}.npz"
 
 
 def _write(path: Path, case: CaseMaps) -> None:

@@ -62,13 +62,14 @@ def anomaly_maps(
     *,
     slice_indices: Sequence[int] | None = None,
     description: str | None = None,
+    further: np.ndarray | None = None,
 ) -> SliceMaps:
     """Return the anomaly maps of the slices of one scan; see :func:`stream_maps`.
 
     Parameters
     ----------
     maker : cycle and settings
-    image, brain, case, slice_indices : see :class:`SliceWork`; None numbers the slices from 0
+    image, brain, case, slice_indices, further : see :class:`SliceWork`; None numbers the slices from 0
     description : shown beside the progress bar; None shows the case, an empty one no bar
 
     Raises
@@ -77,7 +78,7 @@ def anomaly_maps(
         If one slice alone does not fit into the GPU's memory, or the network gives values that are not finite.
     """
     indices = range(len(image)) if slice_indices is None else slice_indices
-    work = SliceWork(case, image, brain, tuple(indices))
+    work = SliceWork(case, image, brain, tuple(indices), further)
     told = case if description is None else description
     (maps,) = stream_maps(maker, [work], description=told)
     if isinstance(maps, Settled):
@@ -156,6 +157,7 @@ class _Engine:
         self.across_scans = across_scans
         self.cycle, self.settings, self.device, self.patch_size = cycle, settings, device, patch_size
         self.precision = choose_precision(maker.precision, cycle, device, patch_size, settings.batch_size)
+        self.further = len(cycle.further)
         self.hides = cycle.masked and settings.strips_per_pass > 0
         self.per_item = evaluations_per_item(cycle, settings)
         self.batch_size = settings.batch_size
@@ -234,7 +236,7 @@ class _Engine:
 
     def _try_to_open(self, work: SliceWork) -> ScanOnDevice | Settled | None:
         try:
-            scan = ScanOnDevice(work, tile_corners(work.image.shape[1:], self.patch_size), self.device)
+            scan = ScanOnDevice(work, tile_corners(work.image.shape[1:], self.patch_size), self.device, self.further)
             items = list(self._items(scan))
         except torch.cuda.OutOfMemoryError:
             return None
@@ -304,13 +306,14 @@ class _Engine:
     def _evaluate(self, batch: list[Item]) -> None:
         """Reconstruct a batch and add what its hidden strips give to the sums (all or nothing)."""
         tiles = [self._tile(item.scan.image[item.position], *item.scan.corners[item.tile]) for item in batch]
-        x = torch.stack(tiles)[:, None]
+        shown = torch.stack(tiles)
+        x = shown[:, :1]
         keep = self._keep(batch)
         hidden = 1 - keep if self.hides else torch.ones_like(keep)
         strip_keys = sent_to(self.device, torch.tensor([item.strip_key for item in batch]))
         slice_keys = sent_to(self.device, torch.tensor([item.slice_key for item in batch]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
-            reconstruction = self.cycle.reconstruct(x, keep, self.settings.sampling, strip_keys, slice_keys)
+            reconstruction = self.cycle.reconstruct(shown, keep, self.settings.sampling, strip_keys, slice_keys)
         reconstruction = reconstruction.float()
         error = x - reconstruction
         values = torch.cat([hidden * error**2, hidden * error, hidden * reconstruction, hidden], dim=1)

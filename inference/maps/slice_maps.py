@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from mmccd_auto.core.devices import sent_to
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.imaging.intensity_scale import BACKGROUND
 from mmccd_auto.model.strip_masks import Strip
 
 
@@ -43,16 +44,44 @@ class SliceWork:
     image : float32 [S, H, W], normalised slices of the input modality; H and W at least the patch
     brain : bool [S, H, W]
     indices : the slices' numbers in the volume; the noise depends on them
+    further : float32 [S, K, H, W], normalised slices of the other modalities that the cycle can use, background where one is
+        not there; None: none is there
     """
 
     case: str
     image: np.ndarray
     brain: np.ndarray
     indices: tuple[int, ...]
+    further: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape != self.brain.shape or self.image.ndim != 3 or len(self.indices) != len(self.image):
             raise ValueError(f"image {self.image.shape} and brain {self.brain.shape} must both be [S, H, W], with S indices")
+        if self.further is not None and (self.further.shape[0], *self.further.shape[2:]) != self.image.shape:
+            raise ValueError(f"the further modalities {self.further.shape} must be [S, K, H, W] of {self.image.shape}")
+
+    def of_slices(self, places: Sequence[int]) -> SliceWork:
+        """Select the slices at these positions."""
+        further = None if self.further is None else self.further[places]
+        indices = tuple(self.indices[place] for place in places)
+        return replace(self, image=self.image[places], brain=self.brain[places], indices=indices, further=further)
+
+    def shown_with(self, channels: Collection[int]) -> SliceWork:
+        """Return the same slices with these of the further modalities alone."""
+        if self.further is None or not channels:
+            return replace(self, further=None)
+        further = np.full_like(self.further, BACKGROUND)
+        further[:, list(channels)] = self.further[:, list(channels)]
+        return replace(self, further=further)
+
+    def channels(self, count: int) -> np.ndarray:
+        """Stack the input modality and ``count`` further ones, float32 [S, 1 + count, H, W]; background where one lacks."""
+        shown = self.image[:, None]
+        if count:
+            shape = (len(self.image), count, *self.image.shape[1:])
+            further = np.full(shape, BACKGROUND, dtype=np.float32) if self.further is None else self.further
+            shown = np.concatenate([shown, further], axis=1)
+        return np.ascontiguousarray(shown, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,13 +100,16 @@ class Item:
 
 
 class ScanOnDevice:
-    """One scan on the device: its slices, the sums that the batches add to, and how many passes are left."""
+    """One scan on the device: its slices, the sums that the batches add to, and how many passes are left.
 
-    def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device) -> None:
+    The slices are float32 [S, 1 + further, H, W]: ``further`` modalities stand behind the input.
+    """
+
+    def __init__(self, work: SliceWork, corners: list[tuple[int, int]], device: torch.device, further: int = 0) -> None:
         self.work, self.corners = work, corners
-        image = torch.from_numpy(np.ascontiguousarray(work.image, dtype=np.float32))
+        image = torch.from_numpy(work.channels(further))
         self.image = sent_to(device, image)
-        self.sums = torch.zeros((len(image), 4, *image.shape[1:]), device=device)
+        self.sums = torch.zeros((len(image), 4, *image.shape[2:]), device=device)
         self.passes = self.left = 0
         self.error: MMCCDError | MemoryError | None = None
 

@@ -20,8 +20,8 @@ from mmccd_auto.imaging.io import write_volume
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.describe import describe_lesions
 from mmccd_auto.inference.lesions.records import LesionRecord
-from mmccd_auto.inference.prediction.case_record import sealed
-from mmccd_auto.inference.prediction.prediction import Prediction
+from mmccd_auto.inference.prediction.case_record import ASKED, sealed
+from mmccd_auto.inference.prediction.prediction import FurtherRecord, Prediction
 from mmccd_auto.inference.scores.edge_profile import describe_edge
 from mmccd_auto.preprocessing.align_modalities import brain_only
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED
@@ -103,6 +103,7 @@ def describe_request(
     dicom: str | None,
     save_control: bool = False,
     age: float | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what decides a case's files: the first part of CASE.json, known before the prediction.
 
@@ -117,6 +118,7 @@ def describe_request(
     save_control : also the control without a network; named only where it is asked for, so that cases stay finished that
         have more than is asked for
     age : years; named only where it is known
+    beside : by modality file and hash of what the model may use beside the input; None where it can't use any
     """
     return {
         **asdict(given),
@@ -125,6 +127,7 @@ def describe_request(
         "dicom": dicom,
         **({"save_control": True} if save_control else {}),
         **({} if age is None else {"age": age}),
+        **({} if beside is None else {"further_files": dict(beside)}),
     }
 
 
@@ -174,7 +177,16 @@ def write_prediction(
     files = [*(f"{case}{ending}" for ending in (*volumes, *pictures)), *other_files]
     lesions = describe_lesions(scan, prediction.brain, prediction.anomaly, prediction.mask, prediction.candidates)
     record = sealed(
-        {"case": case, **request, **_results(prediction), **lesions, "versions": software_versions()}, output, files
+        {
+            "case": case,
+            **request,
+            **_results(prediction),
+            **_scored_by(prediction, request),
+            **lesions,
+            "versions": software_versions(),
+        },
+        output,
+        files,
     )
     save_json(record, output / f"{case}.json")
     return record
@@ -288,6 +300,7 @@ def _results(prediction: Prediction) -> dict[str, Any]:
     return {
         "normalisation": prediction.normalisation,
         "fits": [asdict(one) for one in prediction.fits],
+        **_further(prediction.further),
         "brain_found_by": prediction.brain_extraction,
         "warnings": list(prediction.warnings),
         "brain_ml": round(prediction.brain_ml, 4),
@@ -308,6 +321,26 @@ def _results(prediction: Prediction) -> dict[str, Any]:
         "network_evaluations": prediction.network_evaluations,
         "seconds": round(prediction.seconds, 3),
     }
+
+
+def _further(records: Sequence[FurtherRecord]) -> dict[str, Any]:
+    """Describe which other modalities the map was made with, also in words; nothing for models that can't use any."""
+    if not records:
+        return {}
+    used = dict.fromkeys(name for one in records for name in one.used)
+    words = f"the input modality and {' and '.join(used)}" if used else "the input modality alone"
+    return {"modalities_used": words, "further": [asdict(one) for one in records]}
+
+
+def _scored_by(prediction: Prediction, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return threshold and units where they are those of more modalities.
+
+    What was asked stands in ASKED, by which a run that continues knows the case.
+    """
+    if prediction.scoring is None:
+        return {}
+    used = prediction.scoring.to_json()
+    return {**used, ASKED: {name: request[name] for name in used if name in request and request[name] != used[name]}}
 
 
 def _rounded(value: float | None) -> float | None:

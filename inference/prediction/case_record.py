@@ -14,6 +14,8 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.records import JsonObject, read_record
 
 FILES, SEAL = "files", "record_sha256"
+ASKED = "by_input_alone"
+"""What the request said of threshold and units, where the record has those of more modalities."""
 logger = logging.getLogger(__name__)
 
 
@@ -64,7 +66,8 @@ def finished_record(output: Path, case: str, request: Mapping[str, Any]) -> dict
         logger.warning("%s: predicted again: %s %s.", case, path.name, reason)
         return None
     asked = json.loads(json.dumps(dict(request)))
-    if any(name not in record or record[name] != value for name, value in asked.items()):
+    answered = record | record.get(ASKED, {})
+    if any(name not in answered or answered[name] != value for name, value in asked.items()):
         return None
     damaged = next((name for name, facts in record[FILES].items() if not _is_as_written(output / name, facts)), None)
     if damaged is not None:

@@ -66,6 +66,11 @@ class Ensemble(ScanPredictor):
         """See :class:`ScanPredictor`."""
         return self.members[0].modalities
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """See :class:`ScanPredictor`; what any member can use."""
+        return tuple(dict.fromkeys(name for one in self.members for name in one.further))
+
     def request(self) -> dict[str, Any]:
         """See :class:`ScanPredictor`; ``members`` holds what each model alone would say."""
         settings = {one.identity.model: one.settings.to_json() for one in self.members}
@@ -117,7 +122,16 @@ class Ensemble(ScanPredictor):
             fits=tuple(fit for one in maps for fit in one.fits),
             control=_mean_of_all([one.control for one in maps]),
             edges=tuple(edge for one in maps for edge in one.edges),
+            further=tuple(record for one in maps for record in one.further),
+            scoring=self._scoring_of(maps),
         )
+
+    def _scoring_of(self, maps: Sequence[ScanMaps]) -> Scoring | None:
+        """Return the members' own of this scan together; None where it is that of the input modality alone."""
+        if all(one.scoring is None for one in maps):
+            return None
+        own = [one.scoring or member.scoring for member, one in zip(self.members, maps, strict=True)]
+        return mean_scoring([one.identity.model for one in self.members], own)
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
         """See :class:`ScanPredictor`; what several models say is said once."""
@@ -156,15 +170,19 @@ def joint_scoring(members: Sequence[Predictor]) -> Scoring:
     missing = [one.identity.model for one in members if not one.scoring.calibrated]
     if missing:
         raise MMCCDError(f"{', '.join(missing)} has no calibration, so its map has another unit: run mmccd_calibrate.")
-    scorings = [one.scoring for one in members]
+    return mean_scoring([one.identity.model for one in members], [one.scoring for one in members])
+
+
+def mean_scoring(models: Sequence[str], scorings: Sequence[Scoring]) -> Scoring:
+    """Return the mean of several models' thresholds and least lesion volumes; all of them are calibrated."""
     first = scorings[0]
     sources = dict.fromkeys(one.source for one in scorings)
     return Scoring(
         score=first.score,
         calibrations={
-            f"{one.identity.model}/fold_{fold}": calibration
-            for one in members
-            for fold, calibration in one.scoring.calibrations.items()
+            f"{model}/fold_{fold}": calibration
+            for model, one in zip(models, scorings, strict=True)
+            for fold, calibration in one.calibrations.items()
         },
         false_positive_rate=first.false_positive_rate,
         threshold=float(np.mean([one.threshold for one in scorings])),

@@ -18,7 +18,6 @@ from mmccd_auto.core.processes.memory import only_what_is_new
 from mmccd_auto.core.processes.streams import Settled, behind, closed_at_the_end, each, part_of_each, split
 from mmccd_auto.core.wording import counted
 from mmccd_auto.dicom.convert import convert_series
-from mmccd_auto.dicom.records import Series
 from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segmentation
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
@@ -29,7 +28,7 @@ from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.lesions.records import LesionRecord, lesions_of
-from mmccd_auto.inference.options import ExportOptions, OutputOptions
+from mmccd_auto.inference.options import OutputOptions
 from mmccd_auto.inference.prediction.case_files import (
     DONE,
     KEPT,
@@ -46,10 +45,12 @@ from mmccd_auto.inference.prediction.folder_run import RunSummary, left_out_rows
 from mmccd_auto.inference.prediction.prediction import Prediction, PredictsScans, Scan
 from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
+from mmccd_auto.preprocessing.further_modalities import LaidModalities
 from mmccd_auto.reporting.page.assemble import remove_report
+from mmccd_auto.sources.beside import describe_beside, load_beside
 from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
-from mmccd_auto.sources.cases import SourceCase, SourceOptions, list_source_cases
-from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
+from mmccd_auto.sources.cases import SourceOptions, list_source_cases
+from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, input_case, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
 from mmccd_auto.sources.series_table import table_text, write_table
 
@@ -130,7 +131,7 @@ def predict_folder(
     if export.link_file is not None:
         check_link_place(export.link_file, output)
     with folder_lock(output, "maps"), workspace("predict") as temporary:
-        listing, masks = _with_brain_masks(_discover(predictor, source, output, export, temporary), brain_masks)
+        listing, masks = _with_brain_masks(_discover(predictor, source, output, options, temporary), brain_masks)
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -212,7 +213,9 @@ class _Run:
             # Whether objects can refer to the images is known before the networks have worked for hours.
             read_source(found.series.files, self._dicom_identity(found))
         volume = self._load(found)
-        return _Opened(request, Scan(volume, case, None if mask is None else read_brain_mask(mask), found.age))
+        others, faults = load_beside(found.beside, self.workspace)
+        brain, laid = None if mask is None else read_brain_mask(mask), LaidModalities(left_out=faults)
+        return _Opened(request, Scan(volume, case, brain, found.age, further=others, laid=laid))
 
     def close(self, found: InputCase, opened: _Opened, prediction: Prediction) -> SummaryRow:
         """Write everything of a predicted case; a failure leaves none of its files."""
@@ -259,7 +262,8 @@ class _Run:
         else:
             logger.info("%s: %s", found.case, findings.describe(), extra=of_case)
         extra = self._write_dicom(found, prediction)
-        page = case_part(prediction, marking_of(self.predictor.scoring), found.series) if self.options.report else None
+        marking = marking_of(prediction.scoring or self.predictor.scoring)
+        page = case_part(prediction, marking, found.series) if self.options.report else None
         return write_prediction(prediction, request, self.output, found.series is not None, extra, page)
 
     def _load(self, found: InputCase) -> Volume:
@@ -290,6 +294,7 @@ class _Run:
             dicom=self._dicom_kind(found),
             save_control=self.options.save_control,
             age=found.age,
+            beside=describe_beside(found.beside, self.root) if predictor.further else None,
         )
 
     def _dicom_kind(self, found: InputCase) -> str | None:
@@ -312,7 +317,7 @@ class _Run:
         """
         if found.series is None or self._dicom_kind(found) is None:
             return []
-        identity, scoring = self._dicom_identity(found), self.predictor.scoring
+        identity, scoring = self._dicom_identity(found), prediction.scoring or self.predictor.scoring
         files, model = found.series.files, self.predictor.identity
         is_mean = len(model.folds) > 1
         meaning = ScoreMeaning(scoring.score, scoring.calibrated, prediction.threshold, scoring.false_positive_rate, is_mean)
@@ -327,17 +332,24 @@ class _Run:
         return names
 
 
-def _discover(predictor: PredictsScans, source: Path, output: Path, options: ExportOptions, workspace: Path) -> InputListing:
+def _discover(predictor: PredictsScans, source: Path, output: Path, wishes: OutputOptions, workspace: Path) -> InputListing:
     """Return the cases of volume files, and those of DICOM files beside them."""
+    options = wishes.export
     modality, modalities = predictor.input_modality, predictor.modalities
     if not source.exists() or (source.is_file() and volume_ending(source.name)):
         return discover_cases(source, modality, modalities, exclude=output)
     key = None if options.key_file is None else read_key(options.key_file)
-    looked_for = SourceOptions(options.series, key, output, modalities, alone=True, bids=options.bids)
+    looked_for = SourceOptions(
+        *(options.series, key, output, modalities),
+        alone=True,
+        bids=options.bids,
+        beside=() if wishes.input_only else predictor.further,
+    )
     listing = list_source_cases(source, [modality], workspace, looked_for)
     for note in listing.notes:
         logger.warning("%s", note)
-    unneeded = sum(item.unneeded for item in listing.left_out)
+    beside = {scan for one in listing.cases for scan in one.beside.values() if isinstance(scan, Path)}
+    unneeded = sum(item.unneeded and item.path not in beside for item in listing.left_out)
     if unneeded:
         files = counted(unneeded, "file")
         logger.info("%s of what isn't needed beside the %s left alone.", files, modality)
@@ -345,7 +357,7 @@ def _discover(predictor: PredictsScans, source: Path, output: Path, options: Exp
         logger.info("%s", table_text(listing.series))
         write_table(listing.series, output / SERIES_FILE)
     ignored = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
-    cases = tuple(_input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
+    cases = tuple(input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
     return InputListing(cases, ignored, listing.studies, listing.names)
 
 
@@ -365,20 +377,14 @@ def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[Input
     return replace(listing, cases=tuple(cases)), masks | chosen.by_case
 
 
-def _input_case(one: SourceCase, modality: str, age: float | None) -> InputCase:
-    scan = one.scans.get(modality)
-    if isinstance(scan, Series):
-        return InputCase(one.case, None, one.error, scan, one.skipped)
-    return InputCase(one.case, scan, one.error, skipped=one.skipped, age=age)
-
-
 def _announce(predictor: PredictsScans, listing: InputListing) -> None:
-    cases = len(listing.cases)
+    with_others = sum(bool(found.beside) for found in listing.cases)
+    others = f" and {', '.join(predictor.further)} where they are there ({counted(with_others, 'case')})"
     logger.info(
-        "%d %s to predict from %s alone; %s, on %s",
-        cases,
-        "case" if cases == 1 else "cases",
+        "%s to predict from %s%s; %s, on %s",
+        counted(len(listing.cases), "case"),
         predictor.input_modality,
+        others if with_others else " alone",
         predictor.describe(),
         predictor.device,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from mmccd_auto.inference.scores.edge_profile import EdgeFinding
 from mmccd_auto.inference.scores.findings import Findings
 from mmccd_auto.inference.scores.scoring import Scoring
 from mmccd_auto.inference.scores.second_fit import FitRecord
+from mmccd_auto.preprocessing.further_modalities import LaidModalities
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.identity import ModelIdentity
 
@@ -37,6 +38,10 @@ class PredictsScans(Protocol):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Of the dataset."""
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The other modalities that it uses where they are there; empty for most models."""
 
     def request(self) -> dict[str, Any]:
         """Return all of the model that decides what a map looks like, for CASE.json."""
@@ -71,6 +76,8 @@ class Scan:
     age : years, for the percentile of healthy people; the map does not depend on it
     abnormal : nonzero where something abnormal is known, on the scan's grid: a calibration leaves it out; the map does not
         depend on it
+    further : other modalities of the person, each on a grid of its own; a model that can't use them leaves them alone
+    laid : the same on the grid of ``volume``, made by the predictor
     """
 
     volume: Volume
@@ -78,6 +85,26 @@ class Scan:
     brain_mask: Volume | None = None
     age: float | None = None
     abnormal: Volume | None = None
+    further: Mapping[str, Volume] = field(default_factory=dict)
+    laid: LaidModalities = field(default_factory=LaidModalities)
+
+
+@dataclass(frozen=True)
+class FurtherRecord:
+    """Which other modalities a map was made with, for CASE.json.
+
+    Attributes
+    ----------
+    model : whose map it was
+    used : modality -> how it was laid on the input modality
+    left_out : modality -> why it wasn't used
+    calibrated_with : the subset by whose units the map is scored, "T1 + T2"; empty for those of the input alone
+    """
+
+    model: str
+    used: dict[str, str]
+    left_out: dict[str, str]
+    calibrated_with: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +141,8 @@ class Prediction:
     control : float32 [z, y, x], the same score without a network, 0 outside the brain; None where it wasn't asked for
     healthy_percentile_of : "12 healthy people of 61 to 80 years", where the percentile is among people of that age
     edge : how the brain's edge scores beside that of healthy people; None where the calibration doesn't know that
+    further : which other modalities it was made with, for each model that can use any
+    scoring : threshold and units where they are others than the model's for the input modality alone
     """
 
     case: str
@@ -142,6 +171,8 @@ class Prediction:
     control: np.ndarray | None = None
     healthy_percentile_of: str = ""
     edge: EdgeFinding | None = None
+    further: tuple[FurtherRecord, ...] = ()
+    scoring: Scoring | None = None
 
     @property
     def brain_ml(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.input_check import input_warnings, zero_warnings
 from mmccd_auto.inference.prediction.model_facts import card_section, model_sections
-from mmccd_auto.inference.prediction.prediction import Scan
+from mmccd_auto.inference.prediction.prediction import FurtherRecord, Scan
 from mmccd_auto.inference.prediction.scan_predictor import ScanMaps, ScanPredictor
 from mmccd_auto.inference.scores.calibration import calibration_of, case_score
+from mmccd_auto.inference.scores.further import best_fitting, subset_of
 from mmccd_auto.inference.scores.score_units import ScoreUnits
 from mmccd_auto.inference.scores.scoring import Scoring, choose_fits, choose_scoring
 from mmccd_auto.inference.scores.second_fit import ONE_FIT, FitRecord, first_look, look_maps, look_scores, refit_scan
 from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.preprocessing.further_modalities import FurtherChannels, further_channels
 from mmccd_auto.preprocessing.preprocess_case import PreprocessedCase, preprocess_case, to_scan_grid
 from mmccd_auto.preprocessing.second_fit import FirstFit
 from mmccd_auto.reporting.page.assemble import Section
@@ -45,6 +47,7 @@ from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_ca
 CPU = torch.device("cpu")
 NEAR_ABNORMAL_MM = 6.0
 """Tissue nearer than this to what is marked isn't taken for healthy: marks are rarely drawn to the last voxel."""
+UNCALIBRATED_SUBSET = "the model's calibration has no units for maps that are made with it."
 ALL_FOLDS = LoadOptions()
 
 
@@ -52,7 +55,8 @@ ALL_FOLDS = LoadOptions()
 class _Prepared:
     """A scan on the network's grid, its slices with brain, and how they were fitted.
 
-    ``look_evaluations`` are those of the networks in the first look; ``age`` is the person's in years, None where unknown.
+    ``look_evaluations`` are those of the networks in the first look; ``age`` is the person's in years, None where unknown;
+    ``further`` tells of the other modalities, None where the model can't use any.
     """
 
     preprocessed: PreprocessedCase
@@ -61,6 +65,7 @@ class _Prepared:
     fit: FitRecord
     look_evaluations: int = 0
     age: float | None = None
+    further: FurtherRecord | None = None
 
     @property
     def look(self) -> SliceWork:
@@ -188,6 +193,11 @@ class Predictor(ScanPredictor):
         """The dataset's modalities, in the order of its channels."""
         return self.plan.modalities
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """See :class:`ScanPredictor`."""
+        return self.folds[0].cycle.further
+
     def request(self) -> dict[str, Any]:
         """See :class:`ScanPredictor`."""
         return {
@@ -216,6 +226,8 @@ class Predictor(ScanPredictor):
 
     def healthy_maps(self, scans: Iterable[Scan | Settled]) -> Iterator[tuple[CaseMaps, ...] | Settled]:
         """Make the maps that a calibration on scans of healthy people is fitted on, as a prediction would see them.
+
+        By the input modality alone: a model that can use others, and is calibrated on these maps, uses none afterwards.
 
         Parameters
         ----------
@@ -260,8 +272,26 @@ class Predictor(ScanPredictor):
         preprocessed = preprocess_case(scan.case, volumes, self.plan, scan.abnormal, scan.brain_mask)
         indices = np.flatnonzero(preprocessed.brain.any(axis=(1, 2))).tolist()
         work = SliceWork(scan.case, preprocessed.image[0, indices], preprocessed.brain[indices], tuple(indices))
+        record = None
+        if self.further:
+            found = further_channels(preprocessed, scan.laid, self.further, self.plan)
+            record = self._shown_further(scan, found)
+            work = replace(work, further=found.image[:, indices].swapaxes(0, 1))
+            work = work.shown_with([self.further.index(name) for name in record.used])
         fit = FitRecord(self.identity.model, 1, None, False, self.one_fit)
-        return _Prepared(preprocessed, work, preprocessed.normalisation[self.input_modality], fit, age=scan.age)
+        parameters = preprocessed.normalisation[self.input_modality]
+        return _Prepared(preprocessed, work, parameters, fit, age=scan.age, further=record)
+
+    def _shown_further(self, scan: Scan, found: FurtherChannels) -> FurtherRecord:
+        """Choose which of the modalities that are there the networks are shown: a subset whose units are known.
+
+        All of them where nothing is calibrated.
+        """
+        subset = best_fitting(self.scoring.further, found.used)
+        shown = subset_of(subset) if self.scoring.calibrated else found.used
+        used = {name: scan.laid.there[name].how for name in shown}
+        left_out = found.left_out | {name: UNCALIBRATED_SUBSET for name in found.used if name not in shown}
+        return FurtherRecord(self.identity.model, used, left_out, subset)
 
     def _look_units(self, fold: str) -> ScoreUnits:
         """Return that by which a fold's errors of the first look become scores."""
@@ -283,17 +313,24 @@ class Predictor(ScanPredictor):
         mean = np.asarray(np.mean(scores, axis=0, dtype=np.float32))
         found = refit_scan(prepared.work, look, mean, first, self.identity.model)
         evaluations = sum(one.network_evaluations for one in of_folds)
-        return _Prepared(prepared.preprocessed, found.work, found.parameters, found.record, evaluations, prepared.age)
+        return replace(
+            prepared, work=found.work, parameters=found.parameters, fit=found.record, look_evaluations=evaluations
+        )
+
+    def _scoring_of(self, prepared: _Prepared) -> Scoring:
+        """Return that of the modalities which the scan is seen with."""
+        return self.scoring if prepared.further is None else self.scoring.fitting(prepared.further.used)
 
     def _scan_maps(self, only_score: bool, control: bool, prepared: _Prepared, *of_folds: SliceMaps) -> ScanMaps:
         preprocessed = prepared.preprocessed
+        scoring = self._scoring_of(prepared)
         maps, scores = self._mean_maps(prepared, of_folds, control)
         brain = preprocessed.native_brain
         places = list(prepared.work.indices)
         inside = {name: values[places] for name, values in scores.items()}
-        edge = self.scoring.edge(inside, prepared.work.brain, preprocessed.geometry.slice_spacing)
-        top = case_score(scores[self.scoring.score][preprocessed.brain])
-        given = {self.scoring.score} if only_score else {self.scoring.score, "brighter", "darker"}
+        edge = scoring.edge(inside, prepared.work.brain, preprocessed.geometry.slice_spacing)
+        top = case_score(scores[scoring.score][preprocessed.brain])
+        given = {scoring.score} if only_score else {scoring.score, "brighter", "darker"}
 
         def on_scan_grid(values: np.ndarray) -> np.ndarray:
             return to_scan_grid(values, preprocessed.geometry, brain)
@@ -304,12 +341,14 @@ class Predictor(ScanPredictor):
             cycle=None if only_score else np.where(brain, on_scan_grid(maps.cycle), np.float32(BACKGROUND)),
             brain=brain,
             case_score=top,
-            healthy_percentile=self.scoring.healthy_percentile(top, prepared.age),
+            healthy_percentile=scoring.healthy_percentile(top, prepared.age),
             network_evaluations=maps.network_evaluations + prepared.look_evaluations,
             normalisation=prepared.parameters,
             fits=(prepared.fit,),
             control=on_scan_grid(scores[CONTROL]) if control else None,
             edges=() if edge is None else (edge,),
+            further=() if prepared.further is None else (prepared.further,),
+            scoring=None if scoring is self.scoring else scoring,
         )
 
     def scan_warnings(self, scan: Volume, brain: np.ndarray) -> list[str]:
@@ -329,12 +368,12 @@ class Predictor(ScanPredictor):
 
         The control among the scores, if asked for.
         """
-        preprocessed, work = prepared.preprocessed, prepared.work
+        preprocessed, work, scoring = prepared.preprocessed, prepared.work, self._scoring_of(prepared)
         cases = prepared.case_maps(of_folds, work.brain)
-        scores = [self.scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
+        scores = [scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
         if control:
             for fold, case, one in zip(self.folds, cases, scores, strict=True):
-                one[CONTROL] = self.scoring.control(fold.fold, case)
+                one[CONTROL] = scoring.control(fold.fold, case)
 
         def mean(arrays: list[np.ndarray]) -> np.ndarray:
             whole = np.zeros(preprocessed.brain.shape, dtype=np.float32)

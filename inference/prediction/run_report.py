@@ -27,7 +27,7 @@ SHOWN = (
         "candidates_ml",
     ),
     *("largest_candidate_mm3", "case_score", "healthy_percentile", "healthy_percentile_note", "healthy_people", "max_score"),
-    "healthy_percentile_of",
+    *("healthy_percentile_of", "modalities_used"),
     *("input_modality", "slice_axis", "threshold", "threshold_source", "false_positive_rate", "least_lesion_mm3"),
     *("score", "score_unit", "seconds", "normalisation", "versions", LESION_LIST),
 )

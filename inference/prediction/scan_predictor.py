@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.options import OutputOptions
 from mmccd_auto.inference.prediction.folder_prediction import MAPS_AND_REPORT, predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
-from mmccd_auto.inference.prediction.prediction import Prediction, Scan
+from mmccd_auto.inference.prediction.prediction import FurtherRecord, Prediction, Scan
 from mmccd_auto.inference.scores.edge_profile import EdgeFinding
 from mmccd_auto.inference.scores.findings import find_findings
 from mmccd_auto.inference.scores.masks import lesions_and_candidates
 from mmccd_auto.inference.scores.scoring import Scoring
 from mmccd_auto.inference.scores.second_fit import FitRecord
 from mmccd_auto.preprocessing.brain_extraction import STRIPPED, extract_brain
+from mmccd_auto.preprocessing.further_modalities import lay_further
 from mmccd_auto.reporting.page.assemble import Section
 from mmccd_auto.trained.identity import ModelIdentity
 
@@ -53,6 +54,9 @@ class ScanMaps:
     fits : how the intensities were fitted, for each model
     control : float32, the same score without a network, 0 outside the brain; None where it wasn't asked for
     edges : what each model finds at the brain's edge; empty where its calibration doesn't know how healthy people's scores
+        lie there
+    further : which other modalities it was made with, for each model that can use any
+    scoring : by which it is scored, where that isn't the model's for the input modality alone
     """
 
     scores: dict[str, np.ndarray]
@@ -66,6 +70,8 @@ class ScanMaps:
     fits: tuple[FitRecord, ...]
     control: np.ndarray | None = None
     edges: tuple[EdgeFinding, ...] = ()
+    further: tuple[FurtherRecord, ...] = ()
+    scoring: Scoring | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,11 @@ class ScanPredictor(ABC):
     @abstractmethod
     def modalities(self) -> tuple[str, ...]:
         """Of the dataset; a file's channel number or name says which of them it is."""
+
+    @property
+    @abstractmethod
+    def further(self) -> tuple[str, ...]:
+        """The other modalities that it uses where they are there; empty for most models."""
 
     @abstractmethod
     def request(self) -> dict[str, Any]:
@@ -202,7 +213,13 @@ class ScanPredictor(ABC):
             mask = Volume(np.asarray(brain_mask), geometry)
         return self.predict_volume(Volume(array, geometry), case, mask)
 
-    def predict_volume(self, volume: Volume, case: str = "case", brain_mask: Volume | None = None) -> Prediction:
+    def predict_volume(
+        self,
+        volume: Volume,
+        case: str = "case",
+        brain_mask: Volume | None = None,
+        further: Mapping[str, Volume] | None = None,
+    ) -> Prediction:
         """Predict one scan.
 
         Parameters
@@ -210,6 +227,7 @@ class ScanPredictor(ABC):
         volume : of the input modality
         case : name, for files and errors; the map does not depend on it
         brain_mask : 1 in the brain and 0 elsewhere, on the scan's grid; None looks for the brain
+        further : other modalities of the person, on any grids; those that the model can use are laid on the scan
 
         Raises
         ------
@@ -217,7 +235,7 @@ class ScanPredictor(ABC):
             If the scan can't be used (no brain found, no contrast, too much inside the brain that isn't finite, complex
             numbers), the mask holds other values, or the network fails.
         """
-        (prediction,) = self.predict_volumes([Scan(volume, case, brain_mask)])
+        (prediction,) = self.predict_volumes([Scan(volume, case, brain_mask, further=further or {})])
         if isinstance(prediction, Settled):
             raise prediction.outcome
         return prediction
@@ -280,13 +298,19 @@ class ScanPredictor(ABC):
             mask = Volume(brain.astype(np.uint8), volume.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
-        return _Located(replace(scan, volume=volume, brain_mask=mask), backend, warnings, warning, started)
+        others = {name: scan.further[name] for name in self.further if name in scan.further}
+        laid = lay_further(scan.case, volume, self.input_modality, brain, others)
+        laid.left_out.update(scan.laid.left_out)
+        # The others are not needed on their own grids any more.
+        located = replace(scan, volume=volume, brain_mask=mask, further={}, laid=laid)
+        return _Located(located, backend, warnings, warning, started)
 
     def _prediction(self, located: _Located, maps: ScanMaps, seconds: float) -> Prediction:
-        scan, age, scoring = located.scan.volume, located.scan.age, self.scoring
+        scan, age, scoring = located.scan.volume, located.scan.age, maps.scoring or self.scoring
         # Of several models one that sees a rim, so that it is told.
         edge = max(maps.edges, key=lambda one: one.is_rim, default=None)
-        beside = [scoring.age_warning(age), "" if edge is None else edge.warning]
+        unused = [f"{name} was not used: {why}" for one in maps.further for name, why in one.left_out.items()]
+        beside = [scoring.age_warning(age), "" if edge is None else edge.warning, *dict.fromkeys(unused)]
         anomaly, mask, candidates = maps.scores[scoring.score], None, None
         voxel, least = scan.geometry.voxel_volume, scoring.least_lesion_mm3
         if scoring.threshold is not None:
@@ -319,6 +343,8 @@ class ScanPredictor(ABC):
             warnings=(*located.warnings, *self.scan_warnings(scan, maps.brain), *filter(None, beside)),
             brain_warning=located.brain_warning,
             edge=edge,
+            further=maps.further,
+            scoring=maps.scoring,
         )
 
     def predict_file(

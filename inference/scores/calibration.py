@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,6 +89,8 @@ class Calibration:
     first_look : what turns the errors of the first fit into the scores by which tissue is left out of the second one, see
         mmccd_auto.inference.scores.second_fit; None: the maps were made with one fit
     edge : how healthy people score at the brain's edge; None where it wasn't measured
+    further : by the name of a subset of further modalities ("T1 + T2"), what healthy tissue scores where these are used
+        beside the input; empty for models of the input modality alone
     """
 
     settings: JsonObject
@@ -102,6 +104,7 @@ class Calibration:
     control: Control | None = None
     first_look: ScoreUnits | None = None
     edge: HealthyEdge | None = None
+    further: dict[str, Calibration] = field(default_factory=dict)
 
     @property
     def reconstruction_r2(self) -> float | None:
@@ -187,7 +190,7 @@ def load_calibration(path: Path) -> Calibration | None:
     if not path.is_file():
         return None
     calibration = read_record(Calibration, path, REMEDY)
-    problem = _problem(calibration)
+    problem = next(filter(None, map(_problem, (calibration, *calibration.further.values()))), None)
     if problem is not None:
         raise MMCCDError(f"{path}: {problem}: {REMEDY}.")
     return calibration

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from mmccd_auto.inference.scores.calibration import (
 )
 from mmccd_auto.inference.scores.control import control_scores
 from mmccd_auto.inference.scores.edge_profile import EdgeFinding, find_rim
+from mmccd_auto.inference.scores.further import best_fitting
 from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.second_fit import NOT_CALIBRATED_FOR, ONE_FIT, UNCALIBRATED
 from mmccd_auto.plans.plan import ScorePlan
@@ -50,6 +51,8 @@ class Scoring:
     least_lesion_mm3 : smaller components are candidates instead of lesions
     source : where the threshold comes from, or why there is none
     least_source : where the least lesion volume comes from
+    further : by the name of a subset of further modalities, how it is where a scan has these; empty for models of the input
+        modality alone
     """
 
     score: str
@@ -59,11 +62,17 @@ class Scoring:
     least_lesion_mm3: float
     source: str
     least_source: str
+    further: Mapping[str, Scoring] = field(default_factory=dict)
 
     @property
     def calibrated(self) -> bool:
         """Whether 1.0 is the score that healthy tissue exceeds in 1 % of its pixels."""
         return bool(self.calibrations)
+
+    def fitting(self, given: Collection[str]) -> Scoring:
+        """How a scan is scored that was seen with these further modalities: by the largest subset that is calibrated."""
+        subset = best_fitting(self.further, given)
+        return self.further[subset] if subset else self
 
     def scores(self, fold: str, case: CaseMaps) -> dict[str, np.ndarray]:
         """Return the scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
@@ -231,13 +240,33 @@ def choose_scoring(
     source = _source(calibrations, settings, chosen_plan(model).configuration(model.configuration).score)
     if options.threshold is not None:
         least = options.least_lesion_mm3 or 0.0
-        return Scoring(score, calibrations, None, options.threshold, least, BY_USER, _given(options))
+        return _for_subsets(Scoring(score, calibrations, None, options.threshold, least, BY_USER, _given(options)))
     rate = DEFAULT_RATE if options.false_positive_rate is None else options.false_positive_rate
     if min(one.pixels_above(rate) for one in calibrations.values()) < LEAST_PIXELS_ABOVE:
         logger.warning("too little healthy tissue was scored for a false-positive rate of %g to be certain.", rate)
     least, least_source = _least_lesion(calibrations, rate, score, options)
     limit = float(np.mean([one.threshold(rate, score) for one in calibrations.values()]))
-    return Scoring(score, calibrations, rate, limit, least, source, least_source)
+    return _for_subsets(Scoring(score, calibrations, rate, limit, least, source, least_source))
+
+
+def _for_subsets(alone: Scoring) -> Scoring:
+    """Add what each subset of further modalities changes, as far as all folds are calibrated for it."""
+    folds = alone.calibrations
+    names = [name for name in next(iter(folds.values())).further if all(name in one.further for one in folds.values())]
+    return replace(alone, further={name: _of_subset(alone, name) for name in names})
+
+
+def _of_subset(alone: Scoring, name: str) -> Scoring:
+    """Return the same wishes by the units of a subset of further modalities."""
+    calibrations = {fold: one.further[name] for fold, one in alone.calibrations.items()}
+    rate, least = alone.false_positive_rate, alone.least_lesion_mm3
+    if rate is None:
+        return replace(alone, calibrations=calibrations)
+    if alone.least_source != BY_USER and alone.score == DEFAULT_SCORE:
+        least = float(np.mean([one.least_lesion_mm3(rate) for one in calibrations.values()]))
+    limit = float(np.mean([one.threshold(rate, alone.score) for one in calibrations.values()]))
+    source = f"{alone.source}, with {name}"
+    return replace(alone, calibrations=calibrations, threshold=limit, least_lesion_mm3=least, source=source)
 
 
 def _least_lesion(

@@ -99,9 +99,12 @@ def look_places(indices: Sequence[int], slice_mm: float) -> list[int]:
 
 
 def first_look(work: SliceWork, slice_mm: float) -> SliceWork:
-    """Return the slices of :func:`look_places`, of all slices of a scan."""
+    """Return the slices of :func:`look_places`, of all slices of a scan.
+
+    Of the input modality alone, so that one look is enough whatever else is there.
+    """
     places = look_places(work.indices, slice_mm)
-    return SliceWork(work.case, work.image[places], work.brain[places], tuple(work.indices[place] for place in places))
+    return work.of_slices(places).shown_with(())
 
 
 def look_maps(look: SliceWork, maps: SliceMaps, spacing: tuple[float, float, float], subject: str = "") -> CaseMaps:

@@ -60,6 +60,9 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save_control", action="store_true", help="also write the control: the score without a network, for mmccd_evaluate"
     )
+    parser.add_argument(
+        "--input_only", action="store_true", help="use the input modality alone, also where the model can use others"
+    )
     add_series_option(parser)
     add_runs_option(parser)
     add_brain_extraction_option(parser)
@@ -155,6 +158,7 @@ def prediction_from(options: argparse.Namespace, export: ExportOptions, keep_fin
         save_cycle=options.save_cycle,
         save_control=options.save_control,
         continue_prediction=keep_finished,
+        input_only=options.input_only,
         report=not options.no_report,
         trim_edge_mm=options.trim_edge,
     )

@@ -17,6 +17,7 @@ from mmccd_auto.model.noise import standard_normal
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.model.schedule import CLEAN, DiffusionSchedule
 from mmccd_auto.model.strip_masks import keep_mask, keep_mask_of_groups, random_strip_groups, random_strips
+from mmccd_auto.model.subset_remover import SubsetRemover
 from mmccd_auto.model.unet import UNet
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
 
@@ -252,7 +253,14 @@ class CyclicUNet(Cycle):
 
 CYCLES: dict[str, type[Reconstructor]] = {
     method.name: method
-    for method in (MaskedModalityCycle, PublishedModalityCycle, CyclicUNet, DenoisingAutoencoder, LesionRemover)
+    for method in (
+        MaskedModalityCycle,
+        PublishedModalityCycle,
+        CyclicUNet,
+        DenoisingAutoencoder,
+        LesionRemover,
+        SubsetRemover,
+    )
 }
 """The package's methods by name; those that aren't cycles, too."""
 
@@ -272,4 +280,4 @@ def build_cycle(method: str, plan: Plan) -> Reconstructor:
     """
     if method not in CYCLES:
         raise MMCCDError(f"the method {method} is unknown: choose one of {', '.join(CYCLES)}.")
-    return CYCLES[method](plan.network, plan.diffusion, plan.strip_width, plan.patch_size)
+    return CYCLES[method].of_plan(plan)

@@ -17,7 +17,7 @@ from mmccd_auto.model.block_unet import BlockUNet
 from mmccd_auto.model.reconstructor import Reconstructor, SamplingSettings
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions, LesionBatch
-from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
+from mmccd_auto.synthetic_anomalies.batched.tissues import UNKNOWN_SCALE, ModalityScale
 
 USUAL_STRIP_MM = 30.0
 SEEDS = 2**62
@@ -54,7 +54,7 @@ class LesionRemover(Reconstructor):
         super().__init__(network, diffusion, strip_width, patch_size)
         self.network = BlockUNet(in_channels=2, out_channels=1)
         self.tolerance = self.tolerances[1]
-        self.lesions = BatchedLesions((ModalityScale("unknown", 1.0, -5.0),), USUAL_STRIP_MM / strip_width)
+        self.lesions = BatchedLesions((ModalityScale("unknown", *UNKNOWN_SCALE),), USUAL_STRIP_MM / strip_width)
 
     def restore(self, x: Tensor) -> Tensor:
         """Compute x without lesions; x [N, 1, H, W], whose background stays as it is."""
@@ -69,9 +69,6 @@ class LesionRemover(Reconstructor):
     def training_losses(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the loss "restoration": Huber's error in the brain, lesions weighing five times as much; y doesn't matter.
 
-        It is divided by the tolerance, so that large errors count by their size. Its value is that of the smallest
-        tolerance, so that epochs can be compared, its gradient that of the tolerance.
-
         Lesions are drawn from a generator of their own, seeded by one number of torch's default one.
 
         Parameters
@@ -80,14 +77,25 @@ class LesionRemover(Reconstructor):
         """
         shown = self._with_lesions(x, int(torch.randint(SEEDS, ())))
         weight = (shown.altered != BACKGROUND) * torch.where(shown.lesion, self.lesion_weight, 1.0)
-        restored = self.restore(shown.altered)
+        return {"restoration": self.huber_loss(self.restore(shown.altered), shown.healthy, weight)}
+
+    def huber_loss(self, restored: Tensor, healthy: Tensor, weight: Tensor) -> Tensor:
+        """Compute the weighted mean of Huber's error.
+
+        It is divided by the tolerance, so that large errors count by their size. Its value is that of the smallest
+        tolerance, so that epochs can be compared, its gradient that of the tolerance.
+
+        Parameters
+        ----------
+        restored, healthy, weight : of one shape; where the weight is 0, nothing counts
+        """
 
         def loss(tolerance: float) -> Tensor:
-            error = F.huber_loss(restored, shown.healthy, reduction="none", delta=tolerance) / tolerance
+            error = F.huber_loss(restored, healthy, reduction="none", delta=tolerance) / tolerance
             return (weight * error).sum() / weight.sum().clamp(min=1)
 
         minimised = loss(self.tolerance)
-        return {"restoration": loss(self.tolerances[1]).detach() + minimised - minimised.detach()}
+        return loss(self.tolerances[1]).detach() + minimised - minimised.detach()
 
     def reconstruct(
         self, x: Tensor, keep: Tensor, sampling: SamplingSettings, strip_keys: Tensor, slice_keys: Tensor

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
 from mmccd_auto.model.schedule import Spacing
-from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan
+from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Reconstructor(nn.Module, ABC):
     masked : whether the reconstruction depends on what ``keep`` hides; if not, a slice is reconstructed once, as a whole
     translates : whether the way from x to x^ leads through the translation modality
     of_planned_size : whether its networks are those of the plan, whose time the plan says
+    further : modalities that it can use beside the input's, in the order of their channels; empty for most methods
     picture_titles : of what :meth:`illustrate` gives; {input} and {translation} stand for the names of the modalities
     """
 
@@ -55,6 +56,7 @@ class Reconstructor(nn.Module, ABC):
     masked: ClassVar[bool]
     translates: ClassVar[bool]
     of_planned_size: ClassVar[bool] = True
+    further: tuple[str, ...] = ()
     picture_titles: ClassVar[tuple[str, str, str]]
 
     def __init__(
@@ -62,6 +64,17 @@ class Reconstructor(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.strip_width = strip_width
+
+    @classmethod
+    def of_plan(cls, plan: Plan, configuration: str | None = None) -> Self:
+        """Build the untrained networks that a plan asks for.
+
+        Parameters
+        ----------
+        plan : of the dataset
+        configuration : the modality cycle, "FLAIR-T1"; None for the plan's default
+        """
+        return cls(plan.network, plan.diffusion, plan.strip_width, plan.patch_size)
 
     def begin_epoch(self, done: float) -> None:
         """Prepare for an epoch of the training; nothing, unless a method's losses change in its course.
@@ -77,7 +90,8 @@ class Reconstructor(nn.Module, ABC):
 
         Parameters
         ----------
-        x, y : [N, 1, H, W], healthy slices of the input and the translation modality in the [-3, 3] scale
+        x, y : [N, 1, H, W], healthy slices of the input and the translation modality in the [-3, 3] scale; where there are
+            ``further`` modalities y holds these, [N, further, H, W], background alone where a case has none
         """
 
     @abstractmethod
@@ -88,7 +102,8 @@ class Reconstructor(nn.Module, ABC):
 
         Parameters
         ----------
-        x : [N, 1, H, W], one entry per (slice, strip); per slice for methods that aren't ``masked``
+        x : [N, 1, H, W], one entry per (slice, strip); per slice for methods that aren't ``masked``. ``further`` modalities
+            stand behind the input, background alone where they are not there: [N, 1 + further, H, W]
         keep : [N, 1, H, W], 0 inside the strip, see :func:`mmccd_auto.model.strip_masks.keep_mask`
         sampling : of the forward model
         strip_keys : int64 [N], noise keys of (case, slice, strip)

@@ -23,6 +23,7 @@ from mmccd_auto.dicom.files.headers import NOT_DICOM
 from mmccd_auto.dicom.records import Export, Series, Study
 from mmccd_auto.dicom.series.choose_series import SeriesChoice, choose_series
 from mmccd_auto.dicom.series.find_series import keep_series_only, read_export
+from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import shortened, too_long
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Volume
@@ -45,6 +46,7 @@ class SourceCase:
     error : why nothing can be made of the case; None if something can
     skipped : it holds nothing that is wanted, which is no failure
     origin : a code of the study, or of the folder that holds the files, by which a later import recognises the case
+    beside : by modality what else the visit has of what may be used, but isn't needed
     """
 
     case: str
@@ -53,6 +55,7 @@ class SourceCase:
     error: str | None = None
     skipped: bool = False
     origin: str = ""
+    beside: dict[str, Path | Series] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class SourceOptions:
     channels, alone : see :func:`mmccd_auto.sources.nifti_cases.list_nifti_cases`
     known : pseudonyms that are given already, see :func:`pseudonyms`
     bids : the user's wishes where the source is a BIDS dataset
+    beside : modalities that are taken along where a visit has exactly one scan of them; no case needs them
     """
 
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class SourceOptions:
     alone: bool = False
     known: Known | None = field(default=None, repr=False)
     bids: BidsOptions | None = None
+    beside: Sequence[str] = ()
 
 
 ANY_SOURCE = SourceOptions()
@@ -128,18 +133,19 @@ def list_source_cases(
         If there is nothing at ``source``, or nothing in it that can be used.
     """
     source, output, alone = Path(source), options.output, options.alone
-    export, nifti, ages = _read_source(source, wanted, workspace, options)
+    export, nifti, others, ages = _read_source(source, wanted, workspace, options)
     taken = {folded(case.name) for case in nifti.cases} | {folded(case.subject) for case in nifti.cases}
-    dicom = dicom_cases(export, wanted, options.overrides, options.key, taken, options.known)
-    used = [scan for case in dicom.cases for scan in case.scans.values() if isinstance(scan, Series)]
-    keep_series_only(workspace, used)
+    dicom = dicom_cases(export, wanted, options, taken)
+    scans = [scan for case in dicom.cases for scan in (*case.scans.values(), *case.beside.values())]
+    keep_series_only(workspace, [scan for scan in scans if isinstance(scan, Series)])
     if not dicom.cases and not nifti.cases:
         raise MMCCDError(nothing_found(export, nifti.left_out, source))
     notes = [*dicom.notes, *_stray_notes(export, nifti)]
     # Folders of a DICOM export may be called by patients.
     odd = [item for item in nifti.left_out if not (alone and item.unneeded)]
     notes += [f"Left out: {line}." for line in summarise_left_out(odd, None if export.studies else source)]
-    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source))
+    notes += _notes_beside(nifti, others)
+    cases = _beside_each_other(dicom.cases, _nifti_part(nifti, source, _files_beside(others, wanted)))
     if output is not None:
         cases = [_fitting(case, Path(output)) for case in cases]
     if not alone and any(case.scans for case in cases):
@@ -159,37 +165,43 @@ def list_source_cases(
 
 def _read_source(
     source: Path, wanted: Sequence[str], workspace: str | Path, options: SourceOptions
-) -> tuple[Export, NiftiListing, Mapping[str, float]]:
-    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset gives them."""
-    output, alone = options.output, options.alone
+) -> tuple[Export, NiftiListing, NiftiListing, Mapping[str, float]]:
+    """Read what lies in an input: DICOM files, volume files, and ages in years by case where a BIDS dataset gives them.
+
+    The volume files are listed twice: those of the wanted modalities, and those of all that are taken along as well.
+    """
+    output, alone, all_wanted = options.output, options.alone, [*wanted, *options.beside]
+    others = NiftiListing((), ())
     if source.is_dir() and is_bids(source):
-        people = list_bids_cases(source, wanted, options.bids, options.overrides, output, alone)
+        needed = {name: text for name, text in options.overrides.items() if not _is_one_of(name, options.beside)}
+        people = list_bids_cases(source, wanted, options.bids, needed, output, alone)
+        if options.beside:
+            others = list_bids_cases(source, all_wanted, options.bids, options.overrides, output).files
         # The DICOM files in its sourcedata are the same scans.
-        return Export((), {}, people.notes), people.files, people.ages
+        return Export((), {}, people.notes), people.files, others, people.ages
     export = read_export(source, workspace)
     if not source.is_dir():
-        return export, NiftiListing((), ()), {}
+        return export, NiftiListing((), ()), others, {}
     nifti = list_nifti_cases(source, wanted, options.channels, output, alone)
-    return _without_volumes(export, nifti), nifti, {}
+    if options.beside:
+        others = list_nifti_cases(source, all_wanted, options.channels, output)
+    return _without_volumes(export, nifti), nifti, others, {}
 
 
-def dicom_cases(
-    export: Export,
-    wanted: Sequence[str],
-    overrides: Mapping[str, str],
-    key: bytes | None = None,
-    taken: Collection[str] = (),
-    known: Known | None = None,
-) -> SourceListing:
+def dicom_cases(export: Export, wanted: Sequence[str], options: SourceOptions, taken: Collection[str] = ()) -> SourceListing:
     """Return the cases of the DICOM files: one for each study of each patient.
 
     Parameters
     ----------
+    export : the files
+    wanted : modalities
+    options : patterns, key, known pseudonyms, and what is taken along
     taken : folded names of other cases and people, which numbered pseudonyms pass over
     """
-    names = pseudonyms(export.studies, key, known)
+    overrides = options.overrides
+    names = pseudonyms(export.studies, options.key, options.known)
     notes = []
-    if key is None:
+    if options.key is None:
         numbered, names = names, _passing_over(names, taken)
         notes = [
             f"The DICOM study that would be {before.case} is called {name.case}, because a file has that name."
@@ -200,17 +212,19 @@ def dicom_cases(
     table: list[SeriesRow] = []
     for study, name in zip(export.studies, names, strict=True):
         try:
-            choices = choose_series(study.series, wanted, overrides)
+            choices = choose_series(study.series, [*wanted, *options.beside], overrides)
         except MMCCDError as error:
             # A pattern may fit one patient's series and not another's.
             choices = choose_series(study.series, wanted, {})
             cases.append(SourceCase(name.case, name.subject, {}, f"{name.case}: {error}"))
             table += dicom_rows(name.case, choices, used=False)
             continue
-        scans: dict[str, Path | Series] = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        used: dict[str, Path | Series] = {choice.used_as: choice.series for choice in choices if choice.used_as is not None}
+        scans = {modality: one for modality, one in used.items() if modality in wanted}
+        others = {modality: one for modality, one in used.items() if modality not in wanted} if scans else {}
         unusable = None if scans else f"{name.case} has no usable series of {', '.join(wanted)}: {_found(choices)}."
         skipped = not scans and not overrides
-        cases.append(SourceCase(name.case, name.subject, scans, unusable, skipped, study_code(study)))
+        cases.append(SourceCase(name.case, name.subject, scans, unusable, skipped, study_code(study), others))
         table += dicom_rows(name.case, choices)
     notes += _notes(export) if cases else []
     return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))
@@ -248,14 +262,38 @@ def _free(name: str, taken: Collection[str]) -> str:
     return next(free for number in count(max(numbers) + 1) if (free := f"{word}_{number:04d}") not in taken)
 
 
-def _nifti_part(nifti: NiftiListing, root: Path) -> list[SourceCase]:
-    origin = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:CODE_LETTERS]
+def _is_one_of(modality: str, modalities: Sequence[str]) -> bool:
+    return contrast(modality) in {contrast(name) for name in modalities}
+
+
+def _notes_beside(nifti: NiftiListing, others: NiftiListing) -> list[str]:
+    """Explain why the other modalities of a visit are not taken along, where it isn't clear which file is which."""
+    used = {file.path for case in nifti.cases for file in case.scans.values()}
     return [
-        SourceCase(
-            case.name, case.subject, {name: file.path for name, file in case.scans.items()}, case.error, case.skipped, origin
-        )
-        for case in nifti.cases
+        f"{shown(case.name)}: its other modalities are not used: {case.error}"
+        for case in others.cases
+        if case.error is not None and any(file.path in used for file in case.files)
     ]
+
+
+def _files_beside(nifti: NiftiListing, wanted: Sequence[str]) -> dict[Path, dict[str, Path | Series]]:
+    """List the other modalities of the visit of each wanted scan."""
+    return {
+        case.scans[name].path: {other: file.path for other, file in case.scans.items() if other not in wanted}
+        for case in nifti.cases
+        for name in wanted
+        if name in case.scans
+    }
+
+
+def _nifti_part(nifti: NiftiListing, root: Path, others: Mapping[Path, dict[str, Path | Series]]) -> list[SourceCase]:
+    origin = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:CODE_LETTERS]
+    cases = []
+    for case in nifti.cases:
+        scans: dict[str, Path | Series] = {name: file.path for name, file in case.scans.items()}
+        beside = {name: other for file in case.scans.values() for name, other in others.get(file.path, {}).items()}
+        cases.append(SourceCase(case.name, case.subject, scans, case.error, case.skipped, origin, beside))
+    return cases
 
 
 def _beside_each_other(dicom: Sequence[SourceCase], nifti: Sequence[SourceCase]) -> list[SourceCase]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from mmccd_auto.dicom.files.open_file import starts_like_dicom
 from mmccd_auto.dicom.records import Series, Study
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.file_names import VOLUME_ENDINGS, shortened, too_long, volume_ending, volume_stem, walk
+from mmccd_auto.sources.cases import SourceCase
 from mmccd_auto.sources.named_files import read_names
 from mmccd_auto.sources.nifti_cases import case_names, list_nifti_cases, name_faults
 from mmccd_auto.sources.pseudonyms import Pseudonym
@@ -28,6 +29,7 @@ class InputCase:
     case : its name, a pseudonym where it comes from DICOM
     skipped : the case holds nothing that could be predicted (a study without the modality, say), which is no failure
     age : years at the scan, where a BIDS dataset gives it
+    beside : by modality the files or series of the same visit that the model may use as well
     """
 
     case: str
@@ -36,6 +38,7 @@ class InputCase:
     series: Series | None = field(default=None, repr=False)
     skipped: bool = False
     age: float | None = None
+    beside: Mapping[str, Path | Series] = field(default_factory=dict, repr=False)
 
     def volume_file(self) -> Path:
         """Return the file of a case that is no series; ValueError for one that has none."""
@@ -96,6 +99,14 @@ def discover_cases(
         cases.append(InputCase(case.name, None if scan is None else scan.path, case.error, skipped=case.skipped))
     odd = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
     return InputListing(tuple(cases), odd)
+
+
+def input_case(one: SourceCase, modality: str, age: float | None) -> InputCase:
+    """Make of a case of a listing one for prediction; ``age`` in years, None where it isn't known."""
+    scan = one.scans.get(modality)
+    if isinstance(scan, Series):
+        return InputCase(one.case, None, one.error, scan, one.skipped, beside=one.beside)
+    return InputCase(one.case, scan, one.error, skipped=one.skipped, age=age, beside=one.beside)
 
 
 def _single_file(path: Path, modality: str, modalities: Sequence[str], output: str | Path | None) -> InputCase:

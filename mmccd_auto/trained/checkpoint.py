@@ -61,7 +61,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    method : name of the cycle or other reconstructor, "mmccd", "cyclic_unet", "dae", "lesion_remover"
+    method : name of the cycle or other reconstructor, "mmccd", "cyclic_unet", "dae", "lesion_remover", "subset_remover"
     trainer : class name
     plan : with the training settings that were really used
     configuration : the modality cycle, "FLAIR-T1"
@@ -111,7 +111,7 @@ class Checkpoint:
                 f"the method {self.method}, trained by {self.trainer}, is unknown (known are {', '.join(CYCLES)}): "
                 "name the folder that holds its trainer."
             )
-        cycle = cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
+        cycle = cycle_class.of_plan(self.plan, self.configuration)
         try:
             cycle.load_state_dict(self.raw_weights if raw else self.weights)
         except RuntimeError as error:

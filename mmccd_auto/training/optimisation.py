@@ -92,7 +92,7 @@ class Optimisation:
         Parameters
         ----------
         state : of the training
-        images : [N, 2, H, W] on the device, input and translation modality
+        images : [N, C, H, W] on the device, the input modality and those that its losses need
 
         Returns
         -------
@@ -151,7 +151,7 @@ class Optimisation:
 
     def _gradients_of_part(self, state: TrainingState, part: Tensor, share: float) -> dict[str, Tensor]:
         """Add the gradients of a part of the batch; gives what its losses add to the batch's, without gradient."""
-        x, y = part.split(1, dim=1)
+        x, y = part[:, :1], part[:, 1:]
         with self.autocast():
             losses = self.losses_of(state.cycle, x.contiguous(), y.contiguous())
         state.scaler.scale(share * reduce(add, losses.values())).backward()

@@ -29,12 +29,15 @@ class Start:
     method : of its cycle
     weights : of its cycle
     weights_sha256 : by which the fold is known
+    plan, configuration : that it was trained by
     """
 
     model: str
     method: str
     weights: Mapping[str, Tensor]
     weights_sha256: str
+    plan: Plan
+    configuration: str
 
     def describe(self) -> str:
         """Name the model and its weights, as the record of a training does."""
@@ -46,7 +49,7 @@ class Start:
         Raises
         ------
         MMCCDError
-            If the cycle is of another method, or its networks are of another size.
+            If the cycle is of another method, its networks are of another size, or it uses other modalities.
         """
         there, own = (
             {name: tuple(one.shape) for name, one in weights.items()} for weights in (self.weights, cycle.state_dict())
@@ -55,6 +58,12 @@ class Start:
             raise MMCCDError(
                 f"--from {self.model}: it is a {self.method} whose networks don't fit the {cycle.name} that is planned "
                 "here: name its trainer with -tr, and plan networks of its size."
+            )
+        known = type(cycle).of_plan(self.plan, self.configuration).further if cycle.further else ()
+        if cycle.further != known:
+            raise MMCCDError(
+                f"--from {self.model}: beside the input it knows {', '.join(known)}, and the dataset has "
+                f"{', '.join(cycle.further)}: give a model of these modalities."
             )
         cycle.load_state_dict(dict(self.weights))
 
@@ -88,4 +97,5 @@ def load_start(model: ModelFolder, plan: Plan, modality: str) -> Start:
         )
     fold = model.folds()[0]
     checkpoint = model.checkpoint(fold)
-    return Start(model.path.resolve().name, checkpoint.method, checkpoint.weights, model.weights_sha256(fold))
+    name, sha256 = model.path.resolve().name, model.weights_sha256(fold)
+    return Start(name, checkpoint.method, checkpoint.weights, sha256, checkpoint.plan, checkpoint.configuration)

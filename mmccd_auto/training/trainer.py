@@ -114,7 +114,7 @@ class Trainer:
         self.seed = seed_of(self.settings.seed, self.fold)
         self.ranks, self.share_of_batch = ranks, ranks.share(self.settings.batch_size)
         self.optimisation = Optimisation(self.training_losses, self._autocast, self.settings.gradient_clip, ranks)
-        self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities)
+        self.data = find_fold_data(self.preprocessed, splits, self.fold, self.modalities, self.shown)
         self._described = self.data.describe(load_subject_numbers(self.preprocessed.parent, self.data.subjects))
         self.log = TrainingLog(self.output / LOG_FILE)
 
@@ -133,15 +133,17 @@ class Trainer:
         """Cases whose slices the validation loss is computed on."""
         return self.data.validation_cases
 
-    def build_cycle(self) -> Reconstructor:
-        """Build the untrained cycle.
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The modalities of a slice in training: the first is x of the losses, the others are y."""
+        return self.modalities
 
-        It must be one that ``cycle_class`` makes from the plan, or prediction can't build it.
-        """
-        return self.cycle_class(self.plan.network, self.plan.diffusion, self.plan.strip_width, self.plan.patch_size)
+    def build_cycle(self) -> Reconstructor:
+        """Build the untrained cycle: one that ``cycle_class`` makes from the plan, or prediction can't build it."""
+        return self.cycle_class.of_plan(self.plan, self.configuration)
 
     def training_losses(self, cycle: Reconstructor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Return the losses by name, whose sum is minimised; x, y float32 [N, 1, H, W], input and translation modality."""
+        """Return the losses by name, whose sum is minimised; x float32 [N, 1, H, W], y the others of :attr:`shown`."""
         return cycle.training_losses(x, y)
 
     def make_optimizer(self, cycle: Reconstructor) -> Optimizer:
@@ -323,7 +325,7 @@ class Trainer:
         return mixed_precision(self.device, self.dtype)
 
     def validate(self, cycle: Reconstructor, images: Tensor) -> dict[str, float]:
-        """Compute the mean losses of ``cycle`` on ``images`` [N, 2, H, W], always with the same random numbers.
+        """Compute the mean losses of ``cycle`` on ``images`` [N, C, H, W], always with the same random numbers.
 
         The cycle is in evaluation mode.
         """

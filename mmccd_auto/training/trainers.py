@@ -1,4 +1,4 @@
-"""The trainers of the package: the method, its baselines, and the lesion remover."""
+"""The trainers of the package: the method, its baselines, and the lesion removers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmccd_auto.model.cycle import CYCLES, CyclicUNet, MaskedModalityCycle, Publ
 from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.lesion_remover import LesionRemover
 from mmccd_auto.model.reconstructor import Reconstructor
+from mmccd_auto.model.subset_remover import SubsetRemover, further_modalities
 from mmccd_auto.plans.plan import Plan, TrainingPlan
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions
 from mmccd_auto.trained.checkpoint import Checkpoint
@@ -140,7 +141,7 @@ class MMCCDTrainerLesionRemover(Trainer):
         if not isinstance(remover, LesionRemover):
             raise TypeError(f"{type(self).__name__} trains a LesionRemover, not a {type(remover).__name__}")
         remover.lesions = BatchedLesions(
-            measure_scales(self.preprocessed, self.data.training, self.modalities[:1]),
+            measure_scales(self.preprocessed, self.data.training, self.shown[: 1 + len(remover.further)]),
             self.plan.target_spacing,
             mirror=LEFT_RIGHT_AXIS[self.plan.slice_axis] is not None,
         )
@@ -154,6 +155,20 @@ class MMCCDTrainerLesionRemover(Trainer):
     def augmentation(self) -> None:
         """Return None: slices are augmented in batches where the lesions are drawn."""
         return None
+
+
+class MMCCDTrainerSubsetRemover(MMCCDTrainerLesionRemover):
+    """The lesion remover that also looks at the other modalities of the dataset, where a scan has them: any subset.
+
+    Its slices are those of the configuration, so that the methods can be compared; cases may lack the other modalities.
+    """
+
+    cycle_class: ClassVar[type[Reconstructor]] = SubsetRemover
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The input modality, and all others of the plan."""
+        return (self.modalities[0], *further_modalities(self.plan, self.configuration))
 
 
 def find_trainer(name: str = DEFAULT_TRAINER, folders: Sequence[Path] = ()) -> type[Trainer]:

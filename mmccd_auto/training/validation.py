@@ -27,7 +27,7 @@ def mean_losses(
     Parameters
     ----------
     losses_of : gives the scalar losses of x, y [N, 1, H, W] by name
-    images : [N, 2, H, W], input and translation modality
+    images : [N, C, H, W], the input modality, and those that stand in y
     batch_size : slices per evaluation
     seed : of timesteps, masks and noise
     """

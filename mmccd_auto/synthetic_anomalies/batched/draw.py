@@ -73,7 +73,8 @@ class BatchedLesions:
 
         Parameters
         ----------
-        images : float32 [N, M, H, W], registered healthy slices of the modalities of ``scales``, background exactly -3
+        images : float32 [N, M, H, W], registered healthy slices of the modalities of ``scales``, background exactly -3; all
+            of it, in a modality that isn't there
         generator : on the CPU; its state alone decides what is drawn
         """
         with torch.autocast(images.device.type, enabled=False):
@@ -102,7 +103,9 @@ class BatchedLesions:
         Nothing changes outside the brain; the soft edge and a push also alter tissue around the place that is given.
         """
         brain = images != BACKGROUND
-        common = brain.all(dim=1, keepdim=True)
+        # A modality that is not there doesn't say where the brain is.
+        absent = ~brain.any(dim=(2, 3), keepdim=True)
+        common = (brain | absent).all(dim=1, keepdim=True) & brain.any(dim=1, keepdim=True)
         shapes = draw_shapes(common, self.spacing, draws, self.radius_mm)
         pushed = pushed_away(images, shapes, draws)
         weight = shapes.weight * _gate(pushed, shapes, draws)

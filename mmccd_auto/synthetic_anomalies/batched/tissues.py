@@ -27,6 +27,9 @@ RATIO_OF_UNKNOWN = (0.2, 2.2)
 LEVEL_SPREAD = 0.12
 """Standard deviation of the logarithm: scanners have other times than the phantom's."""
 
+UNKNOWN_SCALE = (1.0, -5.0)
+"""White matter and no signal, where nothing was measured."""
+
 
 @dataclass(frozen=True)
 class ModalityScale:

@@ -140,7 +140,7 @@ def load_portable_fold(folder: str | Path) -> Checkpoint:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise MMCCDError(f"{path} does not exist: {REMEDY}.")
-    weights = load_weights(path, planned_weights(found.method, found.plan, folder / TRAINING_FILE))
+    weights = load_weights(path, planned_weights(found.method, found.plan, folder / TRAINING_FILE, found.configuration))
     if file_sha256(path) != found.weights_sha256:
         raise MMCCDError(f"{path} is not the file that {TRAINING_FILE} describes (another SHA-256): {REMEDY}.")
     record = {name: value for name, value in asdict(found.record).items() if value is not None}
@@ -150,7 +150,7 @@ def load_portable_fold(folder: str | Path) -> Checkpoint:
     return Checkpoint(**described, weights=weights, raw_weights={}, record=record)
 
 
-def planned_weights(method: str, plan: Plan, source: Path) -> dict[str, Tensor]:
+def planned_weights(method: str, plan: Plan, source: Path, configuration: str | None = None) -> dict[str, Tensor]:
     """Give the tensors that a plan's networks have, without memory for their numbers.
 
     Parameters
@@ -158,6 +158,7 @@ def planned_weights(method: str, plan: Plan, source: Path) -> dict[str, Tensor]:
     method : one of CYCLES
     plan : with the networks
     source : file that says both, for errors
+    configuration : of the fold; None for the plan's default
 
     Raises
     ------
@@ -168,7 +169,7 @@ def planned_weights(method: str, plan: Plan, source: Path) -> dict[str, Tensor]:
         raise MMCCDError(f"{source}: the method is {method}, but must be one of {', '.join(CYCLES)}: {REMEDY}.")
     try:
         with torch.device("meta"):
-            cycle = CYCLES[method](plan.network, plan.diffusion, plan.strip_width, plan.patch_size)
+            cycle = CYCLES[method].of_plan(plan, configuration)
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise MMCCDError(f"{source}: the networks of its plan can't be built ({error}): {REMEDY}.") from error
     return cycle.state_dict()

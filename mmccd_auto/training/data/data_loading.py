@@ -24,6 +24,7 @@ from mmccd_auto.preprocessing.slices import CaseRecord, read_slice
 Batch = dict[str, np.ndarray]
 Transform = Callable[..., Batch]
 MEMORY_LIMIT = 4 * 1024**3
+ABSENT = -1
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,22 @@ class TrainingSlice:
     ----------
     case, subject : whom it shows
     file : of the slice
-    channels : where in the file's image the input and the translation modality stand
+    channels : where in the file's image the modalities stand that a training is shown, the input first; ABSENT for one that
+        the case doesn't have
     """
 
     case: str
     subject: str
     file: Path
-    channels: tuple[int, int]
+    channels: tuple[int, ...]
 
 
 def find_healthy_slices(
-    preprocessed: Path, records: Mapping[str, CaseRecord], cases: Sequence[str], modalities: tuple[str, str]
+    preprocessed: Path,
+    records: Mapping[str, CaseRecord],
+    cases: Sequence[str],
+    modalities: tuple[str, str],
+    shown: Sequence[str] | None = None,
 ) -> list[TrainingSlice]:
     """Find the healthy slices of those ``cases`` that are preprocessed and have both modalities, in the order of the cases.
 
@@ -54,12 +60,15 @@ def find_healthy_slices(
     records : of the preprocessed cases there
     cases : case ids
     modalities : of the cycle: (input, translation)
+    shown : that a training is shown, of which a case may lack those that aren't the cycle's; None for the cycle's
     """
     found = []
     for record in (records[case] for case in cases if case in records):
         if set(modalities) - set(record.modalities):
             continue
-        channels = (record.modalities.index(modalities[0]), record.modalities.index(modalities[1]))
+        channels = tuple(
+            record.modalities.index(name) if name in record.modalities else ABSENT for name in shown or modalities
+        )
         files = [preprocessed / item.file for item in record.slices if item.healthy]
         found += [TrainingSlice(record.case, record.subject, file, channels) for file in files]
     return found
@@ -89,12 +98,20 @@ class SliceStore:
         return len(self.slices)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Compute the input and the translation modality of a slice, float32 [2, H, W]."""
+        """Read the modalities of a slice that the training is shown, float32 [C, H, W]."""
         return self._read(index) if self._images is None else self._images[index]
 
     def _read(self, index: int) -> np.ndarray:
-        one = self.slices[index]
-        return np.ascontiguousarray(read_slice(one.file)[0][list(one.channels)], dtype=np.float32)
+        return read_channels(self.slices[index])
+
+
+def read_channels(one: TrainingSlice) -> np.ndarray:
+    """Read the modalities of a slice that a training is shown, float32 [C, H, W]; background where one is not there."""
+    image = read_slice(one.file)[0]
+    if ABSENT in one.channels:
+        # ABSENT is the last one.
+        image = np.concatenate([image, np.full_like(image[:1], BACKGROUND)])
+    return np.ascontiguousarray(image[list(one.channels)], dtype=np.float32)
 
 
 def crop(image: np.ndarray, shape: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
@@ -193,7 +210,7 @@ class BatchLoader(SlimDataLoaderBase):
 
         Returns
         -------
-        ``data`` float32 [N, 2, H, W] (input and translation modality, background exactly -3) and ``seg`` bool of the
+        ``data`` float32 [N, C, H, W] (what the training is shown, background exactly -3) and ``seg`` bool of the
         same shape, true inside each modality's own brain
         """
         draw = np.random.default_rng([self.seed, iteration])

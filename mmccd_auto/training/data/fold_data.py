@@ -62,7 +62,13 @@ class FoldData:
         }
 
 
-def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str, modalities: tuple[str, str]) -> FoldData:
+def find_fold_data(
+    preprocessed: Path,
+    splits: Sequence[Split] | None,
+    fold: str,
+    modalities: tuple[str, str],
+    shown: Sequence[str] | None = None,
+) -> FoldData:
     """Find a fold's healthy slices that have both modalities.
 
     Parameters
@@ -71,6 +77,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     splits : of splits_final.json
     fold : "0".."4" or "all"
     modalities : (input, translation)
+    shown : see :func:`find_healthy_slices`
 
     Raises
     ------
@@ -81,7 +88,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     if not records:
         raise MMCCDError(f"{preprocessed} holds no preprocessed case: run mmccd_plan_and_preprocess first.")
     cases = cases_of_fold(splits or [], list(records), fold)
-    training = find_healthy_slices(preprocessed, records, cases["train"], modalities)
+    training = find_healthy_slices(preprocessed, records, cases["train"], modalities, shown)
     if not training:
         there = len(set(cases["train"]) & set(records))
         raise MMCCDError(
@@ -92,7 +99,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
     missing = sorted(set(cases["train"]) - set(records))
     if missing:
         logger.warning("%d training cases are not preprocessed and are left out: %s", len(missing), ", ".join(missing))
-    validation = [] if fold == "all" else find_healthy_slices(preprocessed, records, cases["val"], modalities)
+    validation = [] if fold == "all" else find_healthy_slices(preprocessed, records, cases["val"], modalities, shown)
     both = {one.subject for one in training} & {one.subject for one in validation}
     if both:
         raise MMCCDError(
@@ -105,7 +112,7 @@ def find_fold_data(preprocessed: Path, splits: Sequence[Split] | None, fold: str
 
 
 def validation_images(data: FoldData, patch_size: tuple[int, int]) -> np.ndarray:
-    """Compute the validation slices, cropped in the middle: float32 [N, 2, H, W]."""
+    """Compute the validation slices, cropped in the middle: float32 [N, C, H, W]."""
     store = SliceStore(data.validation)
     return np.stack([crop(store[index], patch_size) for index in range(len(store))])
 

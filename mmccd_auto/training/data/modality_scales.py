@@ -9,10 +9,10 @@ import numpy as np
 
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.imaging.intensity_scale import BACKGROUND
-from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path, read_slice
-from mmccd_auto.synthetic_anomalies.batched.tissues import ModalityScale
+from mmccd_auto.preprocessing.slices import CaseRecord, case_record_path
+from mmccd_auto.synthetic_anomalies.batched.tissues import UNKNOWN_SCALE, ModalityScale
 from mmccd_auto.synthetic_anomalies.physical import SEQUENCE_OF_CONTRAST, WHITE_MATTER_PERCENTILE
-from mmccd_auto.training.data.data_loading import TrainingSlice
+from mmccd_auto.training.data.data_loading import TrainingSlice, read_channels
 
 MOST_SLICES = 64
 
@@ -30,16 +30,19 @@ def measure_scales(
     ----------
     preprocessed : the plan's folder with CASE.json
     slices : healthy ones to train on, not empty
-    modalities : that all of them have, the first one or both of a training
+    modalities : the first ones that the training is shown; one that no case has gets the scale of what isn't known
     """
     chosen = np.unique(np.linspace(0, len(slices) - 1, MOST_SLICES).round().astype(int))
-    images = [read_slice(slices[index].file)[0][list(slices[index].channels)] for index in chosen]
+    images = [read_channels(slices[index]) for index in chosen]
     records = [CaseRecord.load(case_record_path(preprocessed, case)) for case in sorted({one.case for one in slices})]
     scales = []
     for channel, modality in enumerate(modalities):
         brain = np.concatenate([image[channel][image[channel] != BACKGROUND] for image in images])
         name = SEQUENCE_OF_CONTRAST.get(contrast(modality), "FLAIR")
-        parameters = [record.normalisation[modality] for record in records]
+        parameters = [record.normalisation[modality] for record in records if modality in record.normalisation]
+        if not brain.size:
+            scales.append(ModalityScale(modality, *UNKNOWN_SCALE))
+            continue
         zeros = [min(BACKGROUND, BACKGROUND - one["shift"] * one["scale"]) for one in parameters]
         white = float(np.percentile(brain, WHITE_MATTER_PERCENTILE[name]))
         scales.append(ModalityScale(modality, white, float(np.median(zeros))))

@@ -21,12 +21,17 @@ def nameless_calibrations(calibrations: Mapping[str, Calibration]) -> dict[str, 
     ----------
     calibrations : by fold; one person has one number in all of them
     """
-    people = sorted({subject.subject for one in calibrations.values() for subject in one.subjects})
+    parts = [part for one in calibrations.values() for part in (one, *one.further.values())]
+    people = sorted({subject.subject for one in parts for subject in one.subjects})
     if all(_NUMBER.fullmatch(name) for name in people):
         return dict(calibrations)
     numbers = {name: f"subject_{place:02d}" for place, name in enumerate(people, start=1)}
+
+    def numbered(one: Calibration) -> Calibration:
+        return replace(one, subjects=tuple(replace(subject, subject=numbers[subject.subject]) for subject in one.subjects))
+
     return {
-        fold: replace(one, subjects=tuple(replace(subject, subject=numbers[subject.subject]) for subject in one.subjects))
+        fold: replace(numbered(one), further={subset: numbered(part) for subset, part in one.further.items()})
         for fold, one in calibrations.items()
     }
 

@@ -105,6 +105,7 @@ class CaseView {
     const facts = this.facts;
     return sectionTable({title: 'This case', rows: [
       ['Brain found by', facts.brain_found_by],
+      ...(facts.modalities_used ? [['Made with', facts.modalities_used]] : []),
       ['Threshold', facts.threshold === null ? 'none: ' + facts.threshold_source : number(facts.threshold, 3) + ', ' + facts.threshold_source],
       ['Least lesion volume', number(facts.least_lesion_mm3, 0, 'mm³')],
       ['Highest score', number(facts.max_score, 2)],
