@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOMS = {"plans": "plans", "preprocessing": "preprocessing", "inference": "inference"}
+# cryptography makes the keys of clusters on one machine, to which nobody else may send work.
+CLUSTER = ["dask[distributed]>=2025.1", "cryptography>=42", "pyyaml>=6"]
 HERE = Path(__file__).parent
 
 
@@ -67,7 +69,11 @@ setup(
             "scikit-learn>=1.3",
             "playwright>=1.45",
             "bids-validator-deno>=2",
+            *CLUSTER,
+            "dask-jobqueue>=0.9",
         ],
+        "cluster": CLUSTER,
+        "jobqueue": [*CLUSTER, "dask-jobqueue>=0.9"],
         "bids": ["bids-validator-deno>=2"],
         "deepbet": ["deepbet>=1.0"],
     },

@@ -19,7 +19,7 @@ from annotated_types import Len
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.executor import Workers, run_cases
 from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
 from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.imaging.brain_mask import examine_brain
@@ -82,7 +82,9 @@ class DatasetFingerprint:
         return read_record(cls, path, REMEDY)
 
 
-def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, overwrite: bool = False) -> DatasetFingerprint:
+def fingerprint_dataset(
+    dataset: Dataset, output: str | Path, processes: Workers, overwrite: bool = False
+) -> DatasetFingerprint:
     """Measure every training case and write dataset_fingerprint.json.
 
     Each case's result is kept in a folder beside ``output``; a later call measures again only cases whose files changed

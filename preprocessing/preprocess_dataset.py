@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.executor import Outcome, run_cases
+from mmccd_auto.core.processes.executor import Outcome, Workers, run_cases
 from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask, read_label
@@ -17,7 +17,7 @@ from mmccd_auto.preprocessing.stored_samples import has_samples
 
 
 def preprocess_dataset(
-    dataset: Dataset, plan: Plan, output: str | Path, processes: int, overwrite: bool = False
+    dataset: Dataset, plan: Plan, output: str | Path, processes: Workers, overwrite: bool = False
 ) -> list[Outcome[CaseRecord]]:
     """Preprocess the training cases.
 
@@ -28,7 +28,7 @@ def preprocess_dataset(
     Parameters
     ----------
     output : $mmccd_preprocessed/DATASET/PLANS
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     overwrite : make every case again
 
     Returns
@@ -40,13 +40,22 @@ def preprocess_dataset(
     for case in sorted(set(dataset.cases("Tr")) - set(usable)):
         # Whose health was stated otherwise before.
         remove_case(output, case)
-    arguments = [(case, (dataset, plan, case, output, overwrite)) for case in usable]
+    layout = dataset.layout()
+    arguments = [(case, (layout, plan, case, output, overwrite, dataset.subject(case))) for case in usable]
     outcomes = run_cases(preprocess_one, arguments, processes, "preprocessing")
     return [_still_there(outcome, output) for outcome in outcomes]
 
 
-def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False) -> CaseRecord:
+def preprocess_one(
+    dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False, subject: str | None = None
+) -> CaseRecord:
     """Preprocess one training case with the modalities it has, unless that was done before.
+
+    Parameters
+    ----------
+    dataset : its layout is enough, where ``subject`` is given
+    output : $mmccd_preprocessed/DATASET/PLANS
+    subject : whose scan it is; None asks the dataset
 
     Raises
     ------
@@ -70,7 +79,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
         label=None if label is None else read_label(label, dataset.label_values).not_normal(),
         brain_mask=None if brain_mask is None else read_brain_mask(brain_mask),
     )
-    return write_case(output, preprocessed, dataset.subject(case), settings, sources)
+    return write_case(output, preprocessed, subject or dataset.subject(case), settings, sources)
 
 
 def preprocessing_settings(plan: Plan) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files, find_label_values
 from mmccd_auto.evaluation.judging import (
@@ -41,7 +42,7 @@ def evaluate_folder(
     images: Path | None = None,
     brain_masks: Path | None = None,
     output: Path | None = None,
-    processes: int = 0,
+    processes: Workers = 0,
     erosion_mm: float = 0.0,
     label_values: LabelValues | None = None,
 ) -> EvaluationResult:
@@ -57,7 +58,7 @@ def evaluate_folder(
     images : folder of the predicted scans, where they aren't any more where CASE.json says
     brain_masks : folder of CASE.nii.gz brain masks; else the prediction's own mask file, else found from the scan
     output : JSON file for the result
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     erosion_mm : voxels nearer than this to the outside of the brain are left out (3D, in mm, whatever the spacing)
     label_values : what the labels' values mean; None asks the dataset.json in or beside ``reference``, and knows 0 and 1
         alone where there is none

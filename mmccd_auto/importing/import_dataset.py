@@ -14,7 +14,8 @@ from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.cluster.connection import Cluster
+from mmccd_auto.core.processes.executor import Workers, run_cases
 from mmccd_auto.datasets.dataset import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
 from mmccd_auto.datasets.health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
 from mmccd_auto.datasets.integrity import MISSING_CHANNELS_KEY
@@ -94,7 +95,7 @@ class ImportSummary:
     health: str = ""
 
 
-def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptions, processes: int) -> ImportSummary:
+def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptions, processes: Workers) -> ImportSummary:
     """Turn an export into a raw dataset, or add it to one that was imported; an interrupted import continues where it was.
 
     Parameters
@@ -102,7 +103,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     source : folder, zip archive or DICOMDIR; DICOM files, else NIfTI files named by their modality; or a BIDS dataset
     dataset : folder to make, or to add to, DatasetXXX_Name
     options : the user's wishes
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster, whose machines have to see the source
 
     Raises
     ------
@@ -135,8 +136,14 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
         masks = find_given_masks(options.labels, options.brain_masks, listing, usable, Path(source))
         case_options = _case_options(options, channels, reference)
+        elsewhere = isinstance(processes, Cluster) and not processes.here
+        if elsewhere:
+            _check_seen(usable, temporary, source)
         arguments = [
-            (case.case, (case, case_options, dataset, temporary / f"work-{index}", *masks.of(case.case)))
+            (
+                case.case,
+                (case, case_options, dataset, None if elsewhere else temporary / f"work-{index}", *masks.of(case.case)),
+            )
             for index, case in enumerate(usable)
             if case.case not in masks.errors
         ]
@@ -169,6 +176,18 @@ def _check_health(options: ImportOptions) -> None:
 def _check_place(dataset: Path) -> None:
     if (dataset / DATASET_FILE).exists() and not (dataset / RECORDS_FOLDER).is_dir():
         raise MMCCDError(f"{dataset} holds a dataset that was not imported: choose another number or name.")
+
+
+def _check_seen(cases: Sequence[SourceCase], temporary: Path, source: str | Path) -> None:
+    """Refuse scans that were unpacked on this machine, where the workers of a cluster can't read them."""
+    for case in cases:
+        for scan in case.scans.values():
+            for file in [scan] if isinstance(scan, Path) else scan.files:
+                if temporary in Path(file).parents:
+                    raise MMCCDError(
+                        f"{source} has to be unpacked, which the machines of a cluster would not see: unpack it into a "
+                        "folder that all of them share, and give that."
+                    )
 
 
 def _present(dataset: Path) -> Dataset | None:

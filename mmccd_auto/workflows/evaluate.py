@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.datasets.dataset import read_label_values
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
@@ -18,7 +19,7 @@ def evaluate(
     images: str | Path | None = None,
     brain_masks: str | Path | None = None,
     output: str | Path | None = None,
-    processes: int = 0,
+    processes: Workers = 0,
     erosion_mm: float = 0.0,
     names: Sequence[str] | None = None,
     dataset_json: str | Path | None = None,

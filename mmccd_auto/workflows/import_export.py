@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.datasets.dataset import list_datasets
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.importing.import_dataset import ImportOptions, ImportSummary, import_dataset
 
 
 def import_export(
-    folders: Folders, source: str | Path, number: int, name: str, options: ImportOptions, processes: int
+    folders: Folders, source: str | Path, number: int, name: str, options: ImportOptions, processes: Workers
 ) -> ImportSummary:
     """Turn a hospital export into the raw dataset ``DatasetXXX_Name``.
 
@@ -22,7 +23,7 @@ def import_export(
     source : folder, zip archive or DICOMDIR
     number, name : of the dataset
     options : the user's wishes
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
 
     Raises
     ------

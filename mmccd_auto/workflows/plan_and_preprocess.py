@@ -14,6 +14,7 @@ from mmccd_auto.core.disk.locks import folder_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import check_path_name
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.dataset import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
@@ -59,7 +60,7 @@ def plan_and_preprocess(
     datasets: Sequence[int | str] | None,
     planning: PlanningOptions,
     device: torch.device,
-    processes: int,
+    processes: Workers,
     verify: bool = False,
     preprocess: bool = True,
     overwrite: bool = False,
@@ -72,7 +73,7 @@ def plan_and_preprocess(
     datasets : numbers or names; None takes every dataset of the raw folder
     planning : the user's wishes
     device : that will train and predict; the plan fits a usual device of its kind and its memory
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     verify : check every file first
     preprocess : write slices, too
     overwrite : redo the fingerprint, the plan and the slices; else what exists is kept and obeyed
@@ -115,7 +116,7 @@ def make_plan(
     dataset: Dataset,
     planning: PlanningOptions,
     device: torch.device,
-    processes: int,
+    processes: Workers,
     overwrite: bool = False,
 ) -> tuple[Plan, list[str]]:
     """Fingerprint a dataset and plan for it; an existing plans.json is kept unless ``overwrite``.
@@ -220,7 +221,7 @@ def _tell(plan: Plan, device: torch.device) -> None:
         logger.warning("%s", advice)
 
 
-def _verify(dataset: Dataset, processes: int) -> None:
+def _verify(dataset: Dataset, processes: Workers) -> None:
     problems = verify_dataset(dataset, processes)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)

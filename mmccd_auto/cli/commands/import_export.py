@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name, whole
+from mmccd_auto.cli.cluster_options import add_cluster_option, workers_of
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.options import ALL_RUNS, add_brain_extraction_option, add_link_option, add_runs_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
@@ -45,6 +46,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--keep_head", action="store_true", help="leave skull and face in the images")
     parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
     add_processes_option(parser)
+    add_cluster_option(parser)
     add_folder_options(parser, "raw")
     options = parser.parse_args(arguments)
     health = health_from(parser, options)
@@ -53,28 +55,29 @@ def _command(arguments: Sequence[str] | None) -> int:
     from mmccd_auto.sources.bids.options import BidsOptions
     from mmccd_auto.workflows.import_export import import_export
 
-    summary = import_export(
-        folders_from(options),
-        options.input,
-        options.number,
-        options.name,
-        ImportOptions(
-            health=health,
-            labels=options.labels,
-            label_values=tuple(options.label_values),
-            modalities=tuple(options.modalities),
-            reference=options.reference,
-            series=dict(options.series),
-            backend=options.bet,
-            key_file=options.pseudonym_key,
-            link_file=options.link,
-            keep_head=options.keep_head,
-            overwrite=options.overwrite,
-            brain_masks=options.brain_masks,
-            bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
-        ),
-        options.processes,
-    )
+    with workers_of(options.cluster, options.processes) as workers:
+        summary = import_export(
+            folders_from(options),
+            options.input,
+            options.number,
+            options.name,
+            ImportOptions(
+                health=health,
+                labels=options.labels,
+                label_values=tuple(options.label_values),
+                modalities=tuple(options.modalities),
+                reference=options.reference,
+                series=dict(options.series),
+                backend=options.bet,
+                key_file=options.pseudonym_key,
+                link_file=options.link,
+                keep_head=options.keep_head,
+                overwrite=options.overwrite,
+                brain_masks=options.brain_masks,
+                bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
+            ),
+            workers,
+        )
     for message in summary.notes:
         print(f"note: {message}", file=sys.stderr)
     for message in summary.failed:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number, path_name
+from mmccd_auto.cli.cluster_options import add_cluster_option, workers_of
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
@@ -68,6 +69,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--no_pp", action="store_true", help="stop after planning")
     parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
     add_processes_option(parser)
+    add_cluster_option(parser)
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed")
@@ -86,16 +88,17 @@ def _command(arguments: Sequence[str] | None) -> int:
         extensions=tuple(options.extensions),
         training_hours=options.training_hours,
     )
-    failed = plan_and_preprocess(
-        folders_from(options),
-        datasets=options.datasets,
-        planning=planning,
-        device=choose_device(options.device),
-        processes=options.processes,
-        verify=options.verify_dataset_integrity,
-        preprocess=not options.no_pp,
-        overwrite=options.overwrite,
-    )
+    with workers_of(options.cluster, options.processes) as workers:
+        failed = plan_and_preprocess(
+            folders_from(options),
+            datasets=options.datasets,
+            planning=planning,
+            device=choose_device(options.device),
+            processes=workers,
+            verify=options.verify_dataset_integrity,
+            preprocess=not options.no_pp,
+            overwrite=options.overwrite,
+        )
     for message in failed:
         print(f"error: {message}", file=sys.stderr)
     return 1 if failed else 0
