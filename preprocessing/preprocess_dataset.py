@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.disk.parts import Part
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.executor import Outcome, Workers, run_cases
 from mmccd_auto.datasets.dataset import Dataset
@@ -17,7 +18,12 @@ from mmccd_auto.preprocessing.stored_samples import has_samples
 
 
 def preprocess_dataset(
-    dataset: Dataset, plan: Plan, output: str | Path, processes: Workers, overwrite: bool = False
+    dataset: Dataset,
+    plan: Plan,
+    output: str | Path,
+    processes: Workers,
+    overwrite: bool = False,
+    part: Part | None = None,
 ) -> list[Outcome[CaseRecord]]:
     """Preprocess the training cases.
 
@@ -30,6 +36,7 @@ def preprocess_dataset(
     output : $mmccd_preprocessed/DATASET/PLANS
     processes : workers; 0 works in this process; or a cluster
     overwrite : make every case again
+    part : of the cases; None makes all
 
     Returns
     -------
@@ -37,7 +44,10 @@ def preprocess_dataset(
     """
     output = Path(output)
     usable = dataset.training_cases()
-    for case in sorted(set(dataset.cases("Tr")) - set(usable)):
+    unusable = sorted(set(dataset.cases("Tr")) - set(usable))
+    if part is not None:
+        usable, unusable = part.of(usable), part.of(unusable)
+    for case in unusable:
         # Whose health was stated otherwise before.
         remove_case(output, case)
     layout = dataset.layout()

@@ -20,6 +20,7 @@ from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.options import NIFTI_ONLY, ExportOptions
+from mmccd_auto.inference.prediction.cases.at_workers import ALL_HERE, Spread
 from mmccd_auto.inference.prediction.folder_prediction import predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.prediction import Prediction, Scan
@@ -317,10 +318,11 @@ class ScanPredictor(ABC):
         continue_prediction: bool = False,
         export: ExportOptions = NIFTI_ONLY,
         report: bool = True,
+        spread: Spread = ALL_HERE,
     ) -> RunSummary:
         """Predict every case of a folder, a hospital's export among them, and write the files of each, summary.csv and
         report.html; see :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`."""
         masks = None if brain_masks is None else Path(brain_masks)
         return predict_folder(
-            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control
+            self, Path(source), Path(output), masks, save_cycle, continue_prediction, export, report, save_control, spread
         )

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mmccd_auto.core.disk.parts import Part
+from mmccd_auto.core.errors import MMCCDError
+
 if TYPE_CHECKING:
     from mmccd_auto.core.processes.executor import Workers
 
@@ -20,6 +23,24 @@ def add_cluster_option(parser: argparse.ArgumentParser) -> None:
         help="work at a cluster of dask instead of -np: the scheduler's address (tcp://HOST:8786), local:N for N workers on "
         "this machine, or a JSON or YAML file that names a cluster of dask-jobqueue (pip install 'mmccd_auto[cluster]')",
     )
+
+
+def add_part_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option --part."""
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=None,
+        metavar="I/N",
+        help="work on the I-th of N parts of the cases only, for job arrays; once all are done, run the command without it",
+    )
+
+
+def _part(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except MMCCDError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @contextmanager

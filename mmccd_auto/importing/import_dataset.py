@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.parts import Part, part_lock
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
@@ -95,7 +95,9 @@ class ImportSummary:
     health: str = ""
 
 
-def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptions, processes: Workers) -> ImportSummary:
+def import_dataset(
+    source: str | Path, dataset: str | Path, options: ImportOptions, processes: Workers, part: Part | None = None
+) -> ImportSummary:
     """Turn an export into a raw dataset, or add it to one that was imported; an interrupted import continues where it was.
 
     Parameters
@@ -104,11 +106,14 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     dataset : folder to make, or to add to, DatasetXXX_Name
     options : the user's wishes
     processes : workers; 0 works in this process; or a cluster, whose machines have to see the source
+    part : of the cases; then their files and records alone are written, and what tells of the whole dataset (dataset.json,
+        series.csv, the link to people) is left to a later call without
 
     Raises
     ------
     MMCCDError
-        If it isn't said who is healthy, there is nothing to import, or the dataset's folder holds something else.
+        If it isn't said who is healthy, there is nothing to import, or the dataset's folder holds something else; or if
+        parts are asked for of an export whose cases would be numbered.
     """
     dataset = Path(dataset)
     _check_health(options)
@@ -117,7 +122,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     if options.link_file is not None:
         check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
-    with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
+    with part_lock(dataset, part, "a dataset"), workspace("import") as temporary:
         present = _present(dataset)
         earlier = {record["case"]: record.get("health") for record in _records(dataset)}
         listing = list_source_cases(
@@ -127,8 +132,14 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
             bids=options.bids,
         )
         logger.info("%s", table_text(listing.table))
-        write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
-        if options.link_file is not None:
+        if part is None:
+            write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
+        elif key is None and listing.studies:
+            raise MMCCDError(
+                f"{source} holds DICOM studies, whose cases are numbered in the order in which they are imported: --part "
+                "needs --pseudonym_key, which names them alike in all parts."
+            )
+        if options.link_file is not None and part is None:
             write_link(options.link_file, listing.studies, listing.names, source_files(listing, Path(source)))
         channels = _channels(listing, options.modalities, present)
         usable = [case for case in listing.cases if case.error is None]
@@ -139,6 +150,7 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         elsewhere = isinstance(processes, Cluster) and not processes.here
         if elsewhere:
             _check_seen(usable, temporary, source)
+        usable = [case for case in usable if _in(part, case)]
         arguments = [
             (
                 case.case,
@@ -150,13 +162,20 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
         outcomes = run_cases(import_case, arguments, processes, "importing")
         records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
         aged = []
-        if records or present is not None:
+        if part is None and (records or present is not None):
             _describe(dataset, channels, records, subjects, present, earlier)
             aged = keep_ages(dataset, listing.ages, records)
-    failed = [case.error for case in listing.cases if case.error is not None] + list(masks.errors.values())
+    failed = [case.error for case in listing.cases if case.error is not None and _in(part, case)]
+    failed += [sentence for case, sentence in masks.errors.items() if part is None or part.holds(case)]
     failed += [outcome.error for outcome in outcomes if outcome.error is not None]
-    notes = [*listing.notes, *masks.notes, *_notes(records), *_unlike_sessions(records, subjects), *aged]
-    if masks.labels.unused:
+    notes = [
+        *(listing.notes if part is None else ()),
+        *masks.notes,
+        *_notes(records),
+        *_unlike_sessions(records, subjects),
+        *aged,
+    ]
+    if masks.labels.unused and part is None:
         notes.append(f"{masks.labels.unused} volumes of {options.labels} are the label of no imported case.")
     return ImportSummary(
         dataset, tuple(records), failed, notes, _told_health(dataset, len({subjects[case] for case in records}), options)
@@ -176,6 +195,10 @@ def _check_health(options: ImportOptions) -> None:
 def _check_place(dataset: Path) -> None:
     if (dataset / DATASET_FILE).exists() and not (dataset / RECORDS_FOLDER).is_dir():
         raise MMCCDError(f"{dataset} holds a dataset that was not imported: choose another number or name.")
+
+
+def _in(part: Part | None, case: SourceCase) -> bool:
+    return part is None or part.holds(case.case)
 
 
 def _check_seen(cases: Sequence[SourceCase], temporary: Path, source: str | Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from mmccd_auto.core.devices import choose_device
+from mmccd_auto.core.processes.cluster.connection import Cluster
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
+from mmccd_auto.inference.prediction.cases.at_workers import ALL_HERE, Elsewhere, Spread
 from mmccd_auto.inference.prediction.ensemble import Ensemble
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.predictor import Predictor
@@ -17,7 +21,12 @@ from mmccd_auto.trained.select import choose_models
 
 
 def predict(
-    folders: Folders, source: str | Path, output: str | Path, options: PredictionOptions, device: torch.device
+    folders: Folders,
+    source: str | Path,
+    output: str | Path,
+    options: PredictionOptions,
+    device: torch.device,
+    spread: Spread = ALL_HERE,
 ) -> list[str]:
     """Predict anomaly maps for a file or a folder of scans.
 
@@ -28,6 +37,7 @@ def predict(
     output : folder of the maps
     options : which model, how, and what is written
     device : to compute on
+    spread : where the work is done (see :func:`elsewhere`), and on which part of the cases
 
     Returns
     -------
@@ -39,11 +49,15 @@ def predict(
         If there is no such model, several could be meant, the input holds no case, or a control is asked for that the model
         doesn't have.
     """
-    return run_predictor(load_predictor(folders, options, device), source, output, options).failed
+    return run_predictor(load_predictor(folders, options, device), source, output, options, spread).failed
 
 
 def run_predictor(
-    predictor: ScanPredictor, source: str | Path, output: str | Path, options: PredictionOptions
+    predictor: ScanPredictor,
+    source: str | Path,
+    output: str | Path,
+    options: PredictionOptions,
+    spread: Spread = ALL_HERE,
 ) -> RunSummary:
     """Predict by a model that is loaded; the parameters are those of :func:`predict`."""
     return predictor.predict_folder(
@@ -55,7 +69,24 @@ def run_predictor(
         continue_prediction=options.continue_prediction,
         export=options.export,
         report=options.report,
+        spread=spread,
     )
+
+
+def elsewhere(cluster: Cluster, folders: Folders, options: PredictionOptions, device: str = "auto") -> Elsewhere:
+    """Give the workers of a cluster, each of which loads the model once and keeps it from case to case.
+
+    Parameters
+    ----------
+    cluster : connected
+    folders, options : as of :func:`predict`
+    device : of the workers: its name, or "auto" for the best that each of them has
+    """
+    return Elsewhere(cluster, partial(_load_at_worker, folders, options, device))
+
+
+def _load_at_worker(folders: Folders, options: PredictionOptions, device: str) -> ScanPredictor:
+    return load_predictor(folders, options, choose_device(device))
 
 
 def load_predictor(folders: Folders, options: PredictionOptions, device: torch.device) -> ScanPredictor:

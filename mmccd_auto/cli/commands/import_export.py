@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import path_name, whole
-from mmccd_auto.cli.cluster_options import add_cluster_option, workers_of
+from mmccd_auto.cli.cluster_options import add_cluster_option, add_part_option, workers_of
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.options import ALL_RUNS, add_brain_extraction_option, add_link_option, add_runs_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
@@ -47,6 +47,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
     add_processes_option(parser)
     add_cluster_option(parser)
+    add_part_option(parser)
     add_folder_options(parser, "raw")
     options = parser.parse_args(arguments)
     health = health_from(parser, options)
@@ -77,6 +78,7 @@ def _command(arguments: Sequence[str] | None) -> int:
                 bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
             ),
             workers,
+            options.part,
         )
     for message in summary.notes:
         print(f"note: {message}", file=sys.stderr)
@@ -85,6 +87,9 @@ def _command(arguments: Sequence[str] | None) -> int:
     print(f"imported {len(summary.imported)} {'case' if len(summary.imported) == 1 else 'cases'}: {summary.dataset}")
     if summary.imported:
         print(summary.health)
+    if options.part is not None:
+        print(f"this was part {options.part}: once all parts are imported, run the same command without --part")
+        return 1 if summary.failed else 0
     return 1 if summary.failed or not summary.imported else 0
 
 

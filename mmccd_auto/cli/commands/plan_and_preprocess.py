@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number, path_name
-from mmccd_auto.cli.cluster_options import add_cluster_option, workers_of
+from mmccd_auto.cli.cluster_options import add_cluster_option, add_part_option, workers_of
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
@@ -70,6 +70,7 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
     add_processes_option(parser)
     add_cluster_option(parser)
+    add_part_option(parser)
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed")
@@ -98,6 +99,7 @@ def _command(arguments: Sequence[str] | None) -> int:
             verify=options.verify_dataset_integrity,
             preprocess=not options.no_pp,
             overwrite=options.overwrite,
+            part=options.part,
         )
     for message in failed:
         print(f"error: {message}", file=sys.stderr)

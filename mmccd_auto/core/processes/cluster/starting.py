@@ -139,7 +139,7 @@ def _start_local(workers: int, scratch: Path) -> Any:
         threads_per_worker=1,
         # Like a pool's: what is too much for the machine is told by the system.
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         local_directory=str(scratch),
         silence_logs=logging.CRITICAL,
         protocol="tls://",

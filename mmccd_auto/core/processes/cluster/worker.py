@@ -17,6 +17,7 @@ from mmccd_auto.core.processes.workers import share_cores
 
 MOST_MESSAGES = 200
 """Of one case; what says more than this is told to the worker's own log alone."""
+PROGRESS = f"{__name__.split('.')[0]}.core.progress"
 _PACKAGE = __name__.split(".")[0]
 _prepared = False
 
@@ -96,8 +97,8 @@ class _Collector(logging.Handler):
         self.messages: list[tuple[str, int, str, str | None]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one message."""
-        if len(self.messages) < MOST_MESSAGES:
+        """Keep one message; how far the case is isn't told, since others are in work beside it."""
+        if record.name != PROGRESS and len(self.messages) < MOST_MESSAGES:
             self.messages.append((record.name, record.levelno, record.getMessage(), getattr(record, "case", None)))
 
 
