@@ -252,7 +252,7 @@ class _Pair:
 
 
 class _Users:
-    """How many parts of this process ask ITK to work in one thread, and in how many it did before: the number is one for all."""
+    """How many callers ask ITK for one thread at this moment, and how many it had before: the number is one for all."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -213,6 +213,31 @@ def test_cases_wait_for_workers_that_come_later(work, tmp_path, processes):
     assert [one.result for one in outcomes] == [0, 1, 4]
 
 
+def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
+    """By a pretended sbatch, which runs the job's script at once on this machine."""
+    pytest.importorskip("dask_jobqueue")
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "sbatch").write_text(
+        f'#!/bin/bash\ncp "$1" {tmp_path}/job.sh\nbash "$1" > {tmp_path}/job.txt 2>&1 &\necho "Submitted batch job $!"\n'
+    )
+    (commands / "scancel").write_text('#!/bin/bash\nkill "$1"\n')
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "slurm.yaml"
+    file.write_text(
+        "cluster: SLURMCluster\njobs: 1\noptions:\n  cores: 4\n  processes: 1\n  memory: 2GB\n"
+        '  walltime: "00:10:00"\n  interface: lo\n  queue: night\n'
+    )
+    with connected_cluster(str(file)) as cluster:
+        outcomes = run_cases(work.square, numbered(4, str(tmp_path / "seen")), cluster, "test")
+        assert cluster.workers() == 1
+    assert [one.result for one in outcomes] == [0, 1, 4, 9]
+    assert "#SBATCH -p night" in (tmp_path / "job.sh").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -22,14 +22,15 @@ from mmccd_auto.core.records import JsonObject, dataclass_from_json
 MOST_WORKERS = 4096
 INSTALL = "pip install 'mmccd_auto[cluster]'"
 FORMS = "tcp://HOST:PORT, local:N, or a .json or .yaml file (documentation/scaling.md)"
+# Workers hold nothing but the case in work: there is nothing to write to a disk, and none is paused for good.
+_MEMORY = ("target", "spill", "pause")
 SETTINGS = {
     # The first worker that dies over a case is told; whether the case is tried again is decided here, not by the scheduler.
     "distributed.scheduler.allowed-failures": 0,
-    # Workers hold nothing but the case in work: there is nothing to write to a disk, and none is paused for good.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
+    **{f"distributed.worker.memory.{name}": False for name in _MEMORY},
 }
+WORKER_SETTINGS = tuple(f"export DASK_DISTRIBUTED__WORKER__MEMORY__{name.upper()}=False" for name in _MEMORY)
+"""Lines of a job's script, since jobs don't know the configuration of the process that sends them."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,11 @@ def _start_local(workers: int, scratch: Path) -> Any:
 def _start_jobs(name: str, file: ClusterFile) -> Any:
     jobqueue = _load("dask_jobqueue", f"--cluster {name}")
     options = dict(file.options)
-    extra = list(options.pop("worker_extra_args", []))
     try:
         # The last one counts: whatever cores a worker has, it works on one case at a time.
-        cluster = getattr(jobqueue, file.cluster)(**options, worker_extra_args=[*extra, "--nthreads", "1"])
+        extra = [*options.pop("worker_extra_args", []), "--nthreads", "1"]
+        prologue = [*WORKER_SETTINGS, *options.pop("job_script_prologue", [])]
+        cluster = getattr(jobqueue, file.cluster)(**options, worker_extra_args=extra, job_script_prologue=prologue)
         cluster.scale(jobs=file.jobs)
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         raise MMCCDError(f"{name}: {file.cluster} can't be started with these options ({error}): correct them.") from error
