@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--days", type=float, default=7.0, help="in which each stage is to be done")
     parser.add_argument("--preprocess_seconds", type=float, default=2 * 60 / 28.2, help="two processes, 28.2 cases a minute")
     parser.add_argument("--predict_seconds", type=float, default=122.1, help="standard network, 2 cores, 155 slices")
-    parser.add_argument("--call_ms", type=float, default=5.0, help="of the scheduler's processor time a case and stage")
+    parser.add_argument("--call_ms", type=float, default=26.9, help="of the scheduler's processor time a case and stage")
     options = parser.parse_args()
     training = len({path.name.rsplit("_", 1)[0] for path in (options.raw / "imagesTr").glob("*.nii.gz")})
     raw = size(options.raw / "imagesTr") / training

@@ -142,7 +142,7 @@ def main() -> None:
     print(f"-np: {alone:.1f} s; --cluster: {cluster:.1f} s; ratio {cluster / alone:.2f}")
     print(f"scheduler: {before:.0f} MiB at the start, {after:.0f} MiB at the end ({after / before:.2f} x)")
     each = 1000 * (times.user + times.system) / (2 * options.cases)
-    print(f"scheduler: {each:.1f} ms of processor time a call, 2 calls a case")
+    print(f"scheduler: {each:.1f} ms of processor time a call, its start included; 2 calls a case")
     print("the files agree to the last byte" if not unlike else f"{len(unlike)} files differ: {', '.join(unlike[:5])}")
 
 
