@@ -16,10 +16,11 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 from annotated_types import Len
 
+from mmccd_auto.core.disk.parts import Part
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, DatasetName, ModalityName
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.executor import Outcome, Workers, run_cases
 from mmccd_auto.core.records import JsonObject, dataclass_from_json, read_record
 from mmccd_auto.core.tuples import pair, triple
 from mmccd_auto.datasets.dataset import Dataset
@@ -89,7 +90,9 @@ class DatasetFingerprint:
         return read_record(cls, path, REMEDY)
 
 
-def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, overwrite: bool = False) -> DatasetFingerprint:
+def fingerprint_dataset(
+    dataset: Dataset, output: str | Path, processes: Workers, overwrite: bool = False
+) -> DatasetFingerprint:
     """Measure every training case and write dataset_fingerprint.json.
 
     Each case's result is kept in a folder beside ``output``; a later call measures again only cases whose files changed
@@ -108,17 +111,7 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
         If the dataset has no training case or none could be measured. A case that fails is listed in ``failed``.
     """
     output = Path(output)
-    names = dataset.training_cases()
-    if not names:
-        raise MMCCDError(f"{dataset.folder / 'imagesTr'} holds no case: put the training scans there.")
-    arguments = []
-    for case in names:
-        files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
-        masks = (dataset.label_file(case), dataset.brain_mask_file(case))
-        inputs = _CaseInputs(case, dataset.subject(case), files, *masks, dataset.label_values)
-        record = output.parent / CASES_FOLDER / f"{case}.json"
-        arguments.append((case, (inputs, record, overwrite)))
-    outcomes = run_cases(_measure_or_load, arguments, processes, "fingerprint")
+    outcomes = measure_cases(dataset, output, processes, overwrite)
     cases = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
     failed = {outcome.case: outcome.error for outcome in outcomes if outcome.error is not None}
     if not cases:
@@ -127,6 +120,35 @@ def fingerprint_dataset(dataset: Dataset, output: str | Path, processes: int, ov
     fingerprint = DatasetFingerprint.of_cases(dataset.name, dataset.modalities, cases, failed)
     fingerprint.save(output)
     return fingerprint
+
+
+def measure_cases(
+    dataset: Dataset, output: Path, processes: Workers, overwrite: bool = False, part: Part | None = None
+) -> list[Outcome[CaseFingerprint]]:
+    """Measure training cases and keep the result of each in a folder beside ``output``, where a later call finds it.
+
+    Parameters
+    ----------
+    part : of the cases; None measures all
+    others : as of :func:`fingerprint_dataset`
+
+    Raises
+    ------
+    MMCCDError
+        If the dataset has no training case.
+    """
+    names = dataset.training_cases()
+    if not names:
+        raise MMCCDError(f"{dataset.folder / 'imagesTr'} holds no case: put the training scans there.")
+    arguments = []
+    names = names if part is None else part.of(names)
+    for case in names:
+        files = {modality: dataset.channel_file(case, modality) for modality in dataset.available_modalities(case)}
+        masks = (dataset.label_file(case), dataset.brain_mask_file(case))
+        inputs = _CaseInputs(case, dataset.subject(case), files, *masks, dataset.label_values)
+        record = output.parent / CASES_FOLDER / f"{case}.json"
+        arguments.append((case, (inputs, record, overwrite)))
+    return run_cases(_measure_or_load, arguments, processes, "fingerprint")
 
 
 def fingerprint_case(

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice, get_bbox_from_mask
 
 from mmccd_auto.core.tuples import triple
+from mmccd_auto.preprocessing.registration import one_thread
 
 WORKING_MM = 10.0
 ITERATIONS = (40, 40, 30)
@@ -154,10 +155,11 @@ def _fit(samples: FieldSamples, fitted: np.ndarray, iterations: tuple[int, ...])
         one.SetSpacing(samples.spacing)
     correction = sitk.N4BiasFieldCorrectionImageFilter()
     correction.SetMaximumNumberOfIterations(iterations)
-    # Sums of several threads depend on who is first.
+    # Sums of several threads depend on how many there are, in the filters inside of this one, too.
     correction.SetNumberOfThreads(1)
-    correction.Execute(image, mask)
-    return correction.GetLogBiasFieldAsImage(image)
+    with one_thread():
+        correction.Execute(image, mask)
+        return correction.GetLogBiasFieldAsImage(image)
 
 
 def _usable(array: np.ndarray, brain: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmccd_auto.core.disk.parts import Part
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.executor import Outcome, run_cases
+from mmccd_auto.core.processes.executor import Outcome, Workers, run_cases
 from mmccd_auto.datasets.dataset import Dataset
 from mmccd_auto.datasets.letter_case import check_apart
 from mmccd_auto.imaging.io import read_volume
@@ -18,7 +19,12 @@ from mmccd_auto.preprocessing.stored_samples import has_samples
 
 
 def preprocess_dataset(
-    dataset: Dataset, plan: Plan, output: str | Path, processes: int, overwrite: bool = False
+    dataset: Dataset,
+    plan: Plan,
+    output: str | Path,
+    processes: Workers,
+    overwrite: bool = False,
+    part: Part | None = None,
 ) -> list[Outcome[CaseRecord]]:
     """Preprocess the training cases.
 
@@ -29,8 +35,9 @@ def preprocess_dataset(
     Parameters
     ----------
     output : $mmccd_preprocessed/DATASET/PLANS
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     overwrite : make every case again
+    part : of the cases; None makes all
 
     Returns
     -------
@@ -44,17 +51,30 @@ def preprocess_dataset(
     output = Path(output)
     usable = dataset.training_cases()
     output.mkdir(parents=True, exist_ok=True)
+    # Those of other parts, too, whose slices a case would be written over.
     check_apart(usable, output)
-    for case in sorted(set(dataset.cases("Tr")) - set(usable)):
+    unusable = sorted(set(dataset.cases("Tr")) - set(usable))
+    if part is not None:
+        usable, unusable = part.of(usable), part.of(unusable)
+    for case in unusable:
         # Whose health was stated otherwise before.
         remove_case(output, case)
-    arguments = [(case, (dataset, plan, case, output, overwrite)) for case in usable]
+    layout = dataset.layout()
+    arguments = [(case, (layout, plan, case, output, overwrite, dataset.subject(case))) for case in usable]
     outcomes = run_cases(preprocess_one, arguments, processes, "preprocessing")
     return [_still_there(outcome, output) for outcome in outcomes]
 
 
-def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False) -> CaseRecord:
+def preprocess_one(
+    dataset: Dataset, plan: Plan, case: str, output: Path, overwrite: bool = False, subject: str | None = None
+) -> CaseRecord:
     """Preprocess one training case with the modalities it has, unless that was done before.
+
+    Parameters
+    ----------
+    dataset : its layout is enough, where ``subject`` is given
+    output : $mmccd_preprocessed/DATASET/PLANS
+    subject : whose scan it is; None asks the dataset
 
     Raises
     ------
@@ -78,7 +98,7 @@ def preprocess_one(dataset: Dataset, plan: Plan, case: str, output: Path, overwr
         label=None if label is None else read_label(label, dataset.label_values).not_normal(),
         brain_mask=None if brain_mask is None else read_brain_mask(brain_mask),
     )
-    return write_case(output, preprocessed, dataset.subject(case), settings, sources)
+    return write_case(output, preprocessed, subject or dataset.subject(case), settings, sources)
 
 
 def preprocessing_settings(plan: Plan) -> dict[str, Any]:

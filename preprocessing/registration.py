@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,15 +255,33 @@ class _Pair:
         )
 
 
+class _Users:
+    """How many callers ask ITK for one thread at this moment, and how many it had before: the number is one for all."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+        self.before = 1
+
+
+_users = _Users()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let ITK work in one thread: it adds up what its threads find in the order in which they come."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with _users.lock:
+        if _users.count == 0:
+            _users.before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+        _users.count += 1
     try:
         yield
     finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+        with _users.lock:
+            _users.count -= 1
+            if _users.count == 0:
+                sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(_users.before)
 
 
 def _starts(pair: _Pair) -> list[sitk.Euler3DTransform]:

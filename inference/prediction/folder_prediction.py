@@ -6,12 +6,13 @@ import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmccd_auto.core.disk.hashing import files_sha256
 from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.parts import part_lock
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.processes.memory import only_what_is_new
@@ -22,7 +23,6 @@ from mmccd_auto.dicom.writing.identity import DicomIdentity
 from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segmentation
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.dicom.writing.source_images import read_source
-from mmccd_auto.imaging.file_names import volume_ending
 from mmccd_auto.imaging.formats.readable import check_readable
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.labels import read_brain_mask
@@ -41,18 +41,18 @@ from mmccd_auto.inference.prediction.case_files import (
 )
 from mmccd_auto.inference.prediction.case_page import case_part, marking_of
 from mmccd_auto.inference.prediction.case_record import FILES, finished_record, missing_files
-from mmccd_auto.inference.prediction.folder_run import RunSummary, left_out_rows, run_over_cases
+from mmccd_auto.inference.prediction.cases.at_workers import ALL_HERE, Spread
+from mmccd_auto.inference.prediction.cases.listing import discover, with_brain_masks
+from mmccd_auto.inference.prediction.folder_run import RunSummary, WholeRun, left_out_rows, run_over_cases
 from mmccd_auto.inference.prediction.prediction import Prediction, PredictsScans, Scan
 from mmccd_auto.inference.prediction.run_report import write_run_report
 from mmccd_auto.inference.scores.findings import CANDIDATES
 from mmccd_auto.preprocessing.further_modalities import LaidModalities
 from mmccd_auto.reporting.page.assemble import remove_report
 from mmccd_auto.sources.beside import describe_beside, load_beside
-from mmccd_auto.sources.bids.masks import BRAIN, choose_masks, holds_bids_masks
-from mmccd_auto.sources.cases import SourceOptions, list_source_cases
-from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, input_case, path_below
+from mmccd_auto.sources.inputs import InputCase, InputListing, check_output, discover_cases, path_below
 from mmccd_auto.sources.pseudonyms import check_link_place, read_key, write_link
-from mmccd_auto.sources.series_table import table_text, write_table
+from mmccd_auto.sources.series_table import write_table
 
 SERIES_FILE = "series.csv"
 NOT_FILED = (
@@ -106,6 +106,7 @@ def predict_folder(
     source: Path,
     output: Path,
     options: OutputOptions = MAPS_AND_REPORT,
+    spread: Spread = ALL_HERE,
 ) -> RunSummary:
     """Predict every case of a folder and write the files of each, summary.csv, and report.html.
 
@@ -116,6 +117,7 @@ def predict_folder(
     source : a folder of scans (see :func:`discover_cases`), one file, or DICOM: a folder, zip archive or DICOMDIR
     output : folder, another than ``source``
     options : what is written, and of which brains
+    spread : where the work is done, and on which part of the cases: of a part the files of its cases alone are written
 
     Raises
     ------
@@ -130,8 +132,13 @@ def predict_folder(
         raise MMCCDError(f"{brain_masks} is no folder: give the folder that holds the brain masks, CASE.nii.gz.")
     if export.link_file is not None:
         check_link_place(export.link_file, output)
-    with folder_lock(output, "maps"), workspace("predict") as temporary:
-        listing, masks = _with_brain_masks(_discover(predictor, source, output, options, temporary), brain_masks)
+    whole = spread.part is None
+    with part_lock(output, spread.part, "maps"), workspace("predict") as temporary:
+        listing, series = discover(predictor, source, output, options, temporary)
+        listing, masks = with_brain_masks(spread.chosen(listing), brain_masks)
+        spread.check_seen(listing, temporary, source)
+        if series and whole:
+            write_table(series, output / SERIES_FILE)
         _announce(predictor, listing)
         if export.dicom_seg and not export.keep_identity and any(found.series for found in listing.cases):
             logger.info("%s", NOT_FILED)
@@ -139,16 +146,18 @@ def predict_folder(
         if there and not options.continue_prediction:
             logger.warning("%s: %d earlier results are replaced; --continue_prediction would keep them.", output, there)
         root = source if source.is_dir() else source.parent
-        if export.link_file is not None:
+        if export.link_file is not None and whole:
             files = [(one.case, "", path_below(root, one.file)) for one in listing.cases if one.file is not None]
             write_link(export.link_file, listing.studies, listing.names, files)
         run = _Run(predictor, root, output, masks, options, temporary)
-        remove_report(output)
-        rows = run.rows(listing.cases, options.continue_prediction)
+        if whole:
+            remove_report(output)
+        rows = spread.rows(run, listing.cases, options.continue_prediction)
         # However the run ends, the threads that read from the workspace end before it goes.
         with only_what_is_new(), closed_at_the_end(rows):
-            left_out = left_out_rows(listing, root)
-            return run_over_cases(listing.cases, rows, output, run.missing, run.lesions, left_out, run.write_page)
+            tables = WholeRun(left_out_rows(listing, root), run.write_page) if whole else None
+            side_by_side = spread.elsewhere is not None
+            return run_over_cases(listing.cases, rows, output, run.missing, run.lesions, tables, side_by_side)
 
 
 @dataclass(frozen=True)
@@ -330,51 +339,6 @@ class _Run:
         score = Volume(prediction.anomaly, prediction.geometry)
         write_parametric_map(score, files, self.output / names[-1], identity, model, meaning)
         return names
-
-
-def _discover(predictor: PredictsScans, source: Path, output: Path, wishes: OutputOptions, workspace: Path) -> InputListing:
-    """Return the cases of volume files, and those of DICOM files beside them."""
-    options = wishes.export
-    modality, modalities = predictor.input_modality, predictor.modalities
-    if not source.exists() or (source.is_file() and volume_ending(source.name)):
-        return discover_cases(source, modality, modalities, exclude=output)
-    key = None if options.key_file is None else read_key(options.key_file)
-    looked_for = SourceOptions(
-        *(options.series, key, output, modalities),
-        alone=True,
-        bids=options.bids,
-        beside=() if wishes.input_only else predictor.further,
-    )
-    listing = list_source_cases(source, [modality], workspace, looked_for)
-    for note in listing.notes:
-        logger.warning("%s", note)
-    beside = {scan for one in listing.cases for scan in one.beside.values() if isinstance(scan, Path)}
-    unneeded = sum(item.unneeded and item.path not in beside for item in listing.left_out)
-    if unneeded:
-        files = counted(unneeded, "file")
-        logger.info("%s of what isn't needed beside the %s left alone.", files, modality)
-    if listing.series:
-        logger.info("%s", table_text(listing.series))
-        write_table(listing.series, output / SERIES_FILE)
-    ignored = tuple((item.path, item.reason) for item in listing.left_out if not item.unneeded)
-    cases = tuple(input_case(one, modality, listing.ages.get(one.case)) for one in listing.cases)
-    return InputListing(cases, ignored, listing.studies, listing.names)
-
-
-def _with_brain_masks(listing: InputListing, folder: Path | None) -> tuple[InputListing, dict[str, Path] | None]:
-    """Return the cases, with why one has no mask where BIDS gives it.
-
-    Also the mask of each, whether or not it is there (None where none are given).
-    """
-    if folder is None:
-        return listing, None
-    masks = {found.case: folder / f"{found.case}.nii.gz" for found in listing.cases}
-    scans = {found.case: [found.file] for found in listing.cases if found.file is not None}
-    if not holds_bids_masks(folder) or any(path.is_file() for path in masks.values()):
-        return listing, masks
-    chosen = choose_masks(folder, BRAIN, scans)
-    cases = [replace(found, error=found.error or chosen.errors.get(found.case)) for found in listing.cases]
-    return replace(listing, cases=tuple(cases)), masks | chosen.by_case
 
 
 def _announce(predictor: PredictsScans, listing: InputListing) -> None:

@@ -35,14 +35,31 @@ class RunSummary:
     lesions: tuple[tuple[str, LesionRecord], ...] = ()
 
 
+@dataclass(frozen=True)
+class WholeRun:
+    """What is written of a run over all cases, beside the files of each.
+
+    Attributes
+    ----------
+    left_out : rows of files that belong to no case, for summary.csv
+    write_page : writes the page that shows all rows; called when summary.csv is there, also when interrupted
+    """
+
+    left_out: Sequence[SummaryRow] = ()
+    write_page: Callable[[Sequence[SummaryRow]], None] | None = None
+
+
+TABLES_ALONE = WholeRun()
+
+
 def run_over_cases(
     cases: Sequence[InputCase],
     rows_of: Iterable[SummaryRow | Settled],
     output: Path,
     missing: Callable[[str], Sequence[str]],
     lesions: Mapping[str, Sequence[LesionRecord]],
-    left_out: Sequence[SummaryRow] = (),
-    write_page: Callable[[Sequence[SummaryRow]], None] | None = None,
+    tables: WholeRun | None = TABLES_ALONE,
+    side_by_side: bool = False,
 ) -> RunSummary:
     """Take what becomes of every case, showing the time left, and write summary.csv and lesions.csv (also when interrupted).
 
@@ -53,13 +70,15 @@ def run_over_cases(
     output : folder of summary.csv and lesions.csv
     missing : the names of the files of a case that were written and are there no more
     lesions : by case, of those that are done or kept; filled while the work goes on
-    left_out : rows of files that belong to no case, for summary.csv
-    write_page : writes the page that shows all rows; called when summary.csv is there, also when interrupted
+    tables : what is written of all cases; None where they are a part of those whose files lie there: neither tables nor page
+    side_by_side : the cases were predicted by several workers, whose progress was shown
     """
     rows: list[SummaryRow] = []
-    told = False
+    told = side_by_side
     try:
-        work = track(rows_of, total=len(cases), description="prediction", unit="case", disable=len(cases) == 1)
+        work = track(
+            rows_of, total=len(cases), description="prediction", unit="case", disable=side_by_side or len(cases) == 1
+        )
         for number, (found, made) in enumerate(zip(cases, work, strict=True), start=1):
             row = _row(found, made.outcome if isinstance(made, Settled) else made)
             rows.append(row)
@@ -75,11 +94,12 @@ def run_over_cases(
                 )
     finally:
         rows = [_as_it_is(row, missing(row.case), output) for row in rows]
-        write_summary([*rows, *left_out], output)
         listed = [(row.case, one) for row in rows if row.status in (DONE, KEPT) for one in lesions.get(row.case, ())]
-        write_lesions(listed, output)
-        if write_page is not None:
-            write_page([*rows, *left_out])
+        if tables is not None:
+            write_summary([*rows, *tables.left_out], output)
+            write_lesions(listed, output)
+            if tables.write_page is not None:
+                tables.write_page([*rows, *tables.left_out])
     failed = [row.reason for row in rows if row.status == FAILED]
     if rows and all(row.status == SKIPPED for row in rows):
         failed = [row.reason for row in rows]

@@ -22,6 +22,7 @@ from mmccd_auto.imaging.limits import check_geometry
 from mmccd_auto.imaging.non_finite import settle_non_finite, with_zeros
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.inference.options import OutputOptions
+from mmccd_auto.inference.prediction.cases.at_workers import ALL_HERE, Spread
 from mmccd_auto.inference.prediction.folder_prediction import MAPS_AND_REPORT, predict_file, predict_folder
 from mmccd_auto.inference.prediction.folder_run import RunSummary
 from mmccd_auto.inference.prediction.prediction import FurtherRecord, Prediction, Scan
@@ -362,10 +363,16 @@ class ScanPredictor(ABC):
         """
         return predict_file(self, Path(path), Path(output), case, brain_mask, save_cycle)
 
-    def predict_folder(self, source: str | Path, output: str | Path, options: OutputOptions = MAPS_AND_REPORT) -> RunSummary:
+    def predict_folder(
+        self,
+        source: str | Path,
+        output: str | Path,
+        options: OutputOptions = MAPS_AND_REPORT,
+        spread: Spread = ALL_HERE,
+    ) -> RunSummary:
         """Predict every case of a folder, a hospital's export among them.
 
         Also write the files of each, summary.csv and report.html; see
         :func:`mmccd_auto.inference.prediction.folder_prediction.predict_folder`.
         """
-        return predict_folder(self, Path(source), Path(output), options)
+        return predict_folder(self, Path(source), Path(output), options, spread)

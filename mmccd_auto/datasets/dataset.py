@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,10 @@ class Dataset:
     def people(self) -> dict[str, str]:
         """The person of every case that has images, see :func:`mmccd_auto.datasets.subjects.complete_subjects`."""
         return complete_subjects([*self.cases("Tr"), *self.cases("Ts")], self.subjects)
+
+    def layout(self) -> Dataset:
+        """Give the dataset without what it tells of single cases, which is long where it is sent with each of them."""
+        return replace(self, subjects={}, content={}, stated_health=None, ages={})
 
     def health(self, case: str, split: str = "Tr") -> str:
         """Give "healthy", "labelled" or "unknown" (a patient without labels).

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.executor import Workers, run_cases
 from mmccd_auto.datasets.dataset import DATASET_FILE, SPLITS, Dataset
 from mmccd_auto.datasets.health import HEALTH_KEY, LABELLED, UNKNOWN
 from mmccd_auto.datasets.names import naming_problems
@@ -43,7 +43,7 @@ class CaseReport:
     fingerprints: dict[str, str] = field(default_factory=dict)
 
 
-def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
+def verify_dataset(dataset: Dataset, processes: Workers) -> list[str]:
     """Check the whole dataset and return every problem, each line beginning with the file and saying what to do.
 
     Checked are: names and completeness of the files, numTraining, subjects, and per case that each file can be read, is
@@ -55,13 +55,18 @@ def verify_dataset(dataset: Dataset, processes: int) -> list[str]:
     Parameters
     ----------
     dataset : the raw dataset
-    processes : workers over the cases; 0 works in this process
+    processes : workers over the cases; 0 works in this process; or a cluster
     """
     problems = description_problems(dataset)
     for split in SPLITS:
         problems += naming_problems(dataset, split)
     keys = [(split, case) for split in SPLITS for case in dataset.cases(split)]
-    arguments = [(case, (dataset, case, split)) for split, case in keys]
+    declared, layout = dataset.content.get(MISSING_CHANNELS_KEY), dataset.layout()
+    declared = declared if isinstance(declared, dict) else {}
+    arguments = [
+        (case, (replace(layout, content={MISSING_CHANNELS_KEY: {case: declared.get(case, ())}}), case, split))
+        for split, case in keys
+    ]
     owners: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for (split, case), outcome in zip(keys, run_cases(verify_case, arguments, processes, "Checking"), strict=True):
         if outcome.result is None:

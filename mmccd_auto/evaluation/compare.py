@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_compared_files, find_label_values
 from mmccd_auto.evaluation.judging import (
@@ -90,7 +91,7 @@ def compare_folders(
     predictions: Mapping[str, Path],
     options: EvaluationOptions = WHOLE_BRAIN,
     output: Path | None = None,
-    processes: int = 0,
+    processes: Workers = 0,
     with_controls: bool = True,
 ) -> ComparisonResult:
     """Judge several folders of predictions on the same voxels of the same cases.

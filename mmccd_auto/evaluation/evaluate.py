@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.evaluation.baselines import CONTROL, INTENSITY, SMOOTHED_INTENSITY, SMOOTHING_MM, intensity_score
 from mmccd_auto.evaluation.case_files import CaseFiles, find_case_files, find_label_values
 from mmccd_auto.evaluation.judging import (
@@ -42,7 +43,7 @@ def evaluate_folder(
     prediction: Path,
     options: EvaluationOptions = WHOLE_BRAIN,
     output: Path | None = None,
-    processes: int = 0,
+    processes: Workers = 0,
 ) -> EvaluationResult:
     """Judge the predictions of a folder against labels, case by case and pooled.
 
@@ -55,7 +56,7 @@ def evaluate_folder(
     prediction : folder that ``mmccd_predict`` wrote
     options : where the scans and brain masks are, and which voxels count
     output : JSON file for the result
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
 
     Raises
     ------

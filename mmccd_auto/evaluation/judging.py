@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.executor import Workers, run_cases
 from mmccd_auto.evaluation import metrics
 from mmccd_auto.evaluation.case_files import CaseFiles, raise_together
 from mmccd_auto.evaluation.metrics import OverlapCounts, ScoreCounts
@@ -183,7 +183,7 @@ class CaseEvaluation:
 
 
 def judge_cases(
-    function: Callable[..., CaseEvaluation], work: Sequence[tuple[str, tuple]], processes: int
+    function: Callable[..., CaseEvaluation], work: Sequence[tuple[str, tuple]], processes: Workers
 ) -> list[CaseEvaluation]:
     """Judge cases side by side, each as a whole in one process.
 

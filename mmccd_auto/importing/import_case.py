@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from annotated_types import Gt, Len
 
+from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import CaseName, ModalityName
@@ -90,7 +92,7 @@ def import_case(
     source: SourceCase,
     options: CaseOptions,
     dataset: Path,
-    workspace: Path,
+    temporary: Path | None,
     label: Path | None = None,
     brain_mask: Path | None = None,
 ) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def import_case(
     source : the case's scans
     options : how it is imported
     dataset : folder, DatasetXXX_Name
-    workspace : folder for temporary files
+    temporary : folder for temporary files; None makes one, on the machine where this runs
     label : file of what is abnormal, on the grid of one of the scans
     brain_mask : file, 1 in the brain and 0 elsewhere, on the grid of the reference; None looks for the brain
 
@@ -123,7 +125,8 @@ def import_case(
         raise MMCCDError(
             f"{source.case} has only {', '.join(source.scans)}: training needs two modalities, so it is left out."
         )
-    volumes, unread = _read_scans(source, workspace)
+    with workspace("import-case") if temporary is None else nullcontext(temporary) as folder:
+        volumes, unread = _read_scans(source, folder)
     if options.reference not in volumes:
         missing = f"{source.case} has no {options.reference}, onto which others are laid: left out."
         raise MMCCDError(unread.get(options.reference, missing))

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.parts import Part, part_lock
 from mmccd_auto.core.disk.workspaces import workspace
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
-from mmccd_auto.core.processes.executor import run_cases
+from mmccd_auto.core.processes.cluster.connection import Cluster
+from mmccd_auto.core.processes.executor import Workers, run_cases
 from mmccd_auto.datasets.dataset import DATASET_FILE, DEFAULT_LABELS, Dataset, load_dataset
 from mmccd_auto.datasets.health import HEALTH_KEY, HEALTHY, KINDS, LABELLED, UNKNOWN
 from mmccd_auto.datasets.integrity import MISSING_CHANNELS_KEY
 from mmccd_auto.datasets.subjects import describe_people
 from mmccd_auto.imaging.contrasts import contrast
 from mmccd_auto.importing.ages import keep_ages
-from mmccd_auto.importing.given_masks import find_given_masks, source_files
+from mmccd_auto.importing.given_masks import GivenMasks, find_given_masks, source_files
 from mmccd_auto.importing.import_case import RECORDS_FOLDER, SPLIT_OF, CaseOptions, import_case, read_case_record
 from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
 from mmccd_auto.sources.cases import SourceCase, SourceListing, SourceOptions, list_source_cases
@@ -94,7 +95,9 @@ class ImportSummary:
     health: str = ""
 
 
-def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptions, processes: int) -> ImportSummary:
+def import_dataset(
+    source: str | Path, dataset: str | Path, options: ImportOptions, processes: Workers, part: Part | None = None
+) -> ImportSummary:
     """Turn an export into a raw dataset, or add it to one that was imported; an interrupted import continues where it was.
 
     Parameters
@@ -102,51 +105,53 @@ def import_dataset(source: str | Path, dataset: str | Path, options: ImportOptio
     source : folder, zip archive or DICOMDIR; DICOM files, else NIfTI files named by their modality; or a BIDS dataset
     dataset : folder to make, or to add to, DatasetXXX_Name
     options : the user's wishes
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster, whose machines have to see the source
+    part : of the cases; then their files and records alone are written, and what tells of the whole dataset (dataset.json,
+        series.csv, the link to people) is left to a later call without
 
     Raises
     ------
     MMCCDError
-        If it isn't said who is healthy, there is nothing to import, or the dataset's folder holds something else.
+        If it isn't said who is healthy, there is nothing to import, or the dataset's folder holds something else; or if
+        parts are asked for of an export whose cases would be numbered.
     """
     dataset = Path(dataset)
     _check_health(options)
-    _check_place(dataset)
+    _check_places(dataset, options)
     reference = _reference(options)
-    if options.link_file is not None:
-        check_link_place(options.link_file, dataset)
     key = None if options.key_file is None else read_key(options.key_file)
-    with folder_lock(dataset, "a dataset"), workspace("import") as temporary:
+    with part_lock(dataset, part, "a dataset"), workspace("import") as temporary:
         present = _present(dataset)
         earlier = {record["case"]: record.get("health") for record in _records(dataset)}
         looked_for = SourceOptions(options.series, key, dataset, known=_known(dataset), bids=options.bids)
         listing = list_source_cases(source, options.modalities, temporary, looked_for)
         logger.info("%s", table_text(listing.table))
-        write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
-        if options.link_file is not None:
-            write_link(options.link_file, listing.studies, listing.names, source_files(listing, Path(source)))
+        if part is None:
+            _write_listing(listing, source, dataset, options)
+        else:
+            _check_names_last(listing, source, key)
         channels = _channels(listing, options.modalities, present)
         usable = [case for case in listing.cases if case.error is None]
         subjects = _subjects(present, usable)
         logger.info("%s; correct subjects in %s if this is wrong", describe_people(subjects), DATASET_FILE)
         masks = find_given_masks(options.labels, options.brain_masks, listing, usable, Path(source))
         case_options = _case_options(options, channels, reference)
+        scratch = _scratch(processes, usable, temporary, source)
         arguments = [
-            (case.case, (case, case_options, dataset, temporary / f"work-{index}", *masks.of(case.case)))
-            for index, case in enumerate(usable)
-            if case.case not in masks.errors
+            (one.case, (one, case_options, dataset, scratch and scratch / f"work-{index}", *masks.of(one.case)))
+            for index, one in enumerate(usable)
+            if _in(part, one.case) and one.case not in masks.errors
         ]
         outcomes = run_cases(import_case, arguments, processes, "importing")
         records = {outcome.case: outcome.result for outcome in outcomes if outcome.result is not None}
-        aged = []
-        if records or present is not None:
+        aged: list[str] = []
+        if part is None and (records or present is not None):
             _describe(dataset, channels, records, subjects, present, earlier)
             aged = keep_ages(dataset, listing.ages, records)
-    failed = [case.error for case in listing.cases if case.error is not None] + list(masks.errors.values())
-    failed += [outcome.error for outcome in outcomes if outcome.error is not None]
-    notes = [*listing.notes, *masks.notes, *_notes(records), *_unlike_sessions(records, subjects), *aged]
-    if masks.labels.unused:
-        notes.append(f"{masks.labels.unused} volumes of {options.labels} are the label of no imported case.")
+    failed = _unusable(listing, masks, part) + [outcome.error for outcome in outcomes if outcome.error is not None]
+    notes = [*masks.notes, *_notes(records), *_unlike_sessions(records, subjects), *aged]
+    if part is None:
+        notes = [*listing.notes, *notes, *_unused_labels(masks, options)]
     return ImportSummary(
         dataset, tuple(records), failed, notes, _told_health(dataset, len({subjects[case] for case in records}), options)
     )
@@ -162,9 +167,62 @@ def _check_health(options: ImportOptions) -> None:
         raise MMCCDError("--label_values must be whole numbers above 0; 0 is what is healthy.")
 
 
-def _check_place(dataset: Path) -> None:
+def _check_places(dataset: Path, options: ImportOptions) -> None:
     if (dataset / DATASET_FILE).exists() and not (dataset / RECORDS_FOLDER).is_dir():
         raise MMCCDError(f"{dataset} holds a dataset that was not imported: choose another number or name.")
+    if options.link_file is not None:
+        check_link_place(options.link_file, dataset)
+
+
+def _in(part: Part | None, case: str) -> bool:
+    return part is None or part.holds(case)
+
+
+def _write_listing(listing: SourceListing, source: str | Path, dataset: Path, options: ImportOptions) -> None:
+    """Write what the export holds: the table of its series and, where it is wished, the link to its people."""
+    write_table(listing.table, dataset / RECORDS_FOLDER / SERIES_FILE)
+    if options.link_file is not None:
+        write_link(options.link_file, listing.studies, listing.names, source_files(listing, Path(source)))
+
+
+def _check_names_last(listing: SourceListing, source: str | Path, key: bytes | None) -> None:
+    """Raise :class:`MMCCDError` where each part of an import would give the cases other names."""
+    if key is None and listing.studies:
+        raise MMCCDError(
+            f"{source} holds DICOM studies, whose cases are numbered in the order in which they are imported: --part "
+            "needs --pseudonym_key, which names them alike in all parts."
+        )
+
+
+def _unusable(listing: SourceListing, masks: GivenMasks, part: Part | None) -> list[str]:
+    """List why cases of the export, or of the part, can't be imported."""
+    failed = [one.error for one in listing.cases if one.error is not None and _in(part, one.case)]
+    return failed + [sentence for case, sentence in masks.errors.items() if _in(part, case)]
+
+
+def _unused_labels(masks: GivenMasks, options: ImportOptions) -> list[str]:
+    unused = masks.labels.unused
+    return [f"{unused} volumes of {options.labels} are the label of no imported case."] if unused else []
+
+
+def _scratch(processes: Workers, cases: Sequence[SourceCase], temporary: Path, source: str | Path) -> Path | None:
+    """Choose the folder for temporary files; None at a cluster, where each case makes one on the machine that imports it."""
+    if not isinstance(processes, Cluster) or processes.here:
+        return temporary
+    _check_seen(cases, temporary, source)
+    return None
+
+
+def _check_seen(cases: Sequence[SourceCase], temporary: Path, source: str | Path) -> None:
+    """Refuse scans that were unpacked on this machine, where the workers of a cluster can't read them."""
+    for case in cases:
+        for scan in case.scans.values():
+            for file in [scan] if isinstance(scan, Path) else scan.files:
+                if temporary in Path(file).parents:
+                    raise MMCCDError(
+                        f"{source} has to be unpacked, which the machines of a cluster would not see: unpack it into a "
+                        "folder that all of them share, and give that."
+                    )
 
 
 def _present(dataset: Path) -> Dataset | None:

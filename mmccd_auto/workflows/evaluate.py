@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmccd_auto.core.processes.executor import Workers
 from mmccd_auto.datasets.dataset import read_label_values
 from mmccd_auto.evaluation.compare import compare_folders, name_predictions
 from mmccd_auto.evaluation.evaluate import ANOMALY_MAP, evaluate_folder
@@ -19,7 +20,7 @@ def evaluate(
     prediction: str | Path | Sequence[str | Path],
     options: EvaluationOptions = WHOLE_BRAIN,
     output: str | Path | None = None,
-    processes: int = 0,
+    processes: Workers = 0,
     names: Sequence[str] | None = None,
     dataset_json: str | Path | None = None,
 ) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from mmccd_auto.core.disk.locks import folder_lock
+from mmccd_auto.core.disk.parts import Part, part_lock
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.files import save_json
 from mmccd_auto.core.names import check_path_name
+from mmccd_auto.core.processes.executor import Outcome, Workers
 from mmccd_auto.core.processes.memory import keep_large_blocks
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.dataset import DATASET_FILE, Dataset, find_dataset, list_datasets, load_dataset
@@ -26,7 +28,7 @@ from mmccd_auto.plans.budget.planner import MMCCDPlannerForBudget
 from mmccd_auto.plans.budget.report import tell_alternative, tell_budget
 from mmccd_auto.plans.budget.rungs import MachineSpeed, usual_machine
 from mmccd_auto.plans.cost import usual_device_speed
-from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset
+from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint, fingerprint_dataset, measure_cases
 from mmccd_auto.plans.options import PlannerOptions
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.planner import MMCCDPlanner
@@ -38,6 +40,7 @@ from mmccd_auto.preprocessing.preprocess_dataset import preprocess_dataset
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers
 from mmccd_auto.training.budget.speed import measure_machine
 
+PLANS_AND_SLICES = "plans and slices"
 logger = logging.getLogger(__name__)
 
 
@@ -79,8 +82,9 @@ def plan_and_preprocess(
     datasets: Sequence[int | str] | None,
     planning: PlanningOptions,
     device: torch.device,
-    processes: int,
+    processes: Workers,
     preparing: PreparationOptions = PLAN_AND_SLICES,
+    part: Part | None = None,
 ) -> list[str]:
     """Fingerprint, plan and preprocess datasets.
 
@@ -90,8 +94,10 @@ def plan_and_preprocess(
     datasets : numbers or names; None takes every dataset of the raw folder
     planning : the user's wishes
     device : that will train and predict; the plan fits a usual device of its kind and its memory
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     preparing : what is done besides the plan
+    part : of the cases: of these alone the measures are written, or (``preparing.preprocess``) the slices by the plan that
+        is there
 
     Returns
     -------
@@ -100,8 +106,11 @@ def plan_and_preprocess(
     Raises
     ------
     MMCCDError
-        If a dataset can't be found, its check finds a problem, or it can't be planned.
+        If a dataset can't be found, its check finds a problem, or it can't be planned; or if a part is to be preprocessed
+        and there is no plan yet.
     """
+    if preparing.verify and part is not None:
+        raise MMCCDError("--verify_dataset_integrity looks at the whole dataset: leave --part out, or run it once before.")
     found = (
         list_datasets(folders.raw)
         if datasets is None
@@ -112,9 +121,12 @@ def plan_and_preprocess(
     failed: list[str] = []
     for folder in found:
         dataset = load_dataset(folder)
+        if part is not None:
+            failed += _do_part(folders, dataset, planning.plans_name, processes, preparing, part)
+            continue
         if preparing.verify:
             _verify(dataset, processes)
-        with folder_lock(folders.preprocessed / dataset.name, "plans and slices"):
+        with part_lock(folders.preprocessed / dataset.name, None, PLANS_AND_SLICES):
             plan, unusable = make_plan(folders, dataset, planning, device, processes, preparing.overwrite)
             failed += unusable
             _tell(plan, device)
@@ -126,12 +138,50 @@ def plan_and_preprocess(
     return list(dict.fromkeys(failed))
 
 
+def _do_part(
+    folders: Folders,
+    dataset: Dataset,
+    plans_name: str | None,
+    processes: Workers,
+    preparing: PreparationOptions,
+    part: Part,
+) -> list[str]:
+    """Measure the cases of a part, or preprocess them by the plan that all parts share; nothing else is written."""
+    home = folders.preprocessed / dataset.name
+    # Before the lock, which would make the folder.
+    plan = _plan_of_parts(home, plans_name) if preparing.preprocess else None
+    with part_lock(home, part, PLANS_AND_SLICES):
+        outcomes: Sequence[Outcome[Any]]
+        if plan is None:
+            outcomes = measure_cases(dataset, home / FINGERPRINT_FILE, processes, preparing.overwrite, part)
+        else:
+            outcomes = preprocess_dataset(dataset, plan, home / plan.plans_name, processes, preparing.overwrite, part)
+            _check_still_there(home, plan.plans_name)
+    done = sum(outcome.error is None for outcome in outcomes)
+    logger.info("part %s of %s: %s %s", part, dataset.name, counted(done, "case"), "preprocessed" if plan else "measured")
+    return [f"{dataset.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+
+
+def _plan_of_parts(home: Path, name: str | None) -> Plan:
+    """Find the plan that is there already: the one that is named, the default one, or the only one."""
+    there = sorted(path.parent.name for path in home.glob(f"*/{PLANS_FILE}"))
+    wanted = name or (DEFAULT_PLANS if DEFAULT_PLANS in there else there[0] if len(there) == 1 else None)
+    if wanted is None and there:
+        raise MMCCDError(f"{home} holds several plans ({', '.join(there)}): name one by -overwrite_plans_name.")
+    if wanted not in there:
+        raise MMCCDError(
+            f"{home} holds no plan {wanted or DEFAULT_PLANS} yet, by which parts could be preprocessed: run "
+            "mmccd_plan_and_preprocess --no_pp once, without --part."
+        )
+    return Plan.load(home / str(wanted) / PLANS_FILE)
+
+
 def make_plan(
     folders: Folders,
     dataset: Dataset,
     planning: PlanningOptions,
     device: torch.device,
-    processes: int,
+    processes: Workers,
     overwrite: bool = False,
 ) -> tuple[Plan, list[str]]:
     """Fingerprint a dataset and plan for it; an existing plans.json is kept unless ``overwrite``.
@@ -239,7 +289,7 @@ def _tell(plan: Plan, device: torch.device) -> None:
         logger.warning("%s", advice)
 
 
-def _verify(dataset: Dataset, processes: int) -> None:
+def _verify(dataset: Dataset, processes: Workers) -> None:
     problems = verify_dataset(dataset, processes)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)

@@ -153,3 +153,17 @@ def test_the_field_is_not_stretched_where_the_working_grid_ends_elsewhere(size) 
     scan = np.where(brain, tissue * np.exp(0.4 * x + 0.25 * np.sin(2.2 * y) - 0.2 * z) + noise, 0).astype(np.float32)
     found = np.log(bias_field(scan, brain, (2.0, 2.0, 2.0)))[brain]
     assert np.polyfit(x[brain], found, 1)[0] == pytest.approx(0.4, rel=0.01)
+
+
+def test_the_field_does_not_depend_on_the_number_of_threads(scan: Volume) -> None:
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    fields = []
+    try:
+        for threads in (1, 2, 4):
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            fields.append(bias_field(scan.array, scan.array > 0, scan.geometry.spacing))
+            assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    np.testing.assert_array_equal(fields[0], fields[1])
+    np.testing.assert_array_equal(fields[0], fields[2])

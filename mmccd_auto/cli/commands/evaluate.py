@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number
+from mmccd_auto.cli.cluster_options import add_cluster_option, workers_of
 from mmccd_auto.cli.common import add_processes_option, make_parser, run_command
 
 
@@ -35,20 +36,22 @@ def _command(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--erosion", type=number(0, 1000), default=0.0, metavar="MM", help="leave out this rim of the brain")
     parser.add_argument("-o", dest="output", default=None, metavar="FILE.json", help="where the figures go")
     add_processes_option(parser)
+    add_cluster_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.evaluation.judging import EvaluationOptions
     from mmccd_auto.workflows.evaluate import evaluate
 
-    table = evaluate(
-        reference=options.reference,
-        prediction=options.predictions,
-        options=EvaluationOptions(options.images, options.brain_masks, options.erosion),
-        output=options.output,
-        processes=options.processes,
-        names=options.names,
-        dataset_json=options.dataset_json,
-    )
+    with workers_of(options.cluster, options.processes) as workers:
+        table = evaluate(
+            reference=options.reference,
+            prediction=options.predictions,
+            options=EvaluationOptions(options.images, options.brain_masks, options.erosion),
+            output=options.output,
+            processes=workers,
+            names=options.names,
+            dataset_json=options.dataset_json,
+        )
     print(table)
 
 

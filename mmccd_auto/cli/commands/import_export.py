@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mmccd_auto.cli.argument_types import path_name, whole
+from mmccd_auto.cli.cluster_options import add_cluster_option, add_part_option, workers_of
 from mmccd_auto.cli.common import add_folder_options, add_processes_option, folders_from, make_parser, run_command
 from mmccd_auto.cli.options import ALL_RUNS, add_brain_extraction_option, add_link_option, add_runs_option, add_series_option
 from mmccd_auto.datasets.health import HEALTHY, LABELLED, UNKNOWN
@@ -27,6 +28,9 @@ def _command(arguments: Sequence[str] | None) -> int:
     print(f"imported {len(summary.imported)} {'case' if len(summary.imported) == 1 else 'cases'}: {summary.dataset}")
     if summary.imported:
         print(summary.health)
+    if options.part is not None:
+        print(f"this was part {options.part}: once all parts are imported, run the same command without --part")
+        return 1 if summary.failed else 0
     return 1 if summary.failed or not summary.imported else 0
 
 
@@ -63,6 +67,8 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep_head", action="store_true", help="leave skull and face in the images")
     parser.add_argument("--overwrite", action="store_true", help="import cases again that are there")
     add_processes_option(parser)
+    add_cluster_option(parser)
+    add_part_option(parser)
     add_folder_options(parser, "raw")
     return parser
 
@@ -73,28 +79,25 @@ def _import(options: argparse.Namespace, health: str) -> ImportSummary:
     from mmccd_auto.sources.bids.options import BidsOptions
     from mmccd_auto.workflows.import_export import import_export
 
-    return import_export(
-        folders_from(options),
-        options.input,
-        options.number,
-        options.name,
-        ImportOptions(
-            health=health,
-            labels=options.labels,
-            label_values=tuple(options.label_values),
-            modalities=tuple(options.modalities),
-            reference=options.reference,
-            series=dict(options.series),
-            backend=options.bet,
-            key_file=options.pseudonym_key,
-            link_file=options.link,
-            keep_head=options.keep_head,
-            overwrite=options.overwrite,
-            brain_masks=options.brain_masks,
-            bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
-        ),
-        options.processes,
+    wishes = ImportOptions(
+        health=health,
+        labels=options.labels,
+        label_values=tuple(options.label_values),
+        modalities=tuple(options.modalities),
+        reference=options.reference,
+        series=dict(options.series),
+        backend=options.bet,
+        key_file=options.pseudonym_key,
+        link_file=options.link,
+        keep_head=options.keep_head,
+        overwrite=options.overwrite,
+        brain_masks=options.brain_masks,
+        bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
     )
+    with workers_of(options.cluster, options.processes) as workers:
+        return import_export(
+            folders_from(options), options.input, options.number, options.name, wishes, workers, options.part
+        )
 
 
 def add_health_options(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mmccd_auto.cli.argument_types import number, path_name
+from mmccd_auto.cli.cluster_options import add_cluster_option, add_part_option, workers_of
 from mmccd_auto.cli.common import (
     add_device_option,
     add_extension_option,
@@ -39,6 +40,8 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_pp", action="store_true", help="stop after planning")
     parser.add_argument("--overwrite", "--clean", action="store_true", help="redo what an earlier run has left")
     add_processes_option(parser)
+    add_cluster_option(parser)
+    add_part_option(parser)
     add_device_option(parser)
     add_extension_option(parser)
     add_folder_options(parser, "raw", "preprocessed")
@@ -102,16 +105,19 @@ def _plan_and_preprocess(options: argparse.Namespace) -> list[str]:
         extensions=tuple(options.extensions),
         training_hours=options.training_hours,
     )
-    return plan_and_preprocess(
-        folders_from(options),
-        datasets=options.datasets,
-        planning=planning,
-        device=choose_device(options.device),
-        processes=options.processes,
-        preparing=PreparationOptions(
-            verify=options.verify_dataset_integrity, preprocess=not options.no_pp, overwrite=options.overwrite
-        ),
+    preparing = PreparationOptions(
+        verify=options.verify_dataset_integrity, preprocess=not options.no_pp, overwrite=options.overwrite
     )
+    with workers_of(options.cluster, options.processes) as workers:
+        return plan_and_preprocess(
+            folders_from(options),
+            datasets=options.datasets,
+            planning=planning,
+            device=choose_device(options.device),
+            processes=workers,
+            preparing=preparing,
+            part=options.part,
+        )
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from mmccd_auto.cli.cluster_options import add_cluster_option, add_part_option, workers_of
 from mmccd_auto.cli.common import folders_from, make_parser, run_command
 from mmccd_auto.cli.options import ALL_RUNS, add_link_option
 from mmccd_auto.cli.prediction_options import add_prediction_options, prediction_from
@@ -32,11 +33,14 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--keep_identity", action="store_true", help="file these DICOM objects with the patient, for a PACS")
     parser.add_argument("--continue_prediction", action="store_true", help="keep the cases that are finished")
     parser.add_argument("--overwrite", action="store_true", help="predict every case again (the default)")
+    add_cluster_option(parser)
+    add_part_option(parser)
     options = parser.parse_args(arguments)
     # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
+    from mmccd_auto.inference.prediction.cases.at_workers import Spread
     from mmccd_auto.workflows.bids.predict import predict_bids
-    from mmccd_auto.workflows.predict import predict
+    from mmccd_auto.workflows.predict import elsewhere, predict
 
     export = ExportOptions(
         series=dict(options.series),
@@ -47,13 +51,19 @@ def _command(arguments: Sequence[str] | None) -> int:
         bids=BidsOptions(all_runs=options.runs == ALL_RUNS),
     )
     predicted = predict_bids if options.bids else predict
-    failed = predicted(
-        folders_from(options),
-        options.input,
-        options.output,
-        prediction_from(options, export, options.continue_prediction and not options.overwrite),
-        choose_device(options.device),
-    )
+    folders = folders_from(options)
+    wishes = prediction_from(options, export, options.continue_prediction and not options.overwrite)
+    # What leads a cluster's workers needs no GPU.
+    device = choose_device(options.device if options.cluster is None else "cpu")
+    with workers_of(options.cluster, 0) as workers:
+        # Of processes of this machine there are none: without a cluster this process predicts.
+        away = (
+            None
+            if isinstance(workers, int)
+            else elsewhere(workers, folders, wishes, options.input, options.output, options.device)
+        )
+        spread = Spread(away, options.part)
+        failed = predicted(folders, options.input, options.output, wishes, device, spread)
     for message in failed:
         print(f"error: {message}", file=sys.stderr)
     return 1 if failed else 0

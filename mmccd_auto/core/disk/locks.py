@@ -28,7 +28,7 @@ _threads_that_hold: dict[str, int] = {}
 
 
 @contextmanager
-def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
+def folder_lock(folder: str | Path, what: str, patience: float = PATIENCE_SECONDS) -> Iterator[None]:
     """Hold a folder for writing, and refuse it while another run, here or on another machine, writes to it.
 
     The folder is made where it is missing, and removed again if nothing was put into it. The thread that holds it may take
@@ -39,6 +39,7 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
     ----------
     folder : that is written to
     what : is written there ("maps", "a fold"), for the sentence that another run gets
+    patience : s to wait for another run
 
     Raises
     ------
@@ -50,7 +51,7 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
     if _threads_that_hold.get(key) == threading.get_ident():
         yield
         return
-    hold = _Hold.take(folder, what)
+    hold = _Hold.take(folder, what, patience)
     _threads_that_hold[key] = threading.get_ident()
     try:
         yield
@@ -107,11 +108,11 @@ class _Hold:
     made: tuple[Path, ...]
 
     @classmethod
-    def take(cls, folder: Path, what: str) -> _Hold:
+    def take(cls, folder: Path, what: str, patience: float) -> _Hold:
         made = tuple(reversed([one for one in (folder, *folder.parents) if not one.exists()]))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = take_lock(folder / LOCK_FILE, PATIENCE_SECONDS)
+            lock = take_lock(folder / LOCK_FILE, patience)
         except Timeout as error:
             raise MMCCDError(
                 f"{folder} is in use: {_describe_holder(folder)} there: wait for it to end, or give another folder."

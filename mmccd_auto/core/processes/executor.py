@@ -7,23 +7,29 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from mmccd_auto.core.disk.workspaces import lasting_workspace
 from mmccd_auto.core.errors import MMCCDError
-from mmccd_auto.core.processes.failures import Defect, failure_of, sentence_of
+from mmccd_auto.core.processes.cluster.connection import Cluster
+from mmccd_auto.core.processes.failures import ClusterLost, Defect, WorkerLost, failure_of, sentence_of
 from mmccd_auto.core.processes.workers import HEARD, start_worker, work_on
 from mmccd_auto.core.progress import Progress
 
 Result = TypeVar("Result")
+Workers: TypeAlias = int | Cluster
+"""Processes of this machine (0 works in this process), or those of a cluster."""
+LOOK_AGAIN_SECONDS = 2.0
 logger = logging.getLogger(__name__)
 
 MOST_ON_WINDOWS = 61
@@ -90,8 +96,8 @@ class _Pool(ProcessPoolExecutor):
                     os.kill(process.pid, signal.SIGINT)
 
 
-def make_executor(processes: int) -> Executor:
-    """Make a process pool of ``processes`` workers, or sequential work for 0.
+def make_executor(processes: Workers) -> Executor:
+    """Make a process pool of ``processes`` workers, or sequential work for 0, or the workers of a cluster.
 
     Workers aren't forked from this process: forking one that holds threads (torch, ITK) can hang. They share the machine's
     cores, so that their numerical libraries don't start a thread per core each, and they see the environment variables as
@@ -103,6 +109,8 @@ def make_executor(processes: int) -> Executor:
     MMCCDError
         If ``processes`` is negative.
     """
+    if isinstance(processes, Cluster):
+        return processes.executor()
     if processes < 0:
         raise MMCCDError(f"-np {processes}: the number of processes can't be negative (0 works in this process).")
     if processes > 0 and multiprocessing.current_process().daemon:
@@ -204,42 +212,48 @@ def _starting_processes() -> Iterator[None]:
 def run_cases(
     function: Callable[..., Result],
     arguments: Sequence[tuple[str, tuple]],
-    processes: int,
+    processes: Workers,
     description: str,
-    executor_factory: Callable[[int], Executor] = make_executor,
+    executor_factory: Callable[[Workers], Executor] = make_executor,
 ) -> list[Outcome[Result]]:
     """Call ``function(*args)`` for every ``(case, args)`` and return the outcomes in the given order.
 
-    At most two cases per worker are in flight, so memory doesn't grow with the number of cases. An exception ends its own
-    case only; the sentence on one that is no :class:`MMCCDError` says that it is a defect, and where, and its traceback is
-    logged for ``--verbose``. When a worker is killed (mostly for memory) or memory runs out, the cases that were in flight
-    are tried again one at a time: the case that fails even alone is reported, the others go on. So ``function`` must stand
-    being called again after it was cut off.
+    At most two cases per worker are in flight (one at a cluster), so memory doesn't grow with the number of cases. An
+    exception ends its own case only; the sentence on one that is no :class:`MMCCDError` says that it is a defect, and where,
+    and its traceback is logged for ``--verbose``. When a worker is killed (mostly for memory) or memory runs out, the cases
+    that were in flight are tried again one at a time, those of a cluster each at another worker after all others: the case
+    that fails even so is reported, the others go on. So ``function`` must stand being called again after it was cut off.
 
     Parameters
     ----------
     function : importable by name, since workers are processes of their own
     arguments : (case, positional arguments) pairs
-    processes : workers; 0 works in this process
+    processes : workers; 0 works in this process; or a cluster
     description : shown beside the progress bar
-    executor_factory : makes the executor, so that a cluster's client can take its place
+    executor_factory : makes the executor
     """
     outcomes: dict[int, Outcome[Result]] = {}
     waiting = deque(_Call(index, case, args) for index, (case, args) in enumerate(arguments))
     suspects: deque[_Call] = deque()
+    cluster, here = (processes, 0) if isinstance(processes, Cluster) else (None, processes)
     with Progress(len(arguments), description, "case", disable=not arguments) as progress:
         while waiting or suspects:
-            alone = bool(suspects) or processes == 0
+            again = bool(suspects)
             queue = suspects or waiting
-            workers = min(processes, 1 if alone else len(queue))
-            limit = 1 if alone else 2 * workers
-            unfinished = _drain(executor_factory(workers), function, queue, limit, outcomes, progress)
-            if unfinished and not alone:
-                logger.warning("A worker process was lost; tried again one at a time: %s", _names(unfinished))
+            if cluster is not None:
+                unfinished = _drain(executor_factory(cluster), function, queue, cluster.workers, outcomes, progress)
+            else:
+                workers = min(here, 1 if again else len(queue))
+                again = again or here == 0
+                limit = partial(int, 1 if again else 2 * workers)
+                unfinished = _drain(executor_factory(workers), function, queue, limit, outcomes, progress)
+            if unfinished and not again:
+                where = "at other workers" if cluster is not None else "one at a time"
+                logger.warning("A worker process was lost; tried again %s: %s", where, _names(unfinished))
                 suspects.extend(unfinished)
                 continue
             for call in unfinished:
-                outcomes[call.index] = _killed(call)
+                outcomes[call.index] = _killed(call, cluster is not None)
                 progress.update()
     return [outcomes[index] for index in range(len(arguments))]
 
@@ -248,11 +262,11 @@ def _drain(
     executor: Executor,
     function: Callable[..., Result],
     queue: deque[_Call],
-    limit: int,
+    limit: Callable[[], int],
     outcomes: dict[int, Outcome[Result]],
     progress: Progress,
 ) -> list[_Call]:
-    """Work until the queue is empty or the executor is broken; return the calls that were in flight then."""
+    """Work until the queue is empty or the executor is broken; return the calls that were lost on the way."""
     running: dict[Future, _Call] = {}
     try:
         unfinished = _work(executor, function, queue, limit, running, outcomes, progress)
@@ -269,7 +283,7 @@ def _work(
     executor: Executor,
     function: Callable[..., Result],
     queue: deque[_Call],
-    limit: int,
+    limit: Callable[[], int],
     running: dict[Future, _Call],
     outcomes: dict[int, Outcome[Result]],
     progress: Progress,
@@ -277,7 +291,7 @@ def _work(
     unfinished: list[_Call] = []
     broken = False
     while running or (queue and not broken):
-        while queue and len(running) < limit and not broken:
+        while queue and not broken and len(running) < limit():
             call = queue.popleft()
             try:
                 running[executor.submit(work_on, function, call.args)] = call
@@ -285,8 +299,10 @@ def _work(
                 unfinished.append(call)
                 broken = True
         if not running:
-            continue
-        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            # The executor is broken, or its cluster has no worker yet.
+            time.sleep(0 if broken else LOOK_AGAIN_SECONDS)
+        # More workers may have come meanwhile.
+        finished, _ = wait(running, timeout=LOOK_AGAIN_SECONDS, return_when=FIRST_COMPLETED)
         for future in finished:
             call = running.pop(future)
             outcome = _outcome(future, call)
@@ -305,9 +321,13 @@ def _outcome(future: Future, call: _Call) -> Outcome | None:
         return Outcome(call.case, future.result(), None)
     except (BrokenExecutor, MemoryError):
         return None
+    except WorkerLost as error:
+        return None if error.workers == 1 else _killed(call, at_cluster=True)
     except KeyboardInterrupt:
         # The worker noticed Ctrl-C before this process did; where it was cut off is of no use to anybody.
         raise KeyboardInterrupt from None
+    except ClusterLost:
+        raise
     except Exception as error:
         # What isn't an MMCCDError by now came up on the way: a result that can't be sent, say.
         failure = failure_of(error)
@@ -318,11 +338,17 @@ def _outcome(future: Future, call: _Call) -> Outcome | None:
         return Outcome(call.case, None, sentence_of(call.case, failure))
 
 
-def _killed(call: _Call) -> Outcome:
-    message = (
-        f"{call.case} could not be worked on: its process was killed or ran out of memory, even with no other case beside "
-        "it: free some memory, use a machine with more, or leave this case out."
+def _killed(call: _Call, at_cluster: bool) -> Outcome:
+    where, remedy = (
+        "its process was killed or ran out of memory, even with no other case beside it",
+        "use a machine with more",
     )
+    if at_cluster:
+        where, remedy = (
+            "its worker was lost or ran out of memory, and so did the one that it was tried at again",
+            "give workers more",
+        )
+    message = f"{call.case} could not be worked on: {where}: free some memory, {remedy}, or leave this case out."
     logger.error(message)
     return Outcome(call.case, None, message)
 

@@ -30,6 +30,23 @@ class Defect(MMCCDError):
         self.details = details
 
 
+class ClusterLost(MMCCDError):
+    """The scheduler of a cluster is gone: nothing is known of the cases in work, and no other can be worked on."""
+
+
+class WorkerLost(Exception):
+    """A cluster's worker died while it had a case in work.
+
+    Attributes
+    ----------
+    workers : that died over the case one after another
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.workers = workers
+
+
 def failure_of(error: Exception) -> MMCCDError | MemoryError:
     """Turn what ended a case into something that can be reported: its own sentence, a lack of memory, or a :class:`Defect`.
 

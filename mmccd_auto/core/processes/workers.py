@@ -81,6 +81,17 @@ def start_worker(threads: int, environment: dict[str, str]) -> None:
     keep_large_blocks()
     os.environ.clear()
     os.environ.update(environment)
+    share_cores(threads)
+    signal.signal(signal.SIGINT, _interrupts.handle)
+    for number in ENDING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupts.end)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+
+def share_cores(threads: int) -> None:
+    """Give this process's numerical libraries their share of threads, those that are loaded and those that will be."""
     for name in _THREAD_VARIABLES:
         os.environ.setdefault(name, str(threads))
     # What is loaded by now has read the variables already.
@@ -88,9 +99,3 @@ def start_worker(threads: int, environment: dict[str, str]) -> None:
         sys.modules["torch"].set_num_threads(threads)
     if "SimpleITK" in sys.modules:
         sys.modules["SimpleITK"].ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    signal.signal(signal.SIGINT, _interrupts.handle)
-    for number in ENDING:
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _interrupts.end)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)

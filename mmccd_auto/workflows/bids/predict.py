@@ -14,6 +14,7 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.inference.prediction.case_files import DONE, KEPT
+from mmccd_auto.inference.prediction.cases.at_workers import ALL_HERE, Spread
 from mmccd_auto.inference.prediction.derivative.case import write_derivative_case
 from mmccd_auto.inference.prediction.derivative.dataset_files import RUNS_FOLDER, prepare_derivative
 from mmccd_auto.inference.prediction.folder_run import RunSummary
@@ -27,7 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 def predict_bids(
-    folders: Folders, source: str | Path, output: str | Path, options: PredictionOptions, device: torch.device
+    folders: Folders,
+    source: str | Path,
+    output: str | Path,
+    options: PredictionOptions,
+    device: torch.device,
+    spread: Spread = ALL_HERE,
 ) -> list[str]:
     """Predict the scans of a BIDS dataset and write a derivative dataset.
 
@@ -57,7 +63,7 @@ def predict_bids(
     predictor = load_predictor(folders, options, device, source, output)
     prepare_derivative(output, source, predictor.input_modality)
     run = output / RUNS_FOLDER / run_name(options.export.bids)
-    summary = run_predictor(predictor, source, run, options)
+    summary = run_predictor(predictor, source, run, options, spread)
     return [*summary.failed, *_write_cases(summary, run, output)]
 
 
