@@ -81,10 +81,8 @@ def make_validation_maps(
 ) -> ValidationRecord:
     """Send healthy held-out slices through the cycle and keep its errors in validation/CASE.npz of its people's folder.
 
-    Their scans are fitted as often as those that are predicted.
-
-    Where there are no such slices (fold ``all``, or no healthy validation slice) training slices are taken instead, and
-    said to be.
+    Their scans are fitted as often as those that are predicted. Where there are no such slices (fold ``all``, or no healthy
+    validation slice) training slices are taken instead, and said to be.
 
     Parameters
     ----------
@@ -128,9 +126,8 @@ def make_validation_maps(
     people = {case: records[case].subject for case in chosen}
     further = {subset_name(subset): _having(records, chosen, subset) for subset in subsets}
     record = ValidationRecord(settings.to_json(), source, loaded.weights_sha256, people, first_look, further)
-    # Last: it says that the folder is complete.
+    # Last: it says that the folder is complete. Then what an earlier version left in the model's folder goes.
     save_json(asdict(record), folder / VALIDATION_FILE)
-    # What an earlier version left in the model's folder.
     remove_folder(model.fold(loaded.fold) / VALIDATION_FOLDER, model.fold(loaded.fold))
     return record
 
