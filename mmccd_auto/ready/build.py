@@ -70,7 +70,7 @@ class BuildOptions:
 
     people: int = 80
     seed: int = 1
-    spacing: float = 3.0
+    spacing: float = 2.0
     modalities: tuple[str, ...] = MODALITIES
     folds: int = 3
     num_epochs: int | None = None

@@ -82,6 +82,7 @@ def test_the_promise_holds_on_the_scans_that_it_was_made_on(installed: Folders, 
     assert np.mean(shares) == pytest.approx(0.05, abs=0.02)
     calibration = load_calibration(model.fold("0") / "calibration.json")
     assert (calibration.source, len(calibration.subjects)) == (OWN_SCANS, 6)
+    assert calibration.edge is not None
     assert [one.subject for one in calibration.subjects] == [f"subject_{place:02d}" for place in range(1, 7)]
 
 
