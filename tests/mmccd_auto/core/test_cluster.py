@@ -213,6 +213,7 @@ def test_cases_wait_for_workers_that_come_later(work, tmp_path, processes):
     assert [one.result for one in outcomes] == [0, 1, 4]
 
 
+@pytest.mark.slow
 def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
     """By a pretended sbatch, which runs the job's script at once on this machine."""
     pytest.importorskip("dask_jobqueue")
