@@ -328,11 +328,12 @@ def test_replacing_earlier_results_is_said(predictor, scans, tmp_path, caplog):
 
 KILLED_RUN = """
 import sys, torch
+from mmccd_auto.inference.options import LoadOptions, OutputOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 torch.set_num_threads(1)
 model, source, output = sys.argv[1:]
-predictor = Predictor.from_model_folder(model, threshold=1.0, sampling_steps=1, strip_stride=8)
-predictor.predict_folder(source, output, save_cycle=True, continue_prediction=True)
+predictor = Predictor.from_model_folder(model, LoadOptions(threshold=1.0, sampling_steps=1, strip_stride=8))
+predictor.predict_folder(source, output, OutputOptions(save_cycle=True, continue_prediction=True))
 """
 
 

@@ -25,6 +25,7 @@ class Blind(torch.nn.Module):
     """Gives back what it is shown: a reconstruction that hides every anomaly."""
 
     masked = False
+    further = ()
 
     def reconstruct(self, x, keep, sampling, strip_keys, slice_keys):
         return x

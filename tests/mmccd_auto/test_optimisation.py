@@ -31,6 +31,7 @@ from pathlib import Path
 import torch
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.training.options import TrainerOptions
 from mmccd_auto.training.ranks import join_ranks, leave_ranks
 from mmccd_auto.training.trainers import MMCCDTrainer
 
@@ -63,7 +64,7 @@ for run in given["runs"]:
     output = here / (run["output"] if isinstance(run["output"], str) else run["output"][ranks.rank]) / "fold_0"
     trainer = (Hooked if run["hook"] else Watched)(
         Plan.from_json(given["plan"]), None, 0, Path(given["preprocessed"]), output, given["splits"],
-        num_epochs=run["epochs"], ranks=ranks,
+        TrainerOptions(num_epochs=run["epochs"], ranks=ranks),
     )
     try:
         trainer.train(overwrite=run["overwrite"])

@@ -150,7 +150,7 @@ def test_the_demo_begins_in_an_installation(installation: Installation, tmp_path
     code = (
         "from importlib.resources import files\n"
         "import mmccd_auto.phantom.dataset as first\n"
-        "first.write_phantom_dataset('raw', training_subjects=1, test_subjects=1, resolution=4)\n"
+        "first.write_phantom_dataset('raw', people=first.PhantomPeople(1, 1, 4))\n"
         "print(first.__file__)\n"
         "print(files('mmccd_auto.reporting.page').joinpath('assets/niivue/niivue.umd.js').stat().st_size)"
     )

@@ -247,7 +247,7 @@ def test_channel_names_are_understood(make_fingerprint, modalities, default):
     [
         ({"modalities": ("FLAIR",)}, {}, "no case of Dataset007_Test has two modalities"),
         ({"healthy_share": 0.0}, {}, "no healthy slice"),
-        ({}, {"memory_budget_gb": 0.1}, "the smallest network needs"),
+        ({}, {"memory_budget_gb": 0.1}, "too little for the smallest network"),
         ({}, {"memory_budget_gb": -1}, "memory target"),
         ({}, {"target_spacing": 0.0}, "target spacing"),
         ({}, {"resolution": "huge"}, "standard, lowres, fullres"),

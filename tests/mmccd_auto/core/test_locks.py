@@ -146,5 +146,5 @@ def test_without_locks_of_the_file_system_a_file_stands_in(tmp_path, monkeypatch
     monkeypatch.setattr(locks.FileLock, "acquire", no_locks)
     monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.0)
     with folder_lock(tmp_path / "out", "maps"), pytest.raises(MMCCDError, match="in use"):
-        locks._Hold.take(tmp_path / "out", "maps")
+        locks._Hold.take(tmp_path / "out", "maps", 0.0)
     assert not (tmp_path / "out").exists()
