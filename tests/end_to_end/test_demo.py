@@ -30,7 +30,7 @@ def test_the_demo_ends_with_a_page_figures_and_a_model_that_predicts_by_default(
     assert page == (output / "maps/report.html").read_text(encoding="utf-8")
     assert "test_00" in page
     assert set(load_json(output / "results.json")["methods"]) == {
-        *("mmccd", "cyclic_unet", "control", "intensity", "smoothed intensity"),
+        *("mmccd", "cyclic_unet", "ready", "control", "intensity", "smoothed intensity"),
     }
     folders = Folders(output / "raw", output / "preprocessed", output / "results")
     (model,) = choose_models(folders, PredictionOptions())
