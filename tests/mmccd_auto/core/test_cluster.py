@@ -213,14 +213,13 @@ def test_cases_wait_for_workers_that_come_later(work, tmp_path, processes):
     assert [one.result for one in outcomes] == [0, 1, 4]
 
 
-@pytest.mark.slow
 def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
-    """By a pretended sbatch, which runs the job's script at once on this machine."""
+    """By a pretended sbatch, which keeps a copy of the job's script, as SLURM does, and runs it at once on this machine."""
     pytest.importorskip("dask_jobqueue")
     commands = tmp_path / "commands"
     commands.mkdir()
     (commands / "sbatch").write_text(
-        f'#!/bin/bash\ncp "$1" {tmp_path}/job.sh\nbash "$1" > {tmp_path}/job.txt 2>&1 &\necho "Submitted batch job $!"\n'
+        f'#!/bin/bash\ncp "$1" {tmp_path}/job.sh\nbash {tmp_path}/job.sh > {tmp_path}/job.txt 2>&1 &\necho "Submitted batch job $!"\n'
     )
     (commands / "scancel").write_text('#!/bin/bash\nkill "$1"\n')
     for command in commands.iterdir():
