@@ -21,6 +21,7 @@ from filelock import lock_descriptor
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.core.strict_json import parse_json, read_json_bytes
 
+_NUMBERS = re.compile(r'\[\n([^\[\]{}"]+)\n *\]')
 TEMPORARY_PREFIX = ".incomplete-"
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STALE_SECONDS = 24 * 3600.0
@@ -57,7 +58,7 @@ def atomic_path(path: str | Path, private: bool = False) -> Iterator[Path]:
 
 
 def save_json(content: Any, path: str | Path) -> None:
-    """Write ``content`` as indented JSON, atomically."""
+    """Write ``content`` as indented JSON, lists of numbers on one line, atomically."""
     with atomic_path(path) as temporary:
         _write_json(content, temporary)
 
@@ -176,7 +177,10 @@ def _lock(descriptor: int) -> bool:
 
 
 def _write_json(content: Any, path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, allow_nan=False)
+    # A histogram, or a size, is read along a line. No text of the content matches: line ends are escaped in texts.
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _machine() -> str:

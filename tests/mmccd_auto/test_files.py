@@ -203,6 +203,16 @@ def test_json_round_trip_keeps_text(tmp_path):
     assert load_json(tmp_path / "a.json") == content
 
 
+def test_numbers_stand_on_one_line_and_nothing_else_does(tmp_path):
+    content = {"sizes": [1, -2.5e-7, 3], "empty": [], "texts": ["a, b", "[\n  1,\n  2\n]"], "rows": [[1, 2], [None, True]]}
+    save_json(content, tmp_path / "a.json")
+    lines = [line.strip() for line in (tmp_path / "a.json").read_text().splitlines()]
+    assert '"sizes": [1, -2.5e-07, 3],' in lines
+    assert "[1, 2]," in lines
+    assert '"a, b",' in lines
+    assert load_json(tmp_path / "a.json") == content
+
+
 def test_json_with_byte_order_mark_is_read(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert load_json(tmp_path / "a.json") == {"a": 1}

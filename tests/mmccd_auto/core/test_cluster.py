@@ -219,7 +219,8 @@ def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
     commands = tmp_path / "commands"
     commands.mkdir()
     (commands / "sbatch").write_text(
-        f'#!/bin/bash\ncp "$1" {tmp_path}/job.sh\nbash {tmp_path}/job.sh > {tmp_path}/job.txt 2>&1 &\necho "Submitted batch job $!"\n'
+        f'#!/bin/bash\ncp "$1" {tmp_path}/job.sh\nbash {tmp_path}/job.sh > {tmp_path}/job.txt 2>&1 &\n'
+        'echo "Submitted batch job $!"\n'
     )
     (commands / "scancel").write_text('#!/bin/bash\nkill "$1"\n')
     for command in commands.iterdir():
