@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Len
 
@@ -26,7 +26,7 @@ CONTROL_ENDING = "_control.nii.gz"
 class _PredictionRecord:
     """What an evaluation needs of CASE.json."""
 
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    __pydantic_config__: ClassVar[Any] = OTHERS_ALLOWED
     input_file: Annotated[str, Len(1)] | None
     input_modality: Annotated[str, Len(1)]
 

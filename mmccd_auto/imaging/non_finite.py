@@ -124,4 +124,5 @@ def _fill_in(array: np.ndarray, bad: np.ndarray, inside: np.ndarray) -> None:
             continue
         if nearest is None:
             nearest = ndimage.distance_transform_edt(bad, return_distances=False, return_indices=True)
-        array[tuple(place)] = array[tuple(nearest[(slice(None), *place)])]
+        here = (slice(None), *place)
+        array[tuple(place)] = array[tuple(nearest[here])]

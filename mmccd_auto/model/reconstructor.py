@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
 from mmccd_auto.model.schedule import Spacing
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from mmccd_auto.model.lesion_remover import SEEDS, USUAL_STRIP_MM, LesionRemover
 from mmccd_auto.plans.plan import DiffusionPlan, NetworkPlan, Plan
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions, LesionBatch
 from mmccd_auto.synthetic_anomalies.batched.tissues import UNKNOWN_SCALE, ModalityScale
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SubsetRemover(LesionRemover):

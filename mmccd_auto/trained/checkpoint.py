@@ -33,7 +33,7 @@ REMEDY = "copy the file again, or train again"
 class _Record:
     """What is read of a checkpoint's record; the rest of it is for people."""
 
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    __pydantic_config__: ClassVar[Any] = OTHERS_ALLOWED
     training_cases: tuple[str, ...] = ()
     batch_parts: Annotated[int, Interval(ge=1, le=LARGEST_BATCH)] = 1
     processes: Annotated[int, Ge(1)] | None = None

@@ -193,7 +193,7 @@ class BestModels:
     default_modality : one of them
     """
 
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    __pydantic_config__: ClassVar[Any] = OTHERS_ALLOWED
     models: dict[ModalityName, Annotated[tuple[ModelName, ...], Len(1)]]
     default_modality: ModalityName
 

@@ -53,7 +53,7 @@ class EpochRecord:
     synthetic_auprc : how well synthetic anomalies are found in healthy validation slices; None where that was not tried
     """
 
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    __pydantic_config__: ClassVar[Any] = OTHERS_ALLOWED
     epoch: Annotated[int, Ge(1)]
     iterations: Annotated[int, Ge(1)]
     seconds: Annotated[float, Ge(0)]

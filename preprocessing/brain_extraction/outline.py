@@ -147,7 +147,8 @@ def _profiles(image: np.ndarray, brain: np.ndarray) -> tuple[np.ndarray, np.ndar
     normals = np.stack(np.gradient(signed))
     normals /= np.maximum(np.linalg.norm(normals, axis=0), 1e-6)
     distances = np.arange(-REACH_MM, REACH_MM)
-    places = points.T[:, :, None] + normals[(slice(None), *points.T)][:, :, None] * (distances / WORKING_MM)
+    at_points = (slice(None), *points.T)
+    places = points.T[:, :, None] + normals[at_points][:, :, None] * (distances / WORKING_MM)
     middle = max(float(np.median(image[core])), 1e-6)
     return distances, ndimage.map_coordinates(image, places, order=1, mode="constant", cval=0.0) / middle
 

@@ -60,7 +60,8 @@ def group_images(headers: Sequence[Header]) -> Grouping:
         uids = {header.study_uid for header in members}
         several += len(members) if len(uids) > 1 else 0
         missing += len(members) if uids == {""} else 0
-        studies[(patient_key(members[0].patient), *_study_key(members, uids))].append(members)
+        key = (patient_key(members[0].patient), *_study_key(members, uids))
+        studies[key].append(members)
     groups = tuple(StudyGroup(_study_uid(members), tuple(members)) for members in studies.values())
     return Grouping(groups, tuple(_notes(scattered, several, missing)))
 

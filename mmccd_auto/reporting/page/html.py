@@ -20,7 +20,7 @@ STYLE = "page.css"
 @lru_cache
 def asset(name: str) -> str:
     """Return a text that is shipped beside this module."""
-    return files(ASSETS).joinpath("assets", name).read_text(encoding="utf-8")
+    return files(ASSETS).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 @lru_cache

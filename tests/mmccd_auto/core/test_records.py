@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from annotated_types import Ge, Interval, Len
@@ -49,7 +49,7 @@ class Outer:
 
 @dataclass(frozen=True)
 class Part:
-    __pydantic_config__: ClassVar = OTHERS_ALLOWED
+    __pydantic_config__: ClassVar[Any] = OTHERS_ALLOWED
     name: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pickle
@@ -10,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mmccd_auto import __version__
@@ -127,7 +128,9 @@ def connected_cluster(name: str) -> Iterator[Cluster]:
             logger.info("cases go to %s, %d workers by now", place.name, cluster.workers())
             yield cluster
         finally:
-            client.close(timeout=5)
+            # A scheduler that is gone doesn't answer any more; why the work ended is said by then.
+            with suppress(OSError, asyncio.TimeoutError):
+                client.close(timeout=5)
 
 
 @contextmanager
