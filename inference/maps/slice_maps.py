@@ -141,6 +141,7 @@ class CaseMaps:
     spacing : mm between slices, rows and columns
     maps : of the slices
     brain : bool [S, H, W]
+    known_abnormal : bool [S, H, W], where a calibration counts nothing; None: nothing is known to be abnormal
     """
 
     case: str
@@ -149,6 +150,22 @@ class CaseMaps:
     spacing: tuple[float, float, float]
     maps: SliceMaps
     brain: np.ndarray
+    known_abnormal: np.ndarray | None = None
+
+    @property
+    def healthy(self) -> np.ndarray:
+        """Pixels of the brain that count as healthy, bool [S, H, W]."""
+        return self.brain if self.known_abnormal is None else self.brain & ~self.known_abnormal
+
+    def without_abnormal(self, abnormal: np.ndarray) -> CaseMaps:
+        """Take off what is known to be abnormal: no error is left there, which would be smoothed into its surroundings.
+
+        Parameters
+        ----------
+        abnormal : bool [S, H, W]
+        """
+        signed, squared = (np.where(abnormal, np.float32(0), one) for one in (self.maps.signed, self.maps.squared))
+        return replace(self, maps=replace(self.maps, signed=signed, squared=squared), known_abnormal=abnormal)
 
     def of_slices(self, places: slice | Sequence[int]) -> CaseMaps:
         """Return the slices at these positions, ascending."""
@@ -158,4 +175,5 @@ class CaseMaps:
             indices=tuple(np.array(self.indices)[places].tolist()),
             maps=SliceMaps(**fields, network_evaluations=self.maps.network_evaluations),
             brain=self.brain[places],
+            known_abnormal=None if self.known_abnormal is None else self.known_abnormal[places],
         )

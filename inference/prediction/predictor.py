@@ -72,19 +72,19 @@ class _Prepared:
         """The slices of the first look."""
         return first_look(self.work, self.preprocessed.geometry.slice_spacing[0])
 
-    def case_maps(self, of_folds: Sequence[SliceMaps], brain: np.ndarray) -> tuple[CaseMaps, ...]:
-        """Collect the maps that the folds made of the work; of the pixels of ``brain``, bool [S, H, W], alone."""
-        case, spacing = self.work.case, self.preprocessed.geometry.slice_spacing
-        return tuple(CaseMaps(case, case, self.work.indices, spacing, one, brain) for one in of_folds)
+    def case_maps(self, of_folds: Sequence[SliceMaps]) -> tuple[CaseMaps, ...]:
+        """Collect the maps that the folds made of the work."""
+        work, spacing = self.work, self.preprocessed.geometry.slice_spacing
+        return tuple(CaseMaps(work.case, work.case, work.indices, spacing, one, work.brain) for one in of_folds)
 
 
 def _healthy_maps(prepared: _Prepared, *of_folds: SliceMaps) -> tuple[CaseMaps, ...]:
-    brain, anomaly = prepared.work.brain, prepared.preprocessed.anomaly
-    if anomaly is not None and anomaly.any():
-        spacing = prepared.preprocessed.geometry.slice_spacing
-        away = ndimage.distance_transform_edt(anomaly == 0, sampling=spacing) > NEAR_ABNORMAL_MM
-        brain = brain & away[list(prepared.work.indices)]
-    return prepared.case_maps(of_folds, brain)
+    maps, anomaly = prepared.case_maps(of_folds), prepared.preprocessed.anomaly
+    if anomaly is None or not anomaly.any():
+        return maps
+    spacing = prepared.preprocessed.geometry.slice_spacing
+    near = ndimage.distance_transform_edt(anomaly == 0, sampling=spacing) <= NEAR_ABNORMAL_MM
+    return tuple(one.without_abnormal(near[list(prepared.work.indices)]) for one in maps)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Predictor(ScanPredictor):
         Yields
         ------
         the maps of each fold, all slices with brain on the network's grid; what is known to be abnormal, and tissue near
-        it, counts as outside the brain. Or Settled with an MMCCDError, if the scan can't be used
+        it, counts for nothing. Or Settled with an MMCCDError, if the scan can't be used
         """
         located = part_of_each("scan", each(self._located, scans))
         yield from each(_healthy_maps, *self._fitted_maps(located))
@@ -369,7 +369,7 @@ class Predictor(ScanPredictor):
         The control among the scores, if asked for.
         """
         preprocessed, work, scoring = prepared.preprocessed, prepared.work, self._scoring_of(prepared)
-        cases = prepared.case_maps(of_folds, work.brain)
+        cases = prepared.case_maps(of_folds)
         scores = [scoring.scores(fold.fold, case) for fold, case in zip(self.folds, cases, strict=True)]
         if control:
             for fold, case, one in zip(self.folds, cases, scores, strict=True):

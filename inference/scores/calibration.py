@@ -281,7 +281,7 @@ def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndar
         members.setdefault(case.subject, []).append(number)
 
     def pixels(subject: str, name: str) -> np.ndarray:
-        return np.concatenate([scaled[number][name][cases[number].brain] for number in members[subject]])
+        return np.concatenate([scaled[number][name][cases[number].healthy] for number in members[subject]])
 
     histograms = {one: {name: histogram(pixels(one, name)) for name in SCORES} for one in members}
     shares = exceeded_shares([one["combined"] for one in histograms.values()])
@@ -290,7 +290,7 @@ def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndar
         HealthySubject(
             subject=subject,
             slices=sum(len(cases[number].indices) for number in numbers),
-            pixels=sum(int(cases[number].brain.sum()) for number in numbers),
+            pixels=sum(int(cases[number].healthy.sum()) for number in numbers),
             histograms=histograms[subject],
             largest_component_mm3={
                 rate: max(_largest_component(cases[number], scaled[number]["combined"], threshold) for number in numbers)
@@ -306,7 +306,7 @@ def _by_subject(cases: Sequence[CaseMaps], scaled: Sequence[Mapping[str, np.ndar
 def _largest_component(case: CaseMaps, score: np.ndarray, threshold: float) -> float:
     """Measure the largest component in mm3; slices that aren't neighbours don't touch."""
     volume = float(np.prod(case.spacing))
-    mask = (score > threshold) & case.brain
+    mask = (score > threshold) & case.healthy
     return max((*component_volumes(mask[run], volume)[:1].tolist(), 0.0)[0] for run in adjacent_runs(case.indices))
 
 

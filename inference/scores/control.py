@@ -42,7 +42,7 @@ def fit_control(cases: Sequence[CaseMaps], score: ScorePlan) -> Control:
     cases : the maps that a model is calibrated on
     score : how errors become scores, as for the model
     """
-    brains = np.concatenate([scan_of(case)[case.brain] for case in cases])
+    brains = np.concatenate([scan_of(case)[case.healthy] for case in cases])
     constant = weighted_quantile(brains, subject_weights(cases), 0.5)
     fitted = fit_units([control_maps(case, constant) for case in cases], score)
     return Control(constant, fitted.healthy_error, fitted.units)
@@ -101,8 +101,8 @@ def reconstruction_r2(cases: Sequence[CaseMaps]) -> float | None:
     -------
     at most 1; None where the scan has no variance
     """
-    error = np.concatenate([case.maps.signed[_seen(case)] for case in cases]).astype(np.float64)
-    scan = np.concatenate([scan_of(case)[_seen(case)] for case in cases]).astype(np.float64)
+    error = np.concatenate([case.maps.signed[_seen(case) & case.healthy] for case in cases]).astype(np.float64)
+    scan = np.concatenate([scan_of(case)[_seen(case) & case.healthy] for case in cases]).astype(np.float64)
     total = float(np.sum((scan - scan.mean()) ** 2)) if len(scan) else 0.0
     return 1 - float(np.sum(error**2)) / total if total > 0 else None
 

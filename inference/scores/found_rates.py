@@ -100,7 +100,7 @@ def rates_by(
     thresholds = np.array([calibration.threshold(rate) for rate in rates])
     shares: dict[str, list[tuple[int, np.ndarray]]] = {}
     for case in cases:
-        values = np.sort(scores_in_units(case, calibration)[DEFAULT_SCORE][case.brain])
+        values = np.sort(scores_in_units(case, calibration)[DEFAULT_SCORE][case.healthy])
         above = len(values) - np.searchsorted(values, thresholds, side="right")
         shares.setdefault(case.subject, []).append((len(values), above))
     of_people = np.array([sum(above for _, above in one) / sum(size for size, _ in one) for one in shares.values()])

@@ -99,15 +99,15 @@ def subject_weights(cases: Sequence[CaseMaps]) -> np.ndarray:
     """Weigh the brain's pixels of all cases, in their order, so that every subject counts the same; float64 [pixels]."""
     pixels: dict[str, int] = {}
     for case in cases:
-        pixels[case.subject] = pixels.get(case.subject, 0) + int(case.brain.sum())
-    return np.concatenate([np.full(int(case.brain.sum()), 1 / pixels[case.subject]) for case in cases])
+        pixels[case.subject] = pixels.get(case.subject, 0) + int(case.healthy.sum())
+    return np.concatenate([np.full(int(case.healthy.sum()), 1 / pixels[case.subject]) for case in cases])
 
 
 def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
     by_subject: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for case in cases:
         place = place_of(case.maps.cycle, case.brain, case.spacing[1])
-        pixels = tuple(array[case.brain] for array in (case.maps.signed, place.intensity, place.distance))
+        pixels = tuple(array[case.healthy] for array in (case.maps.signed, place.intensity, place.distance))
         by_subject.setdefault(case.subject, []).append(pixels)
     merged = [tuple(np.concatenate(part) for part in zip(*one, strict=True)) for one in by_subject.values()]
     return fit_healthy_error([one[0] for one in merged], [Place(*one[1:]) for one in merged])
@@ -138,5 +138,5 @@ def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: 
 
 def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
     """Compute the value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
-    scores = np.concatenate([one[case.brain] for one, case in zip(values, cases, strict=True)])
+    scores = np.concatenate([one[case.healthy] for one, case in zip(values, cases, strict=True)])
     return max(weighted_quantile(scores, subject_weights(cases), 1 - UNIT_RATE), LEAST_UNIT)
