@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from mmccd_auto.core.wording import counted
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.inference.scores.control import mean_r2
-from mmccd_auto.inference.scores.false_alarm_rate import EDGES, LEAST_SHARE, exceeded_shares, threshold_for
+from mmccd_auto.inference.scores.found_rates import EVERYBODY, found_rates
 from mmccd_auto.inference.scores.scoring import Scoring
 from mmccd_auto.plans.fingerprint import DatasetFingerprint
 from mmccd_auto.plans.plan import Plan
@@ -21,27 +20,13 @@ from mmccd_auto.trained.portable.model_card import ModelCard
 from mmccd_auto.trained.portable.model_card import rows as card_rows
 
 
-@dataclass(frozen=True)
-class FoundRate:
-    """How much of healthy people's tissue exceeds the threshold that the other healthy people give.
-
-    Attributes
-    ----------
-    people : that were tried, each with the threshold of the others
-    mean, largest : share of a person's tissue
-    """
-
-    people: int
-    mean: float
-    largest: float
-
-
 def model_sections(
     identity: ModelIdentity,
     plan: Plan,
     scoring: Scoring,
     settings: InferenceSettings,
     fingerprint: DatasetFingerprint | None,
+    further: Sequence[str] = (),
 ) -> tuple[Section, ...]:
     """Return the tables on the model, its training, its calibration and the settings of the maps.
 
@@ -49,9 +34,10 @@ def model_sections(
     ----------
     identity, plan, scoring, settings : of the predictor
     fingerprint : of the training scans; None where the model folder has none
+    further : other modalities that the model can use
     """
     return (
-        _model_section(identity, plan),
+        _model_section(identity, plan, further),
         _training_section(plan, fingerprint),
         _calibration_section(scoring),
         _settings_section(settings),
@@ -65,44 +51,12 @@ def card_section(card: ModelCard) -> Section:
     return Section("Model card", (*described, *lines), " ".join(text for text in (card.description, *card.limits) if text))
 
 
-def found_rate(calibrations: Sequence[Calibration], rate: float, score: str) -> FoundRate | None:
-    """Try the promise of a false-alarm rate: each healthy person against the threshold of all others.
-
-    Parameters
-    ----------
-    calibrations : of the folds
-    rate : promised share of healthy tissue
-    score : one of SCORES
-
-    Returns
-    -------
-    None where no calibration has two people
-    """
-    shares = []
-    for calibration in calibrations:
-        histograms = [one.histograms[score] for one in calibration.subjects]
-        if len(histograms) < 2:
-            continue
-        for left_out, own in enumerate(histograms):
-            others = [*histograms[:left_out], *histograms[left_out + 1 :]]
-            shares.append(_share_above(threshold_for(rate, exceeded_shares(others)), own))
-    if not shares:
-        return None
-    people = max(len(one.subjects) for one in calibrations)
-    return FoundRate(people, float(np.mean(shares)), float(np.max(shares)))
-
-
-def _share_above(threshold: float, histogram: Sequence[int]) -> float:
-    """Compute the share of values above a threshold, by logarithmic interpolation between EDGES."""
-    shares = np.maximum(exceeded_shares([histogram]), LEAST_SHARE)
-    return float(np.exp(np.interp(np.log(threshold), np.log(EDGES), np.log(shares))))
-
-
-def _model_section(identity: ModelIdentity, plan: Plan) -> Section:
+def _model_section(identity: ModelIdentity, plan: Plan, further: Sequence[str]) -> Section:
+    beside = f"and, where a case has them, {' and '.join(further)}" if further else "alone"
     rows = (
         ("Model", identity.model),
         ("Trained on", identity.dataset),
-        ("Examines", f"{identity.input_modality} alone (modality cycle {identity.configuration})"),
+        ("Examines", f"{identity.input_modality} {beside} (modality cycle {identity.configuration})"),
         ("Folds averaged", ", ".join(identity.folds)),
         ("Plan", f"{identity.plans}, by {plan.planner}"),
         ("Network's view", f"{plan.patch_size[0]} x {plan.patch_size[1]} pixels of {plan.target_spacing:.3g} mm"),
@@ -146,14 +100,20 @@ def _calibration_section(scoring: Scoring) -> Section:
         rows.append(("Threshold", f"{scoring.threshold:.3g}"))
     if scoring.false_positive_rate is not None:
         rows.append(("False-alarm rate, promised", f"{100 * scoring.false_positive_rate:.3g} % of healthy tissue"))
-        found = found_rate(calibrations, scoring.false_positive_rate, scoring.score)
-        words = "unknown: there is one healthy person only"
-        if found is not None:
-            words = f"{100 * found.mean:.3g} % on average, {100 * found.largest:.3g} % in the worst of {found.people} people"
-        rows.append(("False-alarm rate, found", words))
+        rows.append(("False-alarm rate, found", _found(calibrations, scoring.false_positive_rate, scoring.score)))
     note = "Found: on each healthy person with the threshold that the other ones give."
     limits = " ".join(dict.fromkeys(text for one in calibrations for text in one.limits))
     return Section("Calibration", tuple(rows), f"{note} {limits}".strip())
+
+
+def _found(calibrations: Sequence[Calibration], rate: float, score: str) -> str:
+    """Write which share of healthy people's tissue exceeds the threshold of a promised rate, over all folds."""
+    found = [found_rates(one.subjects, [rate], score).get(EVERYBODY) for one in calibrations]
+    shares = [100 * rate * ratio for one in found if one for ratio in one[0].ratios]
+    if not shares:
+        return "unknown: there is one healthy person only"
+    people = max(len(one.subjects) for one in calibrations)
+    return f"{np.mean(shares):.3g} % on average, {max(shares):.3g} % in the worst of {people} people"
 
 
 def _settings_section(settings: InferenceSettings) -> Section:

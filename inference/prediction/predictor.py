@@ -215,7 +215,9 @@ class Predictor(ScanPredictor):
 
     def facts(self) -> tuple[Section, ...]:
         """See :class:`ScanPredictor`."""
-        facts = model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint)
+        # Modalities without units of their own are left out of every map.
+        further = self.further if self.scoring.further or not self.scoring.calibrated else ()
+        facts = model_sections(self.identity, self.plan, self.scoring, self.settings, self.fingerprint, further)
         return facts if self.card is None else (card_section(self.card), *facts)
 
     def scan_maps(

@@ -56,7 +56,9 @@ class FoundRate:
         return f"{self.mean:.2f} x{bounds}, worst {self.worst:.1f} x"
 
 
-def found_rates(subjects: Sequence[HealthySubject], rates: Sequence[float] = RATES) -> dict[str, list[FoundRate]]:
+def found_rates(
+    subjects: Sequence[HealthySubject], rates: Sequence[float] = RATES, score: str = DEFAULT_SCORE
+) -> dict[str, list[FoundRate]]:
     """Compare promised and found false-alarm rates, leaving one person out at a time.
 
     The threshold comes from all the other people, whatever their age; the units of the score were fitted on everybody.
@@ -65,6 +67,7 @@ def found_rates(subjects: Sequence[HealthySubject], rates: Sequence[float] = RAT
     ----------
     subjects : of a calibration
     rates : promised, above 0 and below 1
+    score : one of SCORES
 
     Returns
     -------
@@ -73,7 +76,7 @@ def found_rates(subjects: Sequence[HealthySubject], rates: Sequence[float] = RAT
     """
     if len(subjects) < 2:
         return {}
-    histograms = [subject.histograms[DEFAULT_SCORE] for subject in subjects]
+    histograms = [subject.histograms[score] for subject in subjects]
     shares = {rate: np.array(left_out_shares(rate, histograms)) for rate in rates}
     groups = {EVERYBODY: np.ones(len(subjects), dtype=bool)} | _decades(subjects)
     return {

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from dicom_writing import CLEAN, T1, T2, write_scans
@@ -34,6 +38,7 @@ from mmccd_auto.sources.beside import load_beside
 from mmccd_auto.sources.cases import SourceOptions, list_source_cases
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL, Checkpoint, save_checkpoint
 from mmccd_auto.trained.portable.portable_fold import planned_weights
+from mmccd_auto.workflows.pacs.objects import make_objects
 from mmccd_auto.workflows.sharing.without_people import nameless_calibrations
 
 CPU = torch.device("cpu")
@@ -169,6 +174,11 @@ def test_what_the_model_does_not_know_is_left_alone(model: Path) -> None:
     assert alone.warnings == other.warnings
 
 
+def examined(predictor: Predictor) -> str:
+    """What the facts of a model say that it examines."""
+    return next(value for section in predictor.facts() for name, value in section.rows if name == "Examines")
+
+
 def test_a_model_of_the_input_alone_does_not_look_at_others(make_model: Callable[..., Path]) -> None:
     predictor, volumes = Predictor.from_model_folder(make_model("lesion_remover", "MMCCDTrainerLesionRemover")), person(9)
     assert predictor.further == ()
@@ -177,6 +187,7 @@ def test_a_model_of_the_input_alone_does_not_look_at_others(make_model: Callable
     given = predictor.predict_volume(volumes["FLAIR"], "p", further=of(volumes, ("T1", "T2")))
     np.testing.assert_array_equal(alone.anomaly, given.anomaly)
     assert given.further == ()
+    assert examined(predictor) == "FLAIR alone (modality cycle FLAIR-T1)"
 
 
 def test_other_grids_and_places_are_laid_on_the_input(model: Path) -> None:
@@ -297,7 +308,9 @@ def test_the_command_finds_the_other_modalities_by_itself(
     assert records["p1"]["threshold"] != records["p2"]["threshold"]
     assert records["p1"]["threshold_source"].endswith("with T1 + T2")
     assert "FLAIR and T1, T2 where they are there (1 case)" in caplog.text
-    assert "the input modality and T1 and T2" in (tmp_path / "maps" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "maps" / "report.html").read_text(encoding="utf-8")
+    assert "the input modality and T1 and T2" in page
+    assert "FLAIR and, where a case has them, T1 and T2 (modality cycle FLAIR-T1)" in page
     expected = Predictor.from_model_folder(model).predict_volume(volumes["FLAIR"], "p1", further=of(volumes, ("T1", "T2")))
     made = read_volume(tmp_path / "maps" / "p1_anomaly.nii.gz")
     np.testing.assert_allclose(made.array, expected.anomaly, rtol=1e-4, atol=1e-5)
@@ -380,6 +393,29 @@ def test_other_series_of_a_study_are_found(tmp_path: Path) -> None:
     volumes, faults = load_beside(case.beside, tmp_path / "work")
     assert set(volumes) == {"T1", "T2"}
     assert not faults
+
+
+@pytest.mark.parametrize(
+    ("options", "modalities"), [((), "FLAIR and T1 and T2"), (("--input_only",), "FLAIR alone")], ids=["all", "input_only"]
+)
+def test_the_printed_page_names_the_modalities_of_the_map(
+    model: Path, tmp_path: Path, options: tuple[str, ...], modalities: str
+) -> None:
+    folder = write_scans(tmp_path / "export", CLEAN)
+    records = predict(model, folder, tmp_path / "maps", "--dicom_seg", *options)
+    (case,) = [name for name, record in records.items() if "modalities_used" in record]
+    document = make_objects(tmp_path / "maps", case, tmp_path / "objects")[-1]
+    written = pydicom.dcmread(document).EncapsulatedDocument
+    assert f"Made of {modalities} by MMCCDTrainerSubsetRemover" in text_of(written)
+
+
+def text_of(document: bytes) -> str:
+    """The letters of a PDF's pages, in the order in which they are drawn."""
+    text = []
+    for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", document, re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            text += re.findall(rb"\(((?:[^()\\]|\\.)*)\)", zlib.decompress(stream))
+    return re.sub(r"\\(.)", r"\1", b"".join(text).decode("latin-1"))
 
 
 def test_where_two_files_may_be_the_other_modality_none_is_taken_and_it_is_told(tmp_path: Path) -> None:

@@ -87,9 +87,15 @@ def _lines(record: Mapping[str, Any]) -> list[str]:
         mask + rest,
         f"Score: {record['score']}, in {record['score_unit']}.",
         *(f"Warning: {text}" for text in record["warnings"]),
-        f"Made of {record['input_modality']} alone by {record['model']} of {record['dataset']}, mmccd_auto "
+        f"Made of {_made_of(record)} by {record['model']} of {record['dataset']}, mmccd_auto "
         f"{record['versions']['mmccd_auto']}.",
     ]
+
+
+def _made_of(record: Mapping[str, Any]) -> str:
+    """Name the modalities that the map was made with; models that can use no other have no record of it."""
+    used = list(dict.fromkeys(name for one in record.get("further", ()) for name in one["used"]))
+    return " and ".join([record["input_modality"], *used]) if used else f"{record['input_modality']} alone"
 
 
 def _row(lesion: LesionRecord) -> list[str]:
