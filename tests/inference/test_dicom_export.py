@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from scored_images import MEANING, MODEL
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.writing.identity import DicomIdentity
@@ -21,7 +22,6 @@ from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segment
 from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.imaging.io import read_volume
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.trained.identity import ModelIdentity
 
 SINGLE_FRAME = "1.2.840.10008.5.1.4.1.1.4"
 MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -50,19 +50,7 @@ PLANTED = {
     "Manufacturer": "ZZMAKER",
 }
 SECRETS = ["ZZ", "Geheim", "Hanna", *(value for value in PLANTED.values() if len(value) > 1)]
-MODEL = ModelIdentity(
-    model="MMCCDTrainer__mmccdPlans__FLAIR-T1",
-    dataset="Dataset900_Tiny",
-    trainer="MMCCDTrainer",
-    plans="mmccdPlans",
-    configuration="FLAIR-T1",
-    input_modality="FLAIR",
-    slice_axis="axial",
-    folds=("fold_0",),
-    weights_sha256={"fold_0": "ab" * 32},
-)
 CASE = DicomIdentity("case_0007")
-MEANING = ScoreMeaning("combined", calibrated=True, threshold=0.125, false_positive_rate=0.005)
 # Axial, sagittal and coronal as scanners write them: direction along a row, then along a column.
 AXIAL = (1, 0, 0, 0, 1, 0)
 SAGITTAL = (0, 1, 0, 0, 0, -1)

@@ -14,29 +14,16 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_writing import FLAIR, PATIENT, make_enhanced, write, write_scans
+from scored_images import MEANING, MODEL
 
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.dicom.writing.derived import ScoreObject, read_score_object
 from mmccd_auto.dicom.writing.encapsulated_pdf import write_encapsulated_pdf
 from mmccd_auto.dicom.writing.objects import write_parametric_map, write_segmentation
-from mmccd_auto.dicom.writing.score_meaning import ScoreMeaning
 from mmccd_auto.dicom.writing.structured_report import ReportedLesion, write_structured_report
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.reporting.printed import MOST_ROWS, PrintedCase, print_case
-from mmccd_auto.trained.identity import ModelIdentity
 
-MODEL = ModelIdentity(
-    model="MMCCDTrainer__mmccdPlans__FLAIR-T1",
-    dataset="Dataset900_Tiny",
-    trainer="MMCCDTrainer",
-    plans="mmccdPlans",
-    configuration="FLAIR-T1",
-    input_modality="FLAIR",
-    slice_axis="axial",
-    folds=("fold_0",),
-    weights_sha256={"fold_0": "ab" * 32},
-)
-MEANING = ScoreMeaning("combined", calibrated=True, threshold=0.125, false_positive_rate=0.005)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 DCIODVFY = shutil.which("dciodvfy")
 
