@@ -158,14 +158,13 @@ class CaseMaps:
         return self.brain if self.known_abnormal is None else self.brain & ~self.known_abnormal
 
     def without_abnormal(self, abnormal: np.ndarray) -> CaseMaps:
-        """Take off what is known to be abnormal: no error is left there, which would be smoothed into its surroundings.
+        """Return the maps of which a calibration leaves out what is known to be abnormal.
 
         Parameters
         ----------
         abnormal : bool [S, H, W]
         """
-        signed, squared = (np.where(abnormal, np.float32(0), one) for one in (self.maps.signed, self.maps.squared))
-        return replace(self, maps=replace(self.maps, signed=signed, squared=squared), known_abnormal=abnormal)
+        return replace(self, known_abnormal=abnormal)
 
     def of_slices(self, places: slice | Sequence[int]) -> CaseMaps:
         """Return the slices at these positions, ascending."""

@@ -92,7 +92,7 @@ class HealthyError:
         Parameters
         ----------
         relative : see :meth:`relative`, of slices [S, H, W]
-        brain : bool [S, H, W], not empty
+        brain : bool [S, H, W], not empty; in a calibration without what is known to be abnormal
 
         Returns
         -------

@@ -23,7 +23,13 @@ def smoothings(score: ScorePlan) -> dict[str, float]:
 
 
 def signed_scores(
-    maps: SliceMaps, brain: np.ndarray, indices: Sequence[int], spacing: Spacing, healthy: HealthyError, score: ScorePlan
+    maps: SliceMaps,
+    brain: np.ndarray,
+    indices: Sequence[int],
+    spacing: Spacing,
+    healthy: HealthyError,
+    score: ScorePlan,
+    counted: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Compare errors with healthy tissue at such places, and with the size of the scan's errors on the whole.
 
@@ -35,16 +41,19 @@ def signed_scores(
     spacing : mm between slices, rows and columns
     healthy : error to expect
     score : how far they are smoothed
+    counted : bool [S, H, W], the part of the brain by whose errors the scan's own are measured, and which has a weight when
+        they are smoothed; None: all of it
 
     Returns
     -------
     "brighter" and "darker" than the reconstruction, each with every ending of :func:`smoothings`: float32 [S, H, W], >= 0,
     and 0 outside the brain; 1 is about the 95th percentile of healthy pixels before smoothing
     """
+    inside = brain if counted is None else counted
     relative = healthy.relative(maps.signed, place_of(maps.cycle, brain, spacing[1]))
-    own_error = np.float32(healthy.own_error(relative, brain))
+    own_error = np.float32(healthy.own_error(relative, inside))
     return {
-        f"{name}{ending}": smooth_in_brain(values / own_error, brain, indices, spacing, smoothing_mm)
+        f"{name}{ending}": smooth_in_brain(values / own_error, inside, indices, spacing, smoothing_mm)
         for name, values in relative.items()
         for ending, smoothing_mm in smoothings(score).items()
     }
