@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from mmccd_auto.core.errors import MMCCDError
+from mmccd_auto.core.wording import counted
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.plans.plan import Plan
+from mmccd_auto.preprocessing.subject_numbers import NUMBERS_FILE, trained_on
 from mmccd_auto.trained.model_folder import ModelFolder
 
 STARTED_FROM = "started_from"
@@ -30,6 +34,7 @@ class Start:
     weights : of its cycle
     weights_sha256 : by which the fold is known
     plan, configuration : that it was trained by
+    record : of its checkpoint, which tells by numbers whom it was trained on
     """
 
     model: str
@@ -38,6 +43,7 @@ class Start:
     weights_sha256: str
     plan: Plan
     configuration: str
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Name the model and its weights, as the record of a training does."""
@@ -68,13 +74,14 @@ class Start:
         cycle.load_state_dict(dict(self.weights))
 
 
-def load_start(model: ModelFolder, plan: Plan, modality: str) -> Start:
-    """Read the first finished fold of a model, from which a training is to start.
+def load_start(model: ModelFolder, plan: Plan, modality: str, fold: int | str) -> Start:
+    """Read the finished fold of a model from which a training is to start: the same fold, or its first one.
 
     Parameters
     ----------
     model : the finished one
     plan, modality : of the training: pixels should be about as large, and the input modality is the same
+    fold : of the training
 
     Raises
     ------
@@ -95,7 +102,56 @@ def load_start(model: ModelFolder, plan: Plan, modality: str) -> Start:
             model.plan.target_spacing,
             plan.target_spacing,
         )
-    fold = model.folds()[0]
-    checkpoint = model.checkpoint(fold)
-    name, sha256 = model.path.resolve().name, model.weights_sha256(fold)
-    return Start(name, checkpoint.method, checkpoint.weights, sha256, checkpoint.plan, checkpoint.configuration)
+    finished = model.folds()
+    if not finished:
+        raise MMCCDError(f"--from {model.path}: none of its folds is trained to the end: finish one, or name another model.")
+    chosen = str(fold) if str(fold) in finished else finished[0]
+    checkpoint = model.checkpoint(chosen)
+    return Start(
+        model.path.resolve().name,
+        checkpoint.method,
+        checkpoint.weights,
+        model.weights_sha256(chosen),
+        checkpoint.plan,
+        checkpoint.configuration,
+        checkpoint.record,
+    )
+
+
+def refuse_seen_people(
+    start: Start, home: Path, fold: int | str, people: Mapping[str, str], held_out: Iterable[str]
+) -> None:
+    """Refuse a start from weights that know people whom the new training holds out: thresholds would rest on them.
+
+    Parameters
+    ----------
+    start : of another dataset, or of this one
+    home : $mmccd_preprocessed/DATASET of the new training
+    fold : of the new training
+    people : person of each preprocessed case
+    held_out : cases of the fold
+
+    Raises
+    ------
+    MMCCDError
+        If the start was trained on one of them.
+    """
+    if start.plan.dataset_name != home.name:
+        return
+    try:
+        seen = {people[case] for case in trained_on(start.record, home) if case in people}
+    except MMCCDError:
+        logger.warning(
+            "--from %s: it was trained on a dataset of this name, and %s doesn't say on whom: people that fold %s holds out "
+            "may be among them, and false alarms then promised too low.",
+            start.model,
+            home / NUMBERS_FILE,
+            fold,
+        )
+        return
+    known = seen & {people[case] for case in held_out if case in people}
+    if known:
+        raise MMCCDError(
+            f"--from {start.model}: it was trained on {counted(len(known), 'person', 'people')} whom fold {fold} holds out: "
+            "start from its fold of the same number, or from a model of other people."
+        )

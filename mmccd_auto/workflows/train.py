@@ -28,6 +28,7 @@ from mmccd_auto.plans.fingerprint import FINGERPRINT_FILE, DatasetFingerprint
 from mmccd_auto.plans.plan import PLANS_FILE, Plan
 from mmccd_auto.plans.rules import DEFAULT_PLANS
 from mmccd_auto.plans.splits import SPLITS_FILE, load_splits
+from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.subject_numbers import load_subject_numbers, without_names
 from mmccd_auto.trained.checkpoint import CHECKPOINT_FINAL
 from mmccd_auto.trained.model_folder import INFERENCE_FILE, ModelFolder, fold_folder, model_folder_name
@@ -37,7 +38,7 @@ from mmccd_auto.trained.select import choose_models
 from mmccd_auto.training.budget.speed import measure_machine
 from mmccd_auto.training.options import TrainerOptions, TrainingMachine
 from mmccd_auto.training.progress import tell_whether_longer
-from mmccd_auto.training.start import load_start
+from mmccd_auto.training.start import load_start, refuse_seen_people
 from mmccd_auto.training.trainer import Trainer
 from mmccd_auto.training.trainers import DEFAULT_TRAINER, find_trainer
 
@@ -160,7 +161,9 @@ def _make_trainer(
         ),
     )
     if start is not None:
-        trainer.start = load_start(start, plan, modality)
+        trainer.start = load_start(start, plan, modality, fold)
+        people = {case: record.subject for case, record in load_case_records(preprocessed).items()}
+        refuse_seen_people(trainer.start, home, fold, people, trainer.validation_cases)
         logger.info("starts from %s", trainer.start.describe())
     return trainer, plan
 
