@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from mmccd_auto.core.processes.streams import Settled, each, part_of_each, prefetched, split
 from mmccd_auto.core.wording import counted, listed
@@ -20,6 +19,7 @@ from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, SliceWork, stream_maps
 from mmccd_auto.inference.maps.fold_model import FoldModel, choose_folds, load_fold
+from mmccd_auto.inference.maps.known_abnormal import near_abnormal
 from mmccd_auto.inference.maps.precision import choose_precision
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
@@ -45,8 +45,6 @@ from mmccd_auto.trained.model_folder import ModelFolder
 from mmccd_auto.trained.portable.model_card import CARD_FILE, ModelCard, load_card
 
 CPU = torch.device("cpu")
-NEAR_ABNORMAL_MM = 6.0
-"""Tissue nearer than this to what is marked isn't taken for healthy: marks are rarely drawn to the last voxel."""
 UNCALIBRATED_SUBSET = "the model's calibration has no units for maps that are made with it."
 ALL_FOLDS = LoadOptions()
 
@@ -79,11 +77,11 @@ class _Prepared:
 
 
 def _healthy_maps(prepared: _Prepared, *of_folds: SliceMaps) -> tuple[CaseMaps, ...]:
-    maps, anomaly = prepared.case_maps(of_folds), prepared.preprocessed.anomaly
-    if anomaly is None or not anomaly.any():
+    """Return the maps of the folds, of which a calibration leaves out what is known to be abnormal."""
+    maps, case = prepared.case_maps(of_folds), prepared.preprocessed
+    if case.anomaly is None or not case.anomaly.any():
         return maps
-    spacing = prepared.preprocessed.geometry.slice_spacing
-    near = ndimage.distance_transform_edt(anomaly == 0, sampling=spacing) <= NEAR_ABNORMAL_MM
+    near = near_abnormal(case.case, case.anomaly, case.brain, case.geometry.slice_spacing)
     return tuple(one.without_abnormal(near[list(prepared.work.indices)]) for one in maps)
 
 

@@ -19,6 +19,8 @@ DEFAULT_LABELS = {"background": 0, "lesion": 1}
 # Scaled labels (scl_slope) are rounded to float32.
 _ROUNDING = 1e-4
 _SHOWN = 5
+LEAST_INSIDE_BRAIN = 0.5
+"""Share of a label."""
 
 
 @dataclass(frozen=True)
@@ -171,3 +173,24 @@ def _only(array: np.ndarray, value: int) -> bool:
 
 def _several(values: int | tuple[int, ...]) -> tuple[int, ...]:
     return (values,) if isinstance(values, int) else tuple(values)
+
+
+def check_inside_brain(case: str, marked: np.ndarray, brain: np.ndarray) -> None:
+    """Refuse a label that lies elsewhere than the brain: it is another person's, or on another grid than its header says.
+
+    Parameters
+    ----------
+    case : named in errors
+    marked, brain : bool, of one shape
+
+    Raises
+    ------
+    MMCCDError
+        If less than half of it lies in the brain, or nothing is marked.
+    """
+    inside = float(brain[marked].mean()) if marked.any() else 0.0
+    if inside < LEAST_INSIDE_BRAIN:
+        raise MMCCDError(
+            f"{case}: only {100 * inside:.0f} % of its label lies in its brain: check that the label is of this case and "
+            "that its header says where it lies."
+        )

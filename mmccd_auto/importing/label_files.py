@@ -15,12 +15,11 @@ from scipy import ndimage
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.imaging.file_names import volume_ending, volume_stem, walk
 from mmccd_auto.imaging.io import read_volume
-from mmccd_auto.imaging.labels import LabelValues, label_fault
+from mmccd_auto.imaging.labels import LabelValues, check_inside_brain, label_fault
 from mmccd_auto.imaging.volume import Geometry, Volume
 from mmccd_auto.sources.mask_choice import MaskChoice
 
 LABEL_WORDS = frozenset({"label", "labels", "lesion", "lesions", "mask", "seg", "segmentation", "roi", "dseg"})
-LEAST_INSIDE_BRAIN = 0.5
 
 
 def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans: Collection[Path]) -> MaskChoice:
@@ -55,7 +54,8 @@ def assign_labels(folder: str | Path, names: Mapping[str, Sequence[str]], scans:
     owners = Counter(path for meant in found.values() for path in meant)
     by_case = {case: min(meant) for case, meant in found.items() if len(meant) == 1 and owners[min(meant)] == 1}
     errors = {case: _why_no_label(case, len(meant), folder) for case, meant in sorted(found.items()) if case not in by_case}
-    return MaskChoice(by_case, errors, len(set(paths) - set(by_case.values())))
+    unclear = frozenset(case for case in errors if found[case])
+    return MaskChoice(by_case, errors, len(set(paths) - set(by_case.values())), unclear)
 
 
 def _names_of(path: Path, folder: Path) -> set[str]:
@@ -156,13 +156,7 @@ def check_label(case: str, drawn: Volume, laid: Volume, brain: np.ndarray) -> No
     """
     if not drawn.array.any():
         return
-    marked = laid.array > 0
-    inside = brain[marked].mean() if marked.any() else 0.0
-    if inside < LEAST_INSIDE_BRAIN:
-        raise MMCCDError(
-            f"{case}: only {100 * inside:.0f} % of its label lies in its brain: check that the label is of this case and "
-            "that its header says where it lies."
-        )
+    check_inside_brain(case, laid.array > 0, brain)
 
 
 def _plain(name: str) -> str:

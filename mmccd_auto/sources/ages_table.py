@@ -44,7 +44,7 @@ def read_ages_table(path: str | Path, names: Iterable[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in rows:
         age = _age(row[columns[0]]) if len(row) > columns[0] else None
-        for cell in row:
+        for cell in (*row[: columns[0]], *row[columns[0] + 1 :]):
             name = wanted.get(cell.strip().lower())
             if name is not None and age is not None:
                 found.setdefault(name, age)

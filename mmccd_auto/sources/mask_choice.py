@@ -15,8 +15,10 @@ class MaskChoice:
     by_case : the file of each case that has one
     errors : why a case has none, in a sentence, by case
     unused : number of masks that belong to no case
+    unclear : cases that have none although there are some for them: several, a shared or a damaged one
     """
 
     by_case: dict[str, Path]
     errors: dict[str, str]
     unused: int
+    unclear: frozenset[str] = frozenset()

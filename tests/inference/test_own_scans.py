@@ -22,7 +22,7 @@ from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.options import LoadOptions, PredictionOptions
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
-from mmccd_auto.inference.scores.calibration import OWN_SCANS, load_calibration
+from mmccd_auto.inference.scores.calibration import OWN_SCANS, fit_calibration, load_calibration
 from mmccd_auto.inference.scores.found_rates import FoundRate, describe_found_rates, found_rates, rates_by
 from mmccd_auto.sources.ages_table import read_ages_table
 from mmccd_auto.trained.installed_models import UnpackedModel, installed_folder
@@ -107,6 +107,26 @@ def test_known_lesions_and_their_surroundings_are_left_out(installed: Folders, s
     assert first_person(counted).case_score > 1.2 * first_person(left_out).case_score
 
 
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_what_is_marked_moves_no_score_of_the_rest(installed: Folders, make_scan, share: float) -> None:
+    """However much of a brain is marked, what is far from it scores as before, and so do the units that are fitted."""
+    (model, *_) = UnpackedModel.load(installed_folder(installed.results) / "tiny").models()
+    predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=["0"]))
+    calibration = predictor.scoring.calibrations["0"]
+    volumes = [make_scan(seed) for seed in range(3)]
+    found = predictor.healthy_maps([Scan(volume, str(number)) for number, volume in enumerate(volumes)])
+    plain = [maps[0] for maps in found]
+    places = [np.cumsum(one.brain, axis=2) / np.maximum(one.brain.sum(axis=2, keepdims=True), 1) for one in plain]
+    marked = [one.without_abnormal(one.brain & (place < share)) for one, place in zip(plain, places, strict=True)]
+    for one, other, place in zip(plain, marked, places, strict=True):
+        far = one.brain & (place > share + 0.5)
+        ratio = calibration.scores(other)["brighter"][far] / calibration.scores(one)["brighter"][far]
+        assert far.sum() > 50
+        assert np.nanmedian(ratio) == pytest.approx(1, abs=0.25)
+    units = [fit_calibration(cases, calibration.score, {}, OWN_SCANS, {}).units["brighter"] for cases in (plain, marked)]
+    assert units[1] == pytest.approx(units[0], rel=0.25)
+
+
 def test_what_is_marked_changes_no_map(installed: Folders, make_scan) -> None:
     model = UnpackedModel.load(installed_folder(installed.results) / "tiny").models()[0]
     predictor = Predictor.from_model_folder(model.path, LoadOptions(folds=["0"]))
@@ -114,7 +134,7 @@ def test_what_is_marked_changes_no_map(installed: Folders, make_scan) -> None:
     mark = np.zeros(scan.array.shape, dtype=np.uint8)
     mark[3, 12, 10] = 1
     (plain,), (marked,) = predictor.healthy_maps([Scan(scan, "a"), Scan(scan, "a", abnormal=Volume(mark, scan.geometry))])
-    np.testing.assert_array_equal(np.where(marked.known_abnormal, 0, plain.maps.signed), marked.maps.signed)
+    np.testing.assert_array_equal(plain.maps.signed, marked.maps.signed)
     # The distances to the brain's edge, which healthy errors go by, are those of the whole brain.
     np.testing.assert_array_equal(plain.brain, marked.brain)
     assert 0 < marked.healthy.sum() < plain.healthy.sum()
@@ -143,6 +163,48 @@ def test_a_scan_that_cannot_be_used_is_told_and_the_others_go_on(installed: Fold
     assert "6 subjects" in printed.out
 
 
+def _label(scan: Volume, folder: Path, name: str, where: tuple[slice, ...] | np.ndarray, moved_mm: float = 0.0) -> None:
+    mark = np.zeros(scan.array.shape, dtype=np.uint8)
+    mark[where] = 1
+    origin = (scan.geometry.origin[0] + moved_mm, *scan.geometry.origin[1:])
+    write_volume(mark, replace(scan.geometry, origin=origin), folder / f"{name}.nii.gz")
+
+
+def test_labels_that_cannot_be_used_leave_their_scan_out(installed: Folders, scans, tmp_path: Path) -> None:
+    """Else what is abnormal in them would be calibrated as healthy."""
+    folder, labels = scans(*NAMES), tmp_path / "labels"
+    labels.mkdir()
+    read = {name[:8]: read_volume(folder / name) for name in NAMES}
+    middle = (slice(2, 4), slice(10, 14), slice(8, 12))
+    _label(read["person_a"], labels, "person_a", middle)
+    _label(read["person_b"], labels, "person_b", middle, moved_mm=500.0)
+    _label(read["person_c"], labels, "person_c", read["person_c"].array > 0)
+    for ending in ("lesion", "seg"):
+        _label(read["person_d"], labels, f"person_d_{ending}", middle)
+    _label(read["person_e"], labels, "person_e", (slice(0, 2), slice(0, 2), slice(0, 2)))
+    made = _calibrate(installed, folder, labels=str(labels))
+    told = {text[:8]: text for text in made.failed}
+    assert set(told) == {"person_b", "person_c", "person_d", "person_e"}
+    for person, words in (
+        ("person_b", "0 % of its label lies in its brain"),
+        (
+            "person_c",
+            "% of the brain as healthy tissue" if "leaves" in told["person_c"] else "of its label lies in its brain",
+        ),
+        ("person_d", "has 2 labels"),
+        ("person_e", "of its label lies in its brain"),
+    ):
+        assert words in told[person]
+    assert all(len(one.subjects) == 2 for made_one in made.models.values() for one in made_one.by_fold.values())
+
+
+def test_all_folds_of_an_installed_model_are_calibrated(installed: Folders, scans) -> None:
+    asked = PredictionOptions(models=("tiny",), folds=("0",))
+    with pytest.raises(MMCCDError, match="all of them are calibrated"):
+        calibrate_on_scans(installed, asked, HealthyScans(str(scans(*NAMES))), "ours", CPU)
+    assert not (installed_folder(installed.results) / "ours").exists()
+
+
 def test_nothing_is_installed_where_none_can_be_used(installed: Folders, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.nii.gz").write_bytes(b"\x1f\x8b")
@@ -158,7 +220,16 @@ def test_a_taken_name_is_refused_before_any_work(installed: Folders, scans) -> N
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((), "give DATASET"), (("-m", "tiny"), "give DATASET"), (("-m", "tiny", "-i", "scans"), "--name")],
+    [
+        ((), "give DATASET"),
+        (("-m", "tiny"), "give DATASET"),
+        (("-m", "tiny", "-i", "scans"), "--name"),
+        (("-i", "scans", "--name", "ours"), "give DATASET or --model"),
+        (("-m", "tiny", "-i", "scans", "--name", "ours", "--max_slices", "5"), "--max_slices"),
+        (("1", "-m", "tiny", "-i", "scans", "--name", "ours"), "leave out DATASET"),
+        (("1", "--labels", "masks"), "--labels: it belongs to -i"),
+        (("1", "--overwrite"), "--overwrite: it belongs to -i"),
+    ],
 )
 def test_half_an_instruction_is_refused(arguments: tuple[str, ...], words: str, capsys) -> None:
     assert _run(calibrate_command, *arguments) == 2
@@ -198,6 +269,11 @@ def test_a_table_without_ages_is_a_sentence(text: str, words: str, tmp_path: Pat
     (tmp_path / "ages.csv").write_text(text)
     with pytest.raises(MMCCDError, match=words):
         read_ages_table(tmp_path / "ages.csv", ["a"])
+
+
+def test_an_age_is_nobody_s_name(tmp_path: Path) -> None:
+    (tmp_path / "ages.csv").write_text("case,age\n5,61\n61,33\n")
+    assert read_ages_table(tmp_path / "ages.csv", ["5", "61"]) == {"5": 61.0, "61": 33.0}
 
 
 def test_found_rates_of_a_known_answer(trained_ensemble) -> None:

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
 from mmccd_auto.cli.commands import predict as predict_command
 from mmccd_auto.core.disk.hashing import file_sha256
@@ -22,6 +23,7 @@ from mmccd_auto.ready.build import place_ready_models
 from mmccd_auto.trained import ready_models as ready
 from mmccd_auto.trained.select import choose_model, choose_models
 from mmccd_auto.workflows.running.ready_modality import ready_modality_of
+from mmccd_auto.workflows.sharing.calibrate_on_scans import HealthyScans, calibrate_on_scans
 from mmccd_auto.workflows.sharing.install_model import install_model
 from mmccd_auto.workflows.sharing.list_models import list_models
 
@@ -64,6 +66,18 @@ def test_it_predicts_voxel_on_voxel_where_nothing_is_trained(
     np.testing.assert_array_equal(found, named)
     assert found.max() > 0
     assert _content(shipped) == before
+
+
+def test_a_calibration_takes_the_ready_model_of_what_the_scans_are(
+    shipped: Path, other_home: Folders, scans, tmp_path: Path, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    folder = scans("a_T2.nii.gz")
+    asked = PredictionOptions(models=("ready",))
+    # The tiny model that is called of T2 is one of FLAIR.
+    with pytest.raises(MMCCDError, match="holds no scan of FLAIR"):
+        calibrate_on_scans(other_home, asked, HealthyScans(str(folder)), "ours", torch.device("cpu"))
+    assert f"ready: ready_T2, by what {folder} holds" in caplog.text
 
 
 def test_two_runs_read_the_same_files(shipped: Path, other_home: Folders) -> None:

@@ -39,7 +39,11 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_model_options(parser)
     add_folds_option(parser)
     parser.add_argument(
-        "--max_slices", type=whole(1, MOST_SLICES), default=MAX_SLICES, metavar="N", help="healthy slices of each fold"
+        "--max_slices",
+        type=whole(1, MOST_SLICES),
+        default=None,
+        metavar="N",
+        help=f"healthy slices of each fold, {MAX_SLICES} by default; scans of -i count whole",
     )
     add_fits_option(parser, "2")
     _add_scan_options(parser)
@@ -47,10 +51,9 @@ def _command(arguments: Sequence[str] | None) -> int:
     add_extension_option(parser)
     add_folder_options(parser, "preprocessed", "results")
     options = parser.parse_args(arguments)
-    if options.healthy is None and (options.dataset is None or options.models):
-        parser.error("give DATASET, or --model MODEL -i HEALTHY_SCANS")
-    if options.healthy is not None and options.name is None:
-        parser.error("--name: give the new model a name, under which mmccd_predict --model finds it")
+    fault = _fault(options)
+    if fault:
+        parser.error(fault)
     # Loading what works takes seconds: help and mistakes in the options are reported before.
     from mmccd_auto.core.devices import choose_device
     from mmccd_auto.workflows.calibrate import calibrate, describe_calibration
@@ -59,10 +62,36 @@ def _command(arguments: Sequence[str] | None) -> int:
     if options.healthy is not None:
         return _calibrate_on_scans(options, replace(asked, brain_extraction=options.bet))
     calibration = calibrate(
-        folders_from(options), asked, device=choose_device(options.device), max_slices=options.max_slices
+        folders_from(options), asked, device=choose_device(options.device), max_slices=options.max_slices or MAX_SLICES
     )
     print(describe_calibration(calibration))
     return 0
+
+
+def _fault(options: argparse.Namespace) -> str:
+    """Say which options don't belong together; empty where all have an effect."""
+    of_scans = {
+        "--name": options.name,
+        "--labels": options.labels,
+        "--ages": options.ages,
+        "--series": options.series,
+        "--overwrite": options.overwrite,
+        "--runs": options.runs == ALL_RUNS,
+        "--bet": options.bet != "auto",
+    }
+    if options.healthy is None:
+        given = next((flag for flag, value in of_scans.items() if value), None)
+        if options.dataset is None or options.models:
+            return "give DATASET, or --model MODEL -i HEALTHY_SCANS"
+        return f"{given}: it belongs to -i HEALTHY_SCANS" if given else ""
+    if options.name is None:
+        return "--name: give the new model a name, under which mmccd_predict --model finds it"
+    if options.max_slices is not None:
+        return "--max_slices: the scans of -i count whole"
+    trained = options.dataset or options.configurations or options.trainer or options.plans_name
+    if options.models and trained:
+        return "--model names the model whole: leave out DATASET, -c, -tr and -p"
+    return "" if options.models or options.dataset else "give DATASET or --model MODEL, to be calibrated on -i HEALTHY_SCANS"
 
 
 def _add_scan_options(parser: argparse.ArgumentParser) -> None:

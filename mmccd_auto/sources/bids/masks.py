@@ -67,7 +67,7 @@ def choose_masks(folder: str | Path, kind: str, cases: Mapping[str, Sequence[Pat
     of_visit: dict[str, list[BidsMask]] = defaultdict(list)
     for mask in masks:
         of_visit[mask.name.visit.lower()].append(mask)
-    by_case, errors = {}, {}
+    by_case, errors, unclear = {}, {}, set()
     for case, scans in sorted(cases.items()):
         names = [name for name in (parse_name(scan.name) for scan in scans) if name is not None]
         fitting = [mask for name in names[:1] for mask in of_visit[name.visit.lower()] if _matches(mask, names) is not None]
@@ -78,7 +78,8 @@ def choose_masks(folder: str | Path, kind: str, cases: Mapping[str, Sequence[Pat
             by_case[case] = best[0].path
         else:
             errors[case] = _why_none(case, kind, best, Path(folder))
-    return MaskChoice(by_case, errors, len({mask.path for mask in masks} - set(by_case.values())))
+            unclear |= {case} if best else set()
+    return MaskChoice(by_case, errors, len({mask.path for mask in masks} - set(by_case.values())), frozenset(unclear))
 
 
 def _why_none(case: str, kind: str, found: Sequence[BidsMask], folder: Path) -> str:

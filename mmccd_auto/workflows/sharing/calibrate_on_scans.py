@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -21,9 +22,9 @@ from mmccd_auto.core.processes.streams import Settled, each
 from mmccd_auto.core.wording import counted
 from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.importing.given_masks import find_given_masks
-from mmccd_auto.importing.label_files import lay_label, read_label
+from mmccd_auto.importing.label_files import check_label, lay_label, read_label
 from mmccd_auto.inference.held_out.own_scans import CalibratedModel, OwnCalibration, OwnPeople, calibrate_on_own_scans
-from mmccd_auto.inference.options import LoadOptions, PredictionOptions
+from mmccd_auto.inference.options import ExportOptions, LoadOptions, PredictionOptions
 from mmccd_auto.inference.prediction.prediction import Scan
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import Calibration
@@ -31,13 +32,15 @@ from mmccd_auto.inference.scores.found_rates import describe_found_rates
 from mmccd_auto.sources.ages_table import read_ages_table
 from mmccd_auto.sources.bids.options import ALL_PEOPLE, BidsOptions
 from mmccd_auto.sources.cases import SourceCase, SourceListing, SourceOptions, list_source_cases, load_scan
-from mmccd_auto.trained.installed_models import check_not_installed, place_model
+from mmccd_auto.trained.installed_models import check_not_installed, installed_names, place_model
 from mmccd_auto.trained.manifest import MANIFEST_FILE, Manifest, list_files, load_manifest
 from mmccd_auto.trained.model_archive import unpack_archive
 from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder
 from mmccd_auto.trained.portable.model_card import CARD_TEXT_FILE, ModelCard, card_text, load_card
+from mmccd_auto.trained.ready_models import READY, ready_modalities, ready_name
 from mmccd_auto.trained.select import find_packed
 from mmccd_auto.workflows.calibrate import describe_calibration
+from mmccd_auto.workflows.running.ready_modality import ready_modality_of
 from mmccd_auto.workflows.sharing.check_model import check_model
 from mmccd_auto.workflows.sharing.describe_model import calibration_figures
 from mmccd_auto.workflows.sharing.export_model import export_model
@@ -124,7 +127,7 @@ def calibrate_on_scans(
         check_not_installed(folders.results, name)
     with workspace("calibrate") as space:
         folder = space / "model"
-        manifest = _copy_of_model(folders, options, folder, space)
+        manifest = _copy_of_model(folders, options, healthy, folder, space)
         models = [ModelFolder(folder / one) for one in manifest.models]
         scans = _ListedScans.of(healthy, models[0], space)
         results = {model.path.name: _calibrate(model, scans, options, device) for model in models}
@@ -135,9 +138,22 @@ def calibrate_on_scans(
     return Recalibrated(path, results, list(failed))
 
 
-def _copy_of_model(folders: Folders, options: PredictionOptions, folder: Path, space: Path) -> Manifest:
+def _copy_of_model(
+    folders: Folders, options: PredictionOptions, healthy: HealthyScans, folder: Path, space: Path
+) -> Manifest:
     """Unpack the model that is meant into ``folder``: a copy of an installed or ready one, an export of a trained one."""
-    packed = find_packed(options.models[0], folders.results) if len(options.models) == 1 else None
+    packed = None
+    if len(options.models) == 1:
+        value = options.models[0]
+        if value == READY and value not in installed_names(folders.results) and ready_modalities():
+            export = ExportOptions(healthy.series, bids=healthy.bids)
+            value = ready_name(ready_modality_of(healthy.source, space, ready_modalities(), export))
+            logger.info("%s: %s, by what %s holds", READY, value, healthy.source)
+        packed = find_packed(value, folders.results)
+    if packed is not None and options.folds is not None:
+        raise MMCCDError(
+            f"--folds: {options.models[0]} predicts with the mean of its folds, so all of them are calibrated: leave it out."
+        )
     if packed is None:
         archive = export_model(folders, options, space / "model.zip").path
         folder.mkdir()
@@ -172,8 +188,12 @@ class _ListedScans:
         labels = {}
         if healthy.labels is not None:
             given = find_given_masks(healthy.labels, None, listing, usable, source)
-            labels = dict(given.labels.by_case)
-            without = [case.case for case in usable if case.case not in labels]
+            labels, why_none = dict(given.labels.by_case), given.labels.errors
+            # Left out: what is abnormal in them would be calibrated as healthy.
+            cases = tuple(
+                replace(case, error=why_none[case.case]) if case.case in given.labels.unclear else case for case in cases
+            )
+            without = [case.case for case in usable if case.case not in {*labels, *given.labels.unclear}]
             if without:
                 logger.warning("nothing is known to be abnormal in %s: no label is of them.", ", ".join(without))
         ages = dict(listing.ages)
@@ -192,6 +212,8 @@ class _ListedScans:
         if case.case in self.labels:
             label = read_label(self.labels[case.case], (LESION_VALUE,))
             abnormal = lay_label(label, volume.geometry, sitk.Transform(3, sitk.sitkIdentity))
+            # Where in the brain it lies is looked at when the brain has been found.
+            check_label(case.case, label, abnormal, np.ones(volume.array.shape, dtype=bool))
         return Scan(volume, case.case, abnormal=abnormal)
 
     def scans(self) -> Iterator[Scan | Settled]:
@@ -200,7 +222,12 @@ class _ListedScans:
 
 
 def _calibrate(model: ModelFolder, scans: _ListedScans, options: PredictionOptions, device: torch.device) -> OwnCalibration:
-    wishes = LoadOptions(folds=options.folds, fits=options.fits, brain_extraction=options.brain_extraction)
+    wishes = LoadOptions(
+        folds=options.folds,
+        fits=options.fits,
+        brain_extraction=options.brain_extraction,
+        extensions=options.extensions,
+    )
     predictor = Predictor.from_model_folder(model.path, wishes, device)
     known = {fold: one.first_look for fold, one in predictor.scoring.calibrations.items() if not predictor.one_fit}
     calibrated = CalibratedModel(model, predictor.folds, predictor.settings, known, predictor.scoring.calibrations)
