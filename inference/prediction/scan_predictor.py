@@ -296,7 +296,8 @@ class ScanPredictor(ABC):
             mask = None if backend == STRIPPED else Volume(brain.astype(np.uint8), volume.geometry)
         if self.trim_edge_mm:
             brain = trimmed_brain(brain, volume.geometry.spacing, self.trim_edge_mm, name)
-            mask = Volume(brain.astype(np.uint8), volume.geometry)
+            # On the grid of the mask that was given, which is compared with the scan's later on.
+            mask = Volume(brain.astype(np.uint8), volume.geometry if mask is None else mask.geometry)
         volume = settle_non_finite(volume, brain, name)
         warnings = (*volume.warnings, *([warning] if warning else []))
         others = {name: scan.further[name] for name in self.further if name in scan.further}

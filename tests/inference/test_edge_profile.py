@@ -19,6 +19,7 @@ from mmccd_auto.imaging.volume import Volume
 from mmccd_auto.inference.held_out.calibrate import calibrate_model
 from mmccd_auto.inference.maps.engine import SliceMaps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
+from mmccd_auto.inference.options import LoadOptions
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import Calibration, fit_calibration, load_calibration
 from mmccd_auto.inference.scores.control import control_maps
@@ -225,6 +226,17 @@ def test_the_warning_reaches_the_screen_the_record_and_the_page(
     assert record["trim_edge_mm"] == 5
     assert not record["edge"]["rim"]
     assert record["brain_ml"] < load_json(output / "rim.json")["brain_ml"]
+
+
+@pytest.mark.parametrize("trim", [0.0, 5.0])
+def test_a_mask_of_another_grid_is_refused_trimmed_or_not(model: Path, trim: float) -> None:
+    scan = person(3)
+    moved = replace(scan.geometry, origin=tuple(place + 60.0 for place in scan.geometry.origin))
+    mask = Volume((scan.array > 0).astype(np.uint8), moved)
+    predictor = Predictor.from_model_folder(model, LoadOptions(trim_edge_mm=trim))
+    with pytest.raises(MMCCDError, match="does not lie on the grid"):
+        predictor.predict_volume(scan, brain_mask=mask)
+    predictor.predict_volume(scan, brain_mask=replace(mask, geometry=scan.geometry))
 
 
 def test_a_calibration_of_an_earlier_version_goes_on_without_the_check(model: Path) -> None:
