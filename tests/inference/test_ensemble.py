@@ -217,6 +217,7 @@ def test_a_model_that_was_tried_on_its_training_slices_is_not_the_best(caplog):
     assert best_single([tried("b", 0.9, source=TRAINED_ON)]).model == "b"
 
 
+@pytest.mark.slow
 def test_a_model_beside_its_twin_finds_what_it_finds_alone(model_folder, quick_plan, preprocessed, data):
     # The same weights under two names.
     first = model_folder(plan=quick_plan)

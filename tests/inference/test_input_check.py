@@ -129,6 +129,7 @@ def real_scan(folder: Path, case: str, channel: int) -> Volume:
     return to_canonical(read_volume(folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"))
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_scans_with_tumours_are_told_from_other_modalities(real_data: Path, tmp_path: Path) -> None:
     """Each by the fingerprint of the others; and with a tumour of a seventh or a fifth of the brain drawn into the FLAIR."""

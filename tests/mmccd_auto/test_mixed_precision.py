@@ -91,6 +91,7 @@ def test_the_format_that_a_trainer_names_holds_for_networks_loss_scaling_and_rec
     assert load_checkpoint(output / "checkpoint_final.pth").record["precision"] == str(dtype).removeprefix("torch.")
 
 
+@pytest.mark.slow
 def test_a_training_in_bfloat16_learns_as_one_in_float32(
     tmp_path: Path, wide_plan: Plan, preprocessed: Path, splits: list, monkeypatch
 ) -> None:

@@ -57,6 +57,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["FLAIR", "T1", "T2"])
 def test_the_brain_in_thick_oblique_slices_is_found(heads, found, modality) -> None:
     assert found[modality].backend == "template"

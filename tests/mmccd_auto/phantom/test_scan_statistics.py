@@ -65,6 +65,7 @@ def test_a_table_tells_who_lies_outside(capsys: pytest.CaptureFixture[str]) -> N
     assert "T1: 1 of 2 values of real scans lie outside" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_simulated_people_are_about_as_various_as_real_ones(real_data: Path) -> None:
     """Most statistics of a healthy volunteer and of patients lie within the range of a few simulated people."""
