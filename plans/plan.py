@@ -152,12 +152,14 @@ class ScorePlan:
     smoothing_mm : standard deviation of the Gaussian, in 3D
     fine_smoothing_mm : of a second, narrower one: the larger of the two scores counts, each in units of its own, so that
         lesions of few pixels aren't blurred away; None smooths once
+    control_weight : share of the score without a network in the combined score, a geometric mean; 0 leaves it out
     """
 
     lesion_sign: LesionSign = "brighter"
     other_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
     smoothing_mm: Annotated[float, Interval(ge=0, le=50)] = 3.0
     fine_smoothing_mm: Annotated[float, Interval(ge=0, le=50)] | None = None
+    control_weight: Annotated[float, Interval(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -340,4 +342,6 @@ def _score_problems(score: ScorePlan) -> list[str]:
         found.append("score.smoothing_mm must be within 0 and 50")
     if score.fine_smoothing_mm is not None and not 0 <= score.fine_smoothing_mm <= 50:
         found.append("score.fine_smoothing_mm must be within 0 and 50, or null")
+    if not 0 <= score.control_weight <= 1:
+        found.append("score.control_weight must be within 0 and 1")
     return found

@@ -20,7 +20,6 @@ from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.plans.budget.rungs import trial_rungs
 from mmccd_auto.plans.plan import ConfigurationPlan, ScorePlan
 from mmccd_auto.trained.inference_choice import InferenceChoice, PlannedInference, TriedRung
@@ -289,7 +288,7 @@ def _scores_tried(
     def line(score: ScorePlan, published: bool) -> Tried:
         calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
         name = "squared" if published else "combined"
-        each = auprc_of_each(maps.altered, [scores_in_units(one.case, calibration)[name] for one in maps.altered])
+        each = auprc_of_each(maps.altered, [calibration.scores(one.case)[name] for one in maps.altered])
         by_kind = mean_by_kind(maps.altered, each)
         mean = float(np.mean(list(by_kind.values())))
         return Tried(

@@ -14,7 +14,6 @@ from mmccd_auto.inference.choice.synthetic_check import AlteredMaps, auprc_of_ea
 from mmccd_auto.inference.choice.trial import SyntheticTrial
 from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.scores.calibration import fit_calibration
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder
 
@@ -89,7 +88,7 @@ def _member(model: ModelFolder, trial: SyntheticTrial) -> list[_Member]:
     for draw, settings in enumerate(seeded(make_settings(plan, model.configuration), SEEDS)):
         maps = trial.maps(model, loaded, settings, draw)
         calibration = fit_calibration(maps.healthy, score, settings.to_json(), maps.source, {})
-        found.append(_Member(maps.altered, [scores_in_units(one.case, calibration)["combined"] for one in maps.altered]))
+        found.append(_Member(maps.altered, [calibration.scores(one.case)["combined"] for one in maps.altered]))
     return found
 
 

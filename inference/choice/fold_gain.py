@@ -36,7 +36,6 @@ from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import DEFAULT_SCORE, MapOptions
 from mmccd_auto.inference.scores.calibration import Calibration, SliceSource, load_calibration
 from mmccd_auto.inference.scores.control import control_scores, mean_r2, r2_by_subject, scan_of
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.signed_scores import smooth_in_brain
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.trained.inference_choice import chosen_plan
@@ -205,7 +204,7 @@ def _auprc_of_each(altered: Sequence[AlteredMaps], calibration: Calibration, mod
         for one, values in zip(altered, intensity, strict=True)
     ]
     scores = {
-        MAP: [scores_in_units(one.case, calibration)[DEFAULT_SCORE] for one in altered],
+        MAP: [calibration.scores(one.case)[DEFAULT_SCORE] for one in altered],
         CONTROL: [control_scores(one.case, control, score)[DEFAULT_SCORE] for one in altered],
         SMOOTHED_INTENSITY: smoothed,
         INTENSITY: intensity,

@@ -14,7 +14,6 @@ from mmccd_auto.inference.maps.engine import MapMaker, SliceMaps, anomaly_maps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.calibration import Calibration
 from mmccd_auto.inference.scores.control import scan_of
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.signed_scores import adjacent_runs
 from mmccd_auto.preprocessing.slices import CaseRecord, read_slices
 from mmccd_auto.synthetic_anomalies.block import HealthyBlock
@@ -124,7 +123,7 @@ def auprc_by_kind(cases: Sequence[AlteredMaps], calibration: Calibration, score:
     calibration : of the same cycle and settings
     score : one of SCORES
     """
-    return auprc_of_scores(cases, [scores_in_units(one.case, calibration)[score] for one in cases])
+    return auprc_of_scores(cases, [calibration.scores(one.case)[score] for one in cases])
 
 
 def auprc_of_scores(cases: Sequence[AlteredMaps], scores: Sequence[np.ndarray]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ class SyntheticJudge:
         altered = maps_of_altered(
             alter_cases(healthy, self.modality, self.preprocessed, self.records, per_kind=1), maker, description=""
         )
-        score = self.plan.configuration(self.configuration).score
+        # Without the control, which is the same whatever the network has learned.
+        score = replace(self.plan.configuration(self.configuration).score, control_weight=0.0)
         calibration = fit_calibration(healthy, score, self.settings.to_json(), self.source, {})
         return float(np.mean(list(auprc_by_kind(altered, calibration).values())))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from mmccd_auto.inference.maps.settings import InferenceSettings, make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import DEFAULT_SCORE, MAX_SLICES, MapOptions
 from mmccd_auto.inference.scores.calibration import (
+    ENOUGH_PEOPLE,
     HELD_OUT,
     TRAINED_ON,
     Calibration,
@@ -35,7 +37,7 @@ from mmccd_auto.inference.scores.calibration import (
 )
 from mmccd_auto.inference.scores.control import fit_control
 from mmccd_auto.inference.scores.edge_profile import fit_healthy_edge
-from mmccd_auto.inference.scores.score_units import ScoreUnits, scores_in_units
+from mmccd_auto.inference.scores.score_units import ScoreUnits
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.preprocessing.slices import load_case_records
 from mmccd_auto.preprocessing.stored_samples import has_samples
@@ -143,7 +145,7 @@ def calibration_by_maps(
         ]
 
     alone = calibration_on(maps_with(""), *rest)
-    needed = min(FEW_SUBJECTS, len(alone.subjects))
+    needed = needed_for_subset(len(alone.subjects))
     further = {}
     for subset in dict.fromkeys(name for record in records.values() for name in record.further):
         cases = maps_with(subset)
@@ -152,6 +154,15 @@ def calibration_by_maps(
         else:
             logger.warning("%s: too few healthy people have %s for units of their own.", model.path, subset)
     return replace(alone, further=further)
+
+
+def needed_for_subset(people: int) -> int:
+    """Count how many people units for a subset of further modalities need, where ``people`` calibrate the input alone.
+
+    Half of them, or as many as are enough for everything that a calibration says, and three: of a patient who has these
+    modalities nothing else counts.
+    """
+    return min(people, max(FEW_SUBJECTS, min(ENOUGH_PEOPLE, math.ceil(people / 2))))
 
 
 def with_first_look(calibration: Calibration, first_look: ScoreUnits | None) -> Calibration:
@@ -201,8 +212,13 @@ def with_people(
     ages : by person, where known, see :func:`told_age`
     """
     subjects = [replace(one, subject=numbers[one.subject], age=ages.get(one.subject)) for one in calibration.subjects]
-    edge = fit_healthy_edge(cases, [scores_in_units(case, calibration)[DEFAULT_SCORE] for case in cases])
-    return replace(calibration, subjects=tuple(subjects), control=fit_control(cases, calibration.score), edge=edge)
+    edge = fit_healthy_edge(cases, [calibration.scores(case)[DEFAULT_SCORE] for case in cases])
+    return replace(
+        calibration,
+        subjects=tuple(subjects),
+        control=calibration.control or fit_control(cases, calibration.score),
+        edge=edge,
+    )
 
 
 def told_age(years: Sequence[float]) -> float:

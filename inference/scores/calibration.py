@@ -19,12 +19,12 @@ from mmccd_auto.inference.maps.fold_model import FoldModel
 from mmccd_auto.inference.maps.settings import InferenceSettings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import SCORES, check_rate
-from mmccd_auto.inference.scores.control import Control, mean_r2, reconstruction_r2
+from mmccd_auto.inference.scores.control import JOINED, Control, fit_joined_units, joined_scores, mean_r2, reconstruction_r2
 from mmccd_auto.inference.scores.edge_profile import HealthyEdge
 from mmccd_auto.inference.scores.false_alarm_rate import EDGES, exceeded_shares, histogram, threshold_for
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError
 from mmccd_auto.inference.scores.masks import component_volumes
-from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, needed_units, scores_in_units
+from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, needed_units
 from mmccd_auto.inference.scores.signed_scores import adjacent_runs
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.trained.model_folder import CALIBRATION_FILE, ModelFolder
@@ -82,7 +82,7 @@ class Calibration:
     weights_sha256 : of the checkpoint of each fold that it is for
     healthy_error : by place
     units : by score, the value that healthy tissue exceeds in 1 % of its pixels; maps are divided by it. Where the plan
-        smooths twice also those of each sign, "fine" and "coarse"
+        smooths twice also those of each sign, "fine" and "coarse"; where it joins them with the control, also "joined"
     subjects : one entry each; every subject counts the same
     limits : what so few people can't say, in sentences for a reader of the file; empty where they are enough
     control : what the same slices score without a network; None where it wasn't fitted
@@ -123,6 +123,15 @@ class Calibration:
     def few_people(self) -> bool:
         """Whether there are too few healthy people for a percentile and for a large least lesion volume."""
         return len(self.subjects) < ENOUGH_PEOPLE
+
+    def scores(self, case: CaseMaps) -> dict[str, np.ndarray]:
+        """Make all SCORES of the slices of a case in units, float32 [S, H, W] each; 0 outside the brain.
+
+        Parameters
+        ----------
+        case : by the weights and settings that the calibration is for
+        """
+        return joined_scores(case, self, self.control)
 
     def threshold(self, rate: float, score: str = "combined") -> float:
         """Compute the score, in calibrated units, that the share ``rate`` of healthy pixels exceeds."""
@@ -203,8 +212,13 @@ def _problem(calibration: Calibration) -> str | None:
         parts.append(("control.", calibration.control, calibration.score))
     if calibration.first_look is not None:
         parts.append(("first_look.", calibration.first_look, calibration.first_look.score))
+    joined = [JOINED] if calibration.score.control_weight > 0 else []
+    if joined and calibration.control is None:
+        return "the entry control is missing"
     for where, part, score in parts:
-        lacking = [name for name in needed_units(score) if name not in part.units]
+        lacking = [
+            name for name in (*needed_units(score), *(joined if part is calibration else ())) if name not in part.units
+        ]
         if lacking:
             return f"the entry {where}units.{lacking[0]} is missing"
     for number, subject in enumerate(calibration.subjects):
@@ -235,8 +249,8 @@ def fit_calibration(
     score : how errors become scores
     settings, source, weights_sha256, first_look : see :class:`Calibration`
     """
-    fitted = fit_units(cases, score)
-    subjects = _by_subject(cases, [scores_in_units(case, fitted) for case in cases])
+    fitted, control = fit_joined_units(cases, fit_units(cases, score))
+    subjects = _by_subject(cases, [joined_scores(case, fitted, control) for case in cases])
     return Calibration(
         dict(settings),
         score,
@@ -246,6 +260,7 @@ def fit_calibration(
         fitted.units,
         subjects,
         limits_of(len(subjects)),
+        control,
         first_look=first_look,
     )
 

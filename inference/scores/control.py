@@ -15,8 +15,18 @@ from annotated_types import Interval
 from mmccd_auto.inference.maps.engine import SliceMaps
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.healthy_error import Divisor, HealthyError, weighted_quantile
-from mmccd_auto.inference.scores.score_units import ScoreUnits, fit_units, scores_in_units, subject_weights
+from mmccd_auto.inference.scores.score_units import (
+    HasUnits,
+    ScoreUnits,
+    fit_units,
+    scores_in_units,
+    subject_weights,
+    unit_of,
+)
 from mmccd_auto.plans.plan import ScorePlan
+
+JOINED = "joined"
+"""Unit of the network's and the control's scores together."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,54 @@ def control_scores(case: CaseMaps, control: Control, score: ScorePlan) -> dict[s
     """
     units = ScoreUnits(score, control.healthy_error, control.units)
     return scores_in_units(control_maps(case, control.constant), units)
+
+
+def fit_joined_units(cases: Sequence[CaseMaps], units: ScoreUnits) -> tuple[ScoreUnits, Control | None]:
+    """Fit what :func:`joined_scores` needs beside the units of the network's scores.
+
+    Parameters
+    ----------
+    cases : the healthy slices on which the units were fitted
+    units : of the network's scores
+
+    Returns
+    -------
+    the units, with that of the joined score, and the control; the same units and None where the plan gives it no weight
+    """
+    if units.score.control_weight == 0:
+        return units, None
+    control = fit_control(cases, units.score)
+    joined = [_joined(case, scores_in_units(case, units), units.score, control) for case in cases]
+    return replace(units, units=units.units | {JOINED: unit_of(cases, joined)}), control
+
+
+def joined_scores(case: CaseMaps, units: HasUnits, control: Control | None) -> dict[str, np.ndarray]:
+    """Make all SCORES in units, the combined one with the control, as much as the plan's ``control_weight`` w says.
+
+    combined = network^(1 - w) control^w, in a unit of its own: what both see counts most, what one of them doesn't see
+    counts little. The halves and the published score are the network's alone.
+
+    Parameters
+    ----------
+    case : of the same reconstruction as those that the units were fitted on
+    units, control : of :func:`fit_joined_units`
+
+    Returns
+    -------
+    float32 [S, H, W] each; 0 outside the brain
+    """
+    scores = scores_in_units(case, units)
+    if units.score.control_weight == 0:
+        return scores
+    if control is None:
+        raise ValueError("a score that is joined with the control needs one")
+    return scores | {"combined": _joined(case, scores, units.score, control) / np.float32(units.units[JOINED])}
+
+
+def _joined(case: CaseMaps, scores: dict[str, np.ndarray], score: ScorePlan, control: Control) -> np.ndarray:
+    """Compute the geometric mean of both combined scores, not yet in units of its own."""
+    weight = np.float32(score.control_weight)
+    return scores["combined"] ** (1 - weight) * control_scores(case, control, score)["combined"] ** weight
 
 
 def control_maps(case: CaseMaps, constant: float) -> CaseMaps:

@@ -13,7 +13,6 @@ from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import DEFAULT_SCORE
 from mmccd_auto.inference.scores.calibration import Calibration, HealthySubject
 from mmccd_auto.inference.scores.false_alarm_rate import left_out_shares
-from mmccd_auto.inference.scores.score_units import scores_in_units
 
 RATES = (0.05, 0.01, 0.005, 0.001)
 EVERYBODY = "everybody"
@@ -103,7 +102,7 @@ def rates_by(
     thresholds = np.array([calibration.threshold(rate) for rate in rates])
     shares: dict[str, list[tuple[int, np.ndarray]]] = {}
     for case in cases:
-        values = np.sort(scores_in_units(case, calibration)[DEFAULT_SCORE][case.healthy])
+        values = np.sort(calibration.scores(case)[DEFAULT_SCORE][case.healthy])
         above = len(values) - np.searchsorted(values, thresholds, side="right")
         shares.setdefault(case.subject, []).append((len(values), above))
     of_people = np.array([sum(above for _, above in one) / sum(size for size, _ in one) for one in shares.values()])

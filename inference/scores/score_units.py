@@ -69,11 +69,11 @@ def fit_units(cases: Sequence[CaseMaps], score: ScorePlan) -> ScoreUnits:
     """
     healthy_error = _fit_error(cases)
     raw = [_raw_scores(case, healthy_error, score) for case in cases]
-    units = {name: _unit(cases, [one[name] for one in raw]) for name in raw[0]}
+    units = {name: unit_of(cases, [one[name] for one in raw]) for name in raw[0]}
     if score.fine_smoothing_mm is not None:
         raw = [one | _signs(one, units, score) for one in raw]
-        units |= {name: _unit(cases, [one[name] for one in raw]) for name in SIGNS}
-    units["combined"] = _unit(cases, [_combined(one, units, score) for one in raw])
+        units |= {name: unit_of(cases, [one[name] for one in raw]) for name in SIGNS}
+    units["combined"] = unit_of(cases, [_combined(one, units, score) for one in raw])
     return ScoreUnits(score, healthy_error, units)
 
 
@@ -103,6 +103,18 @@ def subject_weights(cases: Sequence[CaseMaps]) -> np.ndarray:
     return np.concatenate([np.full(int(case.healthy.sum()), 1 / pixels[case.subject]) for case in cases])
 
 
+def unit_of(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
+    """Compute the value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same.
+
+    Parameters
+    ----------
+    cases : healthy slices
+    values : a score of each case, [S, H, W] each
+    """
+    scores = np.concatenate([one[case.healthy] for one, case in zip(values, cases, strict=True)])
+    return max(weighted_quantile(scores, subject_weights(cases), 1 - UNIT_RATE), LEAST_UNIT)
+
+
 def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
     by_subject: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for case in cases:
@@ -114,7 +126,7 @@ def _fit_error(cases: Sequence[CaseMaps]) -> HealthyError:
 
 
 def _raw_scores(case: CaseMaps, healthy_error: HealthyError, score: ScorePlan) -> dict[str, np.ndarray]:
-    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score)
+    found = signed_scores(case.maps, case.brain, case.indices, case.spacing, healthy_error, score, case.healthy)
     return {**found, "squared": np.where(case.brain, case.maps.squared, np.float32(0))}
 
 
@@ -134,9 +146,3 @@ def _signs(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: Sco
 def _combined(raw: Mapping[str, np.ndarray], units: Mapping[str, float], score: ScorePlan) -> np.ndarray:
     """Combine both signs together, not yet in units of its own."""
     return combine({name: raw[name] / np.float32(units[name]) for name in SIGNS}, score)
-
-
-def _unit(cases: Sequence[CaseMaps], values: Sequence[np.ndarray]) -> float:
-    """Compute the value that is exceeded in 1 % of a subject's pixels, all subjects weighing the same."""
-    scores = np.concatenate([one[case.healthy] for one, case in zip(values, cases, strict=True)])
-    return max(weighted_quantile(scores, subject_weights(cases), 1 - UNIT_RATE), LEAST_UNIT)

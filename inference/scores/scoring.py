@@ -24,7 +24,6 @@ from mmccd_auto.inference.scores.calibration import (
 from mmccd_auto.inference.scores.control import control_scores
 from mmccd_auto.inference.scores.edge_profile import EdgeFinding, find_rim
 from mmccd_auto.inference.scores.further import best_fitting
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.inference.scores.second_fit import NOT_CALIBRATED_FOR, ONE_FIT, UNCALIBRATED
 from mmccd_auto.plans.plan import ScorePlan
 from mmccd_auto.trained.inference_choice import chosen_plan
@@ -33,6 +32,7 @@ from mmccd_auto.trained.model_folder import ModelFolder
 UNCALIBRATED_SCORE = "squared"
 LEAST_PIXELS_ABOVE = 20
 BY_USER = "given by the user"
+AT_MOST = f"at most {LARGEST_LEAST_LESION_OF_FEW:g} mm3"
 AGE_BEYOND = 5.0
 """Years beyond those of the healthy people, from which on a warning is due."""
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Scoring:
         """Return the scores of one fold's maps, float32 [S, H, W] each: all SCORES in units, or "squared" as it is."""
         if not self.calibrated:
             return {UNCALIBRATED_SCORE: case.maps.squared}
-        return scores_in_units(case, self.calibrations[fold])
+        return self.calibrations[fold].scores(case)
 
     def edge(
         self, scores: Mapping[str, np.ndarray], brain: np.ndarray, spacing: tuple[float, float, float]
@@ -240,33 +240,50 @@ def choose_scoring(
     source = _source(calibrations, settings, chosen_plan(model).configuration(model.configuration).score)
     if options.threshold is not None:
         least = options.least_lesion_mm3 or 0.0
-        return _for_subsets(Scoring(score, calibrations, None, options.threshold, least, BY_USER, _given(options)))
+        return _for_subsets(Scoring(score, calibrations, None, options.threshold, least, BY_USER, _given(options)), options)
     rate = DEFAULT_RATE if options.false_positive_rate is None else options.false_positive_rate
     if min(one.pixels_above(rate) for one in calibrations.values()) < LEAST_PIXELS_ABOVE:
         logger.warning("too little healthy tissue was scored for a false-positive rate of %g to be certain.", rate)
     least, least_source = _least_lesion(calibrations, rate, score, options)
     limit = float(np.mean([one.threshold(rate, score) for one in calibrations.values()]))
-    return _for_subsets(Scoring(score, calibrations, rate, limit, least, source, least_source))
+    return _for_subsets(Scoring(score, calibrations, rate, limit, least, source, least_source), options)
 
 
-def _for_subsets(alone: Scoring) -> Scoring:
+def _for_subsets(alone: Scoring, options: ScoreOptions) -> Scoring:
     """Add what each subset of further modalities changes, as far as all folds are calibrated for it."""
     folds = alone.calibrations
     names = [name for name in next(iter(folds.values())).further if all(name in one.further for one in folds.values())]
-    return replace(alone, further={name: _of_subset(alone, name) for name in names})
+    further = {name: _of_subset(alone, name, options) for name in names}
+    few = [name for name, one in {"the input alone": alone, **further}.items() if one.least_source.startswith(AT_MOST)]
+    if few:
+        seen = f" with {', '.join(few)}" if further else ""
+        logger.warning(
+            "the least lesion volume%s is %s: too few healthy people may set it; what is smaller is kept as a candidate.",
+            seen,
+            AT_MOST,
+        )
+    return replace(alone, further=further)
 
 
-def _of_subset(alone: Scoring, name: str) -> Scoring:
+def _of_subset(alone: Scoring, name: str, options: ScoreOptions) -> Scoring:
     """Return the same wishes by the units of a subset of further modalities."""
     calibrations = {fold: one.further[name] for fold, one in alone.calibrations.items()}
-    rate, least = alone.false_positive_rate, alone.least_lesion_mm3
+    rate = alone.false_positive_rate
     if rate is None:
         return replace(alone, calibrations=calibrations)
-    if alone.least_source != BY_USER and alone.score == DEFAULT_SCORE:
-        least = float(np.mean([one.least_lesion_mm3(rate) for one in calibrations.values()]))
+    least, least_source = _least_lesion(calibrations, rate, alone.score, options)
     limit = float(np.mean([one.threshold(rate, alone.score) for one in calibrations.values()]))
-    source = f"{alone.source}, with {name}"
-    return replace(alone, calibrations=calibrations, threshold=limit, least_lesion_mm3=least, source=source)
+    people = counted(_people(calibrations), "subject")
+    if _people(calibrations) < _people(alone.calibrations):
+        logger.info("scans that are seen with %s are scored by %s who have it.", name, people)
+    return replace(
+        alone,
+        calibrations=calibrations,
+        threshold=limit,
+        least_lesion_mm3=least,
+        source=f"{alone.source}; with {name}, of {people}",
+        least_source=least_source,
+    )
 
 
 def _least_lesion(
@@ -283,13 +300,7 @@ def _least_lesion(
     least, source = float(np.mean(volumes)), "as large as healthy people's largest false components"
     if volumes != usual:
         people = min(len(one.subjects) for one in calibrations.values())
-        source = f"at most {LARGEST_LEAST_LESION_OF_FEW:g} mm3, since there are {too_few(people)} for more"
-        logger.warning(
-            "least lesion volume %.0f mm3 instead of %.0f mm3: %s may set it; what is smaller is kept as a candidate.",
-            least,
-            float(np.mean(usual)),
-            too_few(people),
-        )
+        source = f"{AT_MOST}, since there are {too_few(people)} for more"
     return least, source
 
 
@@ -316,10 +327,14 @@ def _uncalibrated(model: ModelFolder, missing: Sequence[str], options: ScoreOpti
     return Scoring(UNCALIBRATED_SCORE, {}, None, options.threshold, options.least_lesion_mm3 or 0.0, source, _given(options))
 
 
+def _people(calibrations: Mapping[str, Calibration]) -> int:
+    """Count the people of all calibrations together, each once."""
+    return len({subject.subject for one in calibrations.values() for subject in one.subjects})
+
+
 def _source(calibrations: Mapping[str, Calibration], settings: InferenceSettings, planned: ScorePlan) -> str:
-    subjects = {subject.subject for one in calibrations.values() for subject in one.subjects}
     sources = sorted({one.source for one in calibrations.values()})
-    source = f"calibrated on {' and '.join(sources)} of {counted(len(subjects), 'subject')}"
+    source = f"calibrated on {' and '.join(sources)} of {counted(_people(calibrations), 'subject')}"
     differences = list(dict.fromkeys(text for one in calibrations.values() for text in one.differences(settings, planned)))
     if differences:
         source += f", with other settings ({'; '.join(differences)})"

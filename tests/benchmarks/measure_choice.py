@@ -27,7 +27,6 @@ from mmccd_auto.inference.maps.settings import make_settings
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.options import MapOptions
 from mmccd_auto.inference.scores.calibration import fit_calibration
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.preprocessing.slices import read_slices
 from mmccd_auto.trained.model_folder import ModelFolder
 
@@ -64,7 +63,7 @@ class LabelledCases:
         for case, whole in wholes.items():
             lesions = self.lesions[case][whole.brain]
             if lesions.any():
-                values = scores_in_units(whole, calibration)[score][whole.brain]
+                values = calibration.scores(whole)[score][whole.brain]
                 found.append(ranking_figures(count_scores(values, lesions))["auprc"])
         return float(np.mean(found))
 

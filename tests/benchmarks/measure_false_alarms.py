@@ -19,7 +19,6 @@ from mmccd_auto.datasets.folders import Folders
 from mmccd_auto.inference.held_out.validation_maps import load_validation_maps, load_validation_record
 from mmccd_auto.inference.maps.slice_maps import CaseMaps
 from mmccd_auto.inference.scores.calibration import HELD_OUT, fit_calibration
-from mmccd_auto.inference.scores.score_units import scores_in_units
 from mmccd_auto.trained.inference_choice import chosen_plan
 from mmccd_auto.trained.model_folder import ModelFolder, preprocessed_folder
 
@@ -45,7 +44,7 @@ def rates_when_left_out(cases: Sequence[CaseMaps], model: ModelFolder) -> dict[s
         others = [case for case in cases if case.subject != subject]
         own = [case for case in cases if case.subject == subject]
         calibration = fit_calibration(others, score, {}, HELD_OUT, {})
-        values = np.concatenate([scores_in_units(case, calibration)["combined"][case.brain] for case in own])
+        values = np.concatenate([calibration.scores(case)["combined"][case.brain] for case in own])
         found[subject] = [float(np.mean(values > calibration.threshold(rate))) for rate in RATES]
     return found
 

@@ -23,7 +23,7 @@ from mmccd_auto.core.files import load_json, save_json
 from mmccd_auto.imaging.io import read_volume, write_volume
 from mmccd_auto.imaging.orientation import to_canonical
 from mmccd_auto.imaging.volume import Geometry, Volume
-from mmccd_auto.inference.held_out.calibrate import calibrate_model
+from mmccd_auto.inference.held_out.calibrate import calibrate_model, needed_for_subset
 from mmccd_auto.inference.prediction.ensemble import Ensemble
 from mmccd_auto.inference.prediction.predictor import Predictor
 from mmccd_auto.inference.scores.calibration import load_calibration
@@ -144,6 +144,26 @@ def test_each_subset_is_calibrated_on_the_people_who_have_it(model: Path) -> Non
     assert all(len(one.subjects) == 4 and one.fits == calibration.fits == 2 for one in calibration.further.values())
     units = [one.units["brighter"] for one in (calibration, *calibration.further.values())]
     assert len(set(units)) == 4
+
+
+@pytest.mark.parametrize(("people", "needed"), [(1, 1), (2, 2), (3, 3), (5, 3), (7, 4), (12, 6), (19, 10), (48, 10)])
+def test_units_of_a_subset_rest_on_enough_of_the_people(people: int, needed: int) -> None:
+    assert needed_for_subset(people) == needed
+
+
+def test_what_a_subset_rests_on_is_told_by_itself(model: Path) -> None:
+    """As where most people lack a T1: sources and least lesion volume are those of the people who have it."""
+    path = model / "fold_0" / "calibration.json"
+    calibration = load_calibration(path)
+    many = [replace(one, subject=f"subject_{number:02d}") for number, one in enumerate(calibration.subjects * 5, start=1)]
+    further = {"T1": calibration.further["T1"]}
+    save_json(asdict(replace(calibration, subjects=tuple(many), limits=(), further=further)), path)
+    scoring = Predictor.from_model_folder(model).scoring
+    with_t1 = scoring.fitting(("T1",))
+    assert "20 subjects" in scoring.source
+    assert with_t1.source.endswith("; with T1, of 4 subjects")
+    assert scoring.least_source == "as large as healthy people's largest false components"
+    assert with_t1.least_source == "at most 100 mm3, since there are too few healthy people (4) for more"
 
 
 def test_any_subset_gives_a_map_on_the_input_s_grid(model: Path) -> None:
@@ -306,7 +326,7 @@ def test_the_command_finds_the_other_modalities_by_itself(
         "T2": "p1_0002.nii.gz",
     }
     assert records["p1"]["threshold"] != records["p2"]["threshold"]
-    assert records["p1"]["threshold_source"].endswith("with T1 + T2")
+    assert records["p1"]["threshold_source"].endswith("; with T1 + T2, of 4 subjects")
     assert "FLAIR and T1, T2 where they are there (1 case)" in caplog.text
     page = (tmp_path / "maps" / "report.html").read_text(encoding="utf-8")
     assert "the input modality and T1 and T2" in page
