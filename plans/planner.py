@@ -281,7 +281,7 @@ class MMCCDPlanner:
         return named, "every ordered pair of modalities that at least one case has (input-translation)"
 
     def decide_default_cycle(self, pairs: dict[str, tuple[str, str]]) -> tuple[str, str]:
-        """Decide on the input, what most cases have (FLAIR > T2 > T1c > T1), and what most of these have too (T1 first)."""
+        """Decide on the input, what most cases have (FLAIR > T2 > T1C > T1), and what most of these have too (T1 first)."""
 
         def key(name: str) -> tuple[int, int, int, int]:
             x, y = pairs[name]
@@ -296,7 +296,7 @@ class MMCCDPlanner:
         x, y = pairs[default]
         return default, (
             f"{len(self.evidence.cases_with(x))} of {len(self.evidence.cases)} cases have {x} (FLAIR before T2, "
-            f"T1c, T1), {len(self.evidence.cases_with(x, y))} also {y} (T1 preferred)"
+            f"T1C, T1), {len(self.evidence.cases_with(x, y))} also {y} (T1 preferred)"
         )
 
     def decide_strips(self, spacing: float, times_hidden: int) -> tuple[tuple[int, int], str]:

@@ -28,12 +28,14 @@ class Stage:
     name : of the stage
     seconds : of one worker for a case
     read, written : bytes a case
+    calls : of a scheduler for a case
     """
 
     name: str
     seconds: float
     read: float
     written: float
+    calls: int = 1
 
 
 def size(path: Path) -> int:
@@ -60,7 +62,7 @@ def main() -> None:
     plans = [path.parent for path in options.preprocessed.glob("*/plans.json")]
     slices = size(plans[0]) / training
     fingerprint = (options.preprocessed / "dataset_fingerprint.json").stat().st_size / training
-    stages = [Stage("preprocessing", options.preprocess_seconds, raw, slices)]
+    stages = [Stage("preprocessing", options.preprocess_seconds, raw, slices, calls=2)]
     if options.maps is not None:
         scans = [path.stat().st_size for path in (options.raw / "imagesTr").glob("*_0000.nii.gz")]
         cases = [path.name.removesuffix("_anomaly.nii.gz") for path in options.maps.glob("*_anomaly.nii.gz")]
@@ -79,9 +81,10 @@ def main() -> None:
             f"{stage.read * options.cases / 1e12:.1f} TB | {stage.written * options.cases / 1e12:.1f} TB | "
             f"{both / span / 1e6:.0f} MB |"
         )
-    print(f"cases a second that one scheduler serves: {1000 / options.call_ms:.0f}")
+    print(f"calls a second that one scheduler serves: {1000 / options.call_ms:.0f}")
     for stage in stages:
-        print(f"workers that one scheduler serves in the {stage.name}: {1000 / options.call_ms * stage.seconds:.0f}")
+        served = 1000 / options.call_ms / stage.calls * stage.seconds
+        print(f"workers that one scheduler serves in the {stage.name}: {served:.0f}")
     most, whole = LARGEST_JSON / fingerprint, fingerprint * options.cases / 1e9
     print(f"dataset_fingerprint.json: {fingerprint / 1024:.1f} KiB a case, {whole:.1f} GB for {options.cases} cases")
     print(f"cases whose fingerprint fits into the {LARGEST_JSON // 2**20} MiB that a JSON file may have: {most:.0f}")
