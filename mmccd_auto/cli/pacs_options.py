@@ -15,6 +15,7 @@ from mmccd_auto.pacs.rules import ANY_BODY_PART, HEAD_WORDS, StudyRules, parse_d
 from mmccd_auto.workflows.pacs.options import PacsOptions
 
 PASSWORD_VARIABLE = "MMCCD_PACS_PASSWORD"
+DEFAULT_DAYS = 1
 _LARGEST_PASSWORD = 4096
 
 
@@ -52,10 +53,18 @@ def _add_web_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--password_file", type=Path, default=None, metavar="FILE", help=f"its first line; default: {PASSWORD_VARIABLE}"
     )
-    group.add_argument("--days", type=whole(0, 36500), default=1, metavar="N", help="studies of today and N days before")
+    group.add_argument(
+        "--days", type=whole(0, 36500), default=None, metavar="N", help="studies of today and N days before, 1 by default"
+    )
     group.add_argument("--since", type=parse_day, default=None, metavar="YYYYMMDD", help="instead of --days")
     group.add_argument(
-        "--match", nargs="+", type=parse_match, default=[], metavar="ATTRIBUTE=VALUE", help="as StudyDescription=*HEAD*"
+        "--match",
+        nargs="+",
+        action="extend",
+        type=parse_match,
+        default=[],
+        metavar="ATTRIBUTE=VALUE",
+        help="as StudyDescription=*HEAD*",
     )
 
 
@@ -78,6 +87,7 @@ def access_from(options: argparse.Namespace) -> WebAccess | DimseAccess:
     """
     if (options.dicomweb is None) == (options.listen is None):
         raise MMCCDError("mmccd_pacs needs one of --dicomweb (an archive that is asked) and --listen (one that sends).")
+    _refuse_without_effect(options)
     if options.dicomweb is not None:
         password = _password(options.password_file) if options.user is not None else None
         files = options.ca_file, options.client_cert, options.client_key
@@ -88,12 +98,35 @@ def access_from(options: argparse.Namespace) -> WebAccess | DimseAccess:
     return DimseAccess(options.listen, options.aet, tuple(options.from_aets), place, title, _tls(options))
 
 
+def _refuse_without_effect(options: argparse.Namespace) -> None:
+    """Refuse options that the chosen kind of archive doesn't heed: they may have been meant to narrow what is worked on."""
+    web = {
+        "--match": options.match,
+        "--user": options.user,
+        "--password_file": options.password_file,
+        "--days": options.days is not None,
+        "--since": options.since,
+    }
+    dimse = {"--from_aets": options.from_aets, "--send_to": options.send_to}
+    mode, others = ("--listen", web) if options.dicomweb is None else ("--dicomweb", dimse)
+    given = next((flag for flag, value in others.items() if value), None)
+    if given:
+        raise MMCCDError(f"{given} has no effect with {mode}: leave it out.")
+    if options.password_file is not None and options.user is None:
+        raise MMCCDError("--password_file needs --user: name whose password it is.")
+    if options.client_key is not None and options.client_cert is None:
+        raise MMCCDError("--client_key needs --client_cert: give the certificate that it belongs to.")
+    files = options.ca_file or options.client_cert
+    if files is not None and options.dicomweb is not None and not options.dicomweb.lower().startswith("https://"):
+        raise MMCCDError("--ca_file and --client_cert have no effect without encryption: give an address with https://.")
+
+
 def pacs_options_from(options: argparse.Namespace) -> PacsOptions:
     """How the archive is watched."""
     words = () if ANY_BODY_PART in options.body_parts else tuple(word.upper() for word in options.body_parts)
     return PacsOptions(
         state=Path(options.state),
-        rules=StudyRules(options.days, options.since, dict(options.match), words),
+        rules=StudyRules(DEFAULT_DAYS if options.days is None else options.days, options.since, dict(options.match), words),
         limits=Limits(instances=options.most_images, study_bytes=int(options.largest_study * GIBIBYTE)),
         quiet_seconds=options.quiet_time,
         interval_seconds=options.interval,

@@ -56,5 +56,9 @@ class Archive(Protocol):
             If the archive doesn't take one of them.
         """
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether images that arrived lie here until :meth:`forget`, after which :meth:`count` is 0."""
+
     def forget(self, study: str) -> None:
         """Remove what is kept here of a study that is finished."""

@@ -211,8 +211,11 @@ def dicom_cases(export: Export, wanted: Sequence[str], options: SourceOptions, t
     cases: list[SourceCase] = []
     table: list[SeriesRow] = []
     for study, name in zip(export.studies, names, strict=True):
+        beside, lacking = _beside_of(study.series, options)
+        notes += [f"{name.case}: {reason} It is examined without." for reason in lacking.values()]
         try:
-            choices = choose_series(study.series, [*wanted, *options.beside], overrides)
+            patterns = {modality: pattern for modality, pattern in overrides.items() if modality not in lacking}
+            choices = choose_series(study.series, [*wanted, *beside], patterns)
         except MMCCDError as error:
             # A pattern may fit one patient's series and not another's.
             choices = choose_series(study.series, wanted, {})
@@ -228,6 +231,18 @@ def dicom_cases(export: Export, wanted: Sequence[str], options: SourceOptions, t
         table += dicom_rows(name.case, choices)
     notes += _notes(export) if cases else []
     return SourceListing(tuple(cases), tuple(table), (), tuple(notes), export.studies, tuple(names))
+
+
+def _beside_of(series: Sequence[Series], options: SourceOptions) -> tuple[list[str], dict[str, str]]:
+    """Return the further modalities to look for in a study, and why the patterns of others fit none of its series."""
+    lacking: dict[str, str] = {}
+    for modality in options.beside:
+        if modality in options.overrides:
+            try:
+                choose_series(series, [modality], {modality: options.overrides[modality]})
+            except MMCCDError as error:
+                lacking[modality] = str(error)
+    return [modality for modality in options.beside if modality not in lacking], lacking
 
 
 def load_scan(scan: Path | Series, workspace: Path) -> Volume:

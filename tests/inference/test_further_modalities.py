@@ -438,6 +438,17 @@ def text_of(document: bytes) -> str:
     return re.sub(r"\\(.)", r"\1", b"".join(text).decode("latin-1"))
 
 
+def test_a_pattern_for_a_modality_that_no_case_needs_costs_no_case(tmp_path: Path) -> None:
+    folder = write_scans(tmp_path / "export", CLEAN)
+    options = SourceOptions({"T1": "no such series"}, channels=MODALITIES, alone=True, beside=("T1", "T2"))
+    found = list_source_cases(folder, ["FLAIR"], tmp_path / "work", options)
+    (case,) = found.cases
+    assert case.error is None
+    assert set(case.scans) == {"FLAIR"}
+    assert set(case.beside) == {"T2"}
+    assert any("It is examined without." in note for note in found.notes)
+
+
 def test_where_two_files_may_be_the_other_modality_none_is_taken_and_it_is_told(tmp_path: Path) -> None:
     scans, volumes = tmp_path / "scans", person(9)
     for name in ("p1_FLAIR", "p1_T1", "p1_T1w", "p1_T2"):

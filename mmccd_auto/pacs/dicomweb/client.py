@@ -26,6 +26,8 @@ from mmccd_auto.pacs.rules import MR, StudyRules
 from mmccd_auto.pacs.uids import checked_uid
 
 PAGE = 100
+MOST_LISTED = 50_000
+"""Studies of one look; an archive that names ever more of them ends there."""
 # The archive says what it holds, whatever the transfer syntax, and nothing has to be converted there.
 _AS_STORED = (("application/dicom", "*"),)
 _STUDY, _SERIES, _MODALITY, _BODY_PART, _IMAGES = "0020000D", "0020000E", "00080060", "00180015", "00201209"
@@ -49,23 +51,29 @@ class DicomWebArchive:
         self._transfer = _client(access, limits.study_bytes, limits.transfer_seconds)
 
     def studies(self) -> Iterable[str]:
-        """List the studies of the days and with the attributes that the rules name, the archive's order."""
+        """List the studies of the days and with the attributes that the rules name, page by page in the archive's order."""
         filters = {"ModalitiesInStudy": MR, "StudyDate": f"{self._rules.first_day()}-", **self._rules.match}
-        found: dict[str, None] = {}
-        while len(found) < self._limits.studies:
+        found: set[str] = set()
+        offset = 0
+        while len(found) < MOST_LISTED:
             with _asking("search for studies"):
-                page = self._search.search_for_studies(search_filters=filters, limit=PAGE, offset=len(found))
-            before = len(found)
+                page = _listed(self._search.search_for_studies(search_filters=filters, limit=PAGE, offset=offset))
+            offset += len(page)
+            new = []
             for entry in page:
                 try:
-                    found[checked_uid(_value(entry, _STUDY), "study")] = None
+                    uid = checked_uid(_value(entry, _STUDY), "study")
                 except MMCCDError as error:
                     logger.warning("A study is passed over: %s", error)
-            # Some servers don't know offsets, and give the first page again.
-            if len(page) < PAGE or len(found) == before:
-                return list(found)
-        logger.warning("More than %d studies fit: the others have to wait; narrow --match or --days.", self._limits.studies)
-        return list(found)[: self._limits.studies]
+                    continue
+                if uid not in found:
+                    found.add(uid)
+                    new.append(uid)
+            yield from new
+            # Some servers give shorter pages than they are asked for; others know no offsets, and give the first one again.
+            if not new:
+                return
+        logger.warning("More than %d studies fit: narrow --match or --days.", MOST_LISTED)
 
     def count(self, study: str) -> int:
         """Images of the wanted series."""
@@ -101,12 +109,17 @@ class DicomWebArchive:
                 if not self._holds(study, str(content.SOPInstanceUID)):
                     raise
 
+    @property
+    def holds_images(self) -> bool:
+        """They stay in the archive."""
+        return False
+
     def forget(self, study: str) -> None:
         """Nothing is kept."""
 
     def _series(self, study: str) -> list[_SeriesEntry]:
         with _asking("search for series"):
-            found = self._search.search_for_series(study, fields=[_BODY_PART, _IMAGES, _MODALITY])
+            found = _listed(self._search.search_for_series(study, fields=[_BODY_PART, _IMAGES, _MODALITY]))
         wanted = {}
         for entry in found:
             texts = [str(_value(entry, tag) or "") for tag in (_MODALITY, _BODY_PART)]
@@ -130,7 +143,8 @@ class DicomWebArchive:
         """Whether the archive has an object; not, where it doesn't say it."""
         try:
             with _asking("search for an object"):
-                found = self._search.search_for_instances(study, search_filters={"SOPInstanceUID": instance}, limit=1)
+                wanted = {"SOPInstanceUID": instance}
+                found = _listed(self._search.search_for_instances(study, search_filters=wanted, limit=1))
         except MMCCDError:
             return False
         return any(_value(entry, _OBJECT) == instance for entry in found)
@@ -140,7 +154,7 @@ class DicomWebArchive:
         if isinstance(value, (int, str)) and str(value).isdecimal() and len(str(value)) < 10:
             return int(value)
         with _asking("search for images"):
-            return len(self._search.search_for_instances(study, series, limit=self._limits.instances + 1))
+            return len(_listed(self._search.search_for_instances(study, series, limit=self._limits.instances + 1)))
 
     def _images(self, study: str, series: str) -> Iterator[Dataset]:
         with _asking("give a series"), quiet_pydicom():
@@ -190,6 +204,13 @@ def _asking(what: str) -> Iterator[None]:
         raise MMCCDError(
             f"The archive's answer can't be understood, asked to {what} ({_kind(error)}): see its log."
         ) from error
+
+
+def _listed(answer: Any) -> list[Any]:
+    """Return an answer to a search; raise TypeError where it is no list."""
+    if not isinstance(answer, list):
+        raise TypeError("no list")
+    return answer
 
 
 def _kind(error: Exception) -> str:

@@ -66,5 +66,5 @@ class BoundedSession(requests.Session):
                 raise MMCCDError(
                     "The archive's answer holds packed (deflated) objects: have the archive keep them unpacked."
                 )
-            end = chunk[-len(_PACKED) :]
+            end = (end + chunk)[-len(_PACKED) :]
             yield chunk

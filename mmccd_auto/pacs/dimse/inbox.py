@@ -19,6 +19,7 @@ from mmccd_auto.pacs.rules import StudyRules
 from mmccd_auto.pacs.uids import is_uid
 
 INBOX = "inbox"
+REFUSED, MOST_REFUSED = ".refused", 1000
 
 
 class Full(MMCCDError):
@@ -35,12 +36,12 @@ class Inbox:
         self._folder = ledger.folder / INBOX
         self._ledger, self._access, self._rules, self._limits = ledger, access, rules, limits
         self._lock = threading.Lock()
-        self._bytes = 0
+        self._sizes: dict[str, int] = {}
 
     def prepare(self) -> None:
         """Make the folder, and count what an earlier run has left in it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._bytes = sum(path.stat().st_size for path in self._folder.glob("*/*.dcm"))
+        self._sizes = {study: self._size(study) for study in self.studies()}
 
     def accept(self, content: bytes, announced: str) -> bool:
         """Keep an image.
@@ -72,10 +73,15 @@ class Inbox:
         path = self._folder / received.study / f"{received.instance}.dcm"
         with self._lock:
             before = path.stat().st_size if path.exists() else 0
-            self._check_room(path, len(content) - before)
+            try:
+                self._check_room(path, len(content) - before)
+            except Full:
+                self._mark_refused(path)
+                raise
             with atomic_path(path, private=True) as temporary:
                 temporary.write_bytes(content)
-            self._bytes += len(content) - before
+            self._sizes[received.study] = self._sizes.get(received.study, 0) + len(content) - before
+            path.with_suffix(REFUSED).unlink(missing_ok=True)
         return True
 
     def studies(self) -> Iterable[str]:
@@ -84,7 +90,19 @@ class Inbox:
         return [path.name for path in sorted(folders, key=lambda path: (path.stat().st_mtime, path.name))]
 
     def count(self, study: str) -> int:
-        """Images that have arrived."""
+        """Images that have arrived.
+
+        Raises
+        ------
+        MMCCDError
+            If others of the study were refused: half a study is not worked on.
+        """
+        refused = sum(1 for _ in (self._folder / study).glob(f"*{REFUSED}"))
+        if refused:
+            raise MMCCDError(
+                f"{refused} of its images or more were refused for want of room: raise --most_images or --largest_study, or "
+                "remove failed studies from the inbox, and send it again."
+            )
         return len(self._images(study))
 
     def fetch(self, study: str, folder: Path) -> None:
@@ -97,21 +115,38 @@ class Inbox:
         """Send objects."""
         send_objects(objects, self._access)
 
+    @property
+    def holds_images(self) -> bool:
+        """They lie here until they are forgotten."""
+        return True
+
     def forget(self, study: str) -> None:
         """Remove the images of a study."""
         with self._lock:
-            folder = self._folder / study
-            size = sum(path.stat().st_size for path in self._images(study))
-            remove_folder(folder, self._folder)
-            self._bytes -= size
+            remove_folder(self._folder / study, self._folder)
+            self._sizes.pop(study, None)
+
+    def _size(self, study: str) -> int:
+        return sum(path.stat().st_size for path in self._images(study))
+
+    def _mark_refused(self, path: Path) -> None:
+        """Remember that an image was refused, so that its study isn't taken for whole; it is there until the image is."""
+        folder = path.parent
+        if folder.is_dir() or sum(1 for _ in self._folder.iterdir()) < self._limits.studies:
+            folder.mkdir(exist_ok=True)
+            if sum(1 for _ in folder.glob(f"*{REFUSED}")) < MOST_REFUSED:
+                path.with_suffix(REFUSED).touch()
 
     def _images(self, study: str) -> list[Path]:
         return sorted((self._folder / study).glob("[0-9]*.dcm"))
 
     def _check_room(self, path: Path, size: int) -> None:
-        if self._bytes + size > self._limits.inbox_bytes:
+        study = path.parent.name
+        if self._sizes.get(study, 0) + size > self._limits.study_bytes:
+            raise Full("The study is larger than is taken.")
+        if sum(self._sizes.values()) + size > self._limits.inbox_bytes:
             raise Full("The inbox is full: see which studies failed, and remove them.")
         if not path.parent.is_dir() and sum(1 for _ in self._folder.iterdir()) >= self._limits.studies:
             raise Full("The inbox holds as many studies as it may: see which of them failed, and remove them.")
-        if path.parent.is_dir() and not path.exists() and len(self._images(path.parent.name)) >= self._limits.instances:
+        if path.parent.is_dir() and not path.exists() and len(self._images(study)) >= self._limits.instances:
             raise Full("The study has more images than are taken.")

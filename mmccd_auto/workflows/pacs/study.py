@@ -126,11 +126,23 @@ class StudyWork:
             self.archive.forget(record.study)
         elif record.status == "skipped":
             logger.info("study %s is left out: %s", record.study, record.reason)
-            self.archive.forget(record.study)
+            record = self._without_images(record)
         else:
             logger.error("study %s failed, and is left: %s", record.study, record.reason)
         if record.status != "failed" or not record.objects:
             self._remove(self._work(record.study))
+        return record
+
+    def _without_images(self, record: StudyRecord) -> StudyRecord:
+        """Remove the received images of a study that is left out, unless others have come: these may be of a wanted series.
+
+        Its count begins at 0 again, so that what comes later is looked at, however many images it has.
+        """
+        if not self.archive.holds_images or self.archive.count(record.study) != record.images:
+            return record
+        # The record first: images that outlive a kill are counted again.
+        record = self.ledger.write(replace(record, images=0))
+        self.archive.forget(record.study)
         return record
 
     def _objects(self, record: StudyRecord) -> list[Path]:

@@ -74,8 +74,8 @@ class Watch:
     def _pass(self) -> tuple[list[str], int]:
         failed, growing = [], 0
         try:
-            studies = list(self.work.archive.studies())
-        except Unreachable as error:
+            studies = self._unfinished()
+        except MMCCDError as error:
             if self.options.once:
                 raise
             logger.warning("%s It is asked again in %.0f s.", error, self.options.interval_seconds)
@@ -97,12 +97,33 @@ class Watch:
                 failed.append(f"study {study}: {error}")
         return failed, growing
 
+    def _unfinished(self) -> list[str]:
+        """List the studies that aren't done, as many as are looked at in one pass."""
+        found: list[str] = []
+        for study in self.work.archive.studies():
+            if self._is_done(study):
+                continue
+            if len(found) == self.options.limits.studies:
+                logger.warning("More than %d studies aren't done: the others have to wait for the next look.", len(found))
+                break
+            found.append(study)
+        return found
+
+    def _is_done(self, study: str) -> bool:
+        try:
+            record = self.work.ledger.read(study)
+        except MMCCDError:
+            # What is wrong with it is told when the study's turn has come.
+            return False
+        if record is None or record.status != "done":
+            return False
+        self.work.archive.forget(study)
+        return True
+
     def _next(self, study: str) -> StudyRecord | None:
         """Read the record of a study that is to be worked on, now or when it is complete; None for one that is not."""
         record = self.work.ledger.read(study)
         if record is not None:
-            if record.status == "done":
-                self.work.archive.forget(study)
             if record.status == "done" or record.not_before > self.work.clock():
                 return None
             if record.status in ("working", "predicted"):
@@ -123,8 +144,6 @@ class Watch:
             ledger.write(StudyRecord(study, "failed", reason=str(error)))
             raise
         if record is not None and record.images == images and not again:
-            if record.status == "skipped":
-                self.work.archive.forget(study)
             return None if record.status in FINAL else record
         if images == 0:
             return None

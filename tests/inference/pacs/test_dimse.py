@@ -122,13 +122,18 @@ def _encoded(image: Dataset, folder: Path) -> bytes:
     return (folder / "encoded.dcm").read_bytes()
 
 
-@pytest.mark.parametrize("limits", [Limits(instances=2), Limits(inbox_bytes=12_000)])
+@pytest.mark.parametrize("limits", [Limits(instances=2), Limits(inbox_bytes=12_000), Limits(study_bytes=12_000)])
 def test_what_there_is_no_room_for_is_refused(limits: Limits, tmp_path: Path) -> None:
     with listener(tmp_path, limits) as (where, inbox):
         assert send(make_images(SMALL), connect(where.listen)) == [0, 0, 0xA700]
-        assert inbox.count(FLAIR.study) == 2
+        # Half a study is not worked on.
+        with pytest.raises(MMCCDError, match="1 of its images or more were refused for want of room"):
+            inbox.count(FLAIR.study)
         # A duplicate takes no room.
         assert send(make_images(SMALL)[:1], connect(where.listen)) == [0]
+    with listener(tmp_path) as (where, inbox):
+        assert send(make_images(SMALL), connect(where.listen)) == [0, 0, 0]
+        assert inbox.count(FLAIR.study) == 3
 
 
 def test_an_image_that_is_too_large_is_cut_off(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import io
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pydicom
 import pytest
@@ -21,6 +23,7 @@ from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.pacs.archive import Unreachable
 from mmccd_auto.pacs.dicomweb.access import WebAccess
 from mmccd_auto.pacs.dicomweb.client import DicomWebArchive
+from mmccd_auto.pacs.dicomweb.session import BoundedSession
 from mmccd_auto.pacs.limits import Limits
 from mmccd_auto.pacs.rules import StudyRules
 
@@ -101,30 +104,49 @@ def one_series(parts: Answer, images: int = 1) -> Callable[[str], Answer]:
         ((200, {"Content-Type": "text/html"}, b"<p>ZZNAME</p>"), r"does not answer|can't be understood"),
         ((200, {}, b"[" * 100_000), r"does not answer|can't be understood"),
         (in_json([{"x": "y" * 2000}] * 1000), r"larger than 1 MiB"),
+        (in_json(None), r"can't be understood"),
+        (in_json(5), r"can't be understood"),
     ],
-    ids=["redirection", "failure", "no json", "deep", "large"],
+    ids=["redirection", "failure", "no json", "deep", "large", "null", "number"],
 )
 def test_wrong_answers_to_a_search(answer: Answer, expected: str) -> None:
     with (
         archive_that_says(lambda _: answer) as (url, _),
         pytest.raises(MMCCDError, match=expected) as caught,
     ):
-        client(url, Limits(answer_bytes=2**20)).studies()
+        list(client(url, Limits(answer_bytes=2**20)).studies())
     assert "ZZNAME" not in str(caught.value)
 
 
 def test_numbers_that_would_lead_elsewhere_are_passed_over(caplog) -> None:
     odd = ["../../etc", "1.2/3", "1..2", "", "1" * 65, "/1.2", "1.2\n", 12, None, "1.2.3"]
     with archive_that_says(lambda _: in_json([*(entry(study=value) for value in odd), {}, [], "x"])) as (url, _):
-        assert client(url).studies() == ["1.2.3"]
-    assert caplog.text.count("A study is passed over") == len(odd) + 2
+        assert list(client(url).studies()) == ["1.2.3"]
+    # This server knows no offsets, and is asked once more.
+    assert caplog.text.count("A study is passed over") == 2 * (len(odd) + 2)
     assert "etc" not in caplog.text
+
+
+def test_every_page_is_asked_for_also_where_pages_are_short() -> None:
+    def page(path: str) -> Answer:
+        offset = int(parse_qs(urlsplit(path).query).get("offset", ["0"])[0])
+        return in_json([entry(study=f"1.2.{number}") for number in range(offset, min(offset + 7, 30))])
+
+    with archive_that_says(page) as (url, _):
+        assert list(client(url).studies()) == [f"1.2.{number}" for number in range(30)]
+
+
+def test_packed_objects_are_seen_however_the_answer_is_cut(tmp_path: Path) -> None:
+    session = BoundedSession(WebAccess("http://127.0.0.1:1"), 2**20, 60.0)
+    for parts in ([b"1.2.840.1", b"0008.1", b".2.1.99"], [bytes([one]) for one in b"1.2.840.10008.1.2.1.99"]):
+        with pytest.raises(MMCCDError, match="packed"):
+            list(session._bounded(iter(parts), time.monotonic() + 60))
 
 
 def test_a_server_that_gives_the_first_page_again_is_not_asked_for_ever() -> None:
     page = [entry(study=f"1.2.{number}") for number in range(100)]
     with archive_that_says(lambda _: in_json(page)) as (url, heard):
-        assert len(client(url).studies()) == 100
+        assert len(list(client(url).studies())) == 100
     assert len(heard) == 2
 
 
@@ -202,12 +224,12 @@ def test_encryption_and_who_is_who(tmp_path: Path, monkeypatch) -> None:
     proof = {"client_certificate": files / "client.pem", "client_key": files / "client.key"}
     stranger = {"client_certificate": files / "stranger.pem", "client_key": files / "stranger.key"}
     with archive_that_says(lambda _: in_json([entry(study="1.2.3")]), context) as (url, heard):
-        assert client(url, **known, **proof).studies() == ["1.2.3"]
-        assert heard == ["Basic bW1jY2Q6R2VoZWltLTQ3MTE="]
+        assert list(client(url, **known, **proof).studies()) == ["1.2.3"]
+        assert set(heard) == {"Basic bW1jY2Q6R2VoZWltLTQ3MTE="}
         for wrong in (known, known | stranger, proof, known | proof | {"ca_file": files / "stranger.pem"}):
             with pytest.raises(Unreachable, match=r"certificate is not trusted|does not answer"):
-                client(url, **wrong).studies()
-        assert len(heard) == 1
+                list(client(url, **wrong).studies())
+        assert len(heard) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from mmccd_auto.core.errors import MMCCDError
 from mmccd_auto.inference.options import PredictionOptions
 from mmccd_auto.pacs.archive import Unreachable
+from mmccd_auto.pacs.limits import Limits
 from mmccd_auto.pacs.records import Ledger, StudyRecord
 from mmccd_auto.workflows.pacs.options import PacsOptions
 from mmccd_auto.workflows.pacs.study import KILLED, MOST_ATTEMPTS, NOTHING_ARRIVED, StudyWork
@@ -36,7 +37,7 @@ class EmptyArchive:
     def __init__(self, **images: int) -> None:
         self.images = {f"1.2.{name.strip('_')}": number for name, number in images.items()}
         self.fetched: list[str] = []
-        self.away = False
+        self.away = self.held = False
         self.broken: dict[str, Exception] = {}
 
     def studies(self) -> Iterable[str]:
@@ -57,8 +58,13 @@ class EmptyArchive:
     def store(self, study: str, objects: Sequence[Path]) -> None:
         raise AssertionError("there is nothing to store")
 
+    @property
+    def holds_images(self) -> bool:
+        return self.held
+
     def forget(self, study: str) -> None:
-        """Nothing is kept."""
+        if self.held:
+            self.images[study] = 0
 
 
 @pytest.fixture
@@ -92,6 +98,60 @@ def test_a_study_is_worked_on_when_it_has_been_quiet(tmp_path: Path, clock: Cloc
     # Another process, and the same state.
     watch(archive, tmp_path, clock).look()
     assert archive.fetched == ["1.2.1"]
+
+
+def test_images_that_come_after_a_study_was_left_out_are_looked_at_however_many(tmp_path: Path, clock: Clock) -> None:
+    """As where a series of another kind came first, and the wanted one has as many images."""
+    archive = EmptyArchive(_1=5)
+    archive.held = True
+    one = watch(archive, tmp_path, clock, quiet_seconds=0.0)
+    one.look()
+    assert status(tmp_path, "1.2.1")[0] == "skipped"
+    assert archive.images["1.2.1"] == 0
+    one.look()
+    assert archive.fetched == ["1.2.1"]
+    archive.images["1.2.1"] = 5
+    one.look()
+    assert archive.fetched == ["1.2.1", "1.2.1"]
+
+
+def test_images_that_come_while_a_study_is_left_out_stay(tmp_path: Path, clock: Clock) -> None:
+    archive = EmptyArchive(_1=5)
+    archive.held = True
+    fetch = archive.fetch
+
+    def growing(study: str, folder: Path) -> None:
+        fetch(study, folder)
+        archive.images[study] = 8
+
+    archive.fetch = growing
+    one = watch(archive, tmp_path, clock, quiet_seconds=0.0)
+    one.look()
+    assert archive.images["1.2.1"] == 8
+    one.look()
+    assert archive.fetched == ["1.2.1", "1.2.1"]
+
+
+def test_studies_that_are_done_hide_no_others(tmp_path: Path, clock: Clock) -> None:
+    archive = EmptyArchive(**{f"_{number}": 5 for number in range(1, 8)})
+    for number in range(1, 5):
+        Ledger(tmp_path).write(StudyRecord(f"1.2.{number}", "done", 5))
+    one = watch(archive, tmp_path, clock, quiet_seconds=0.0, limits=Limits(studies=2))
+    one.look()
+    assert archive.fetched == ["1.2.5", "1.2.6"]
+
+
+def test_an_answer_that_cannot_be_understood_ends_no_watch(tmp_path: Path, clock: Clock, caplog) -> None:
+    archive = EmptyArchive(_1=5)
+
+    def odd() -> Iterable[str]:
+        raise MMCCDError("The archive's answer can't be understood.")
+
+    archive.studies = odd
+    assert watch(archive, tmp_path, clock).look() == []
+    assert "It is asked again" in caplog.text
+    with pytest.raises(MMCCDError, match="can't be understood"):
+        watch(archive, tmp_path, clock, once=True).look()
 
 
 def test_one_look_waits_for_quiet(tmp_path: Path, clock: Clock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from mmccd_auto.core.processes.cluster.connection import connected_cluster
 from mmccd_auto.core.processes.cluster.starting import parse_place
 from mmccd_auto.core.processes.executor import run_cases
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 WORK = '''
 import logging, os, signal, time
@@ -235,8 +236,13 @@ def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
     with connected_cluster(str(file)) as cluster:
         outcomes = run_cases(work.square, numbered(4, str(tmp_path / "seen")), cluster, "test")
         assert cluster.workers() == 1
+        script = (tmp_path / "job.sh").read_text()
+        address = re.search(r"tls://([\d.]+):(\d+)", script)
+        # Who has no key of this cluster can't send it work.
+        with pytest.raises(OSError, match=r"."), distributed.Client(f"tcp://{address[1]}:{address[2]}", timeout=5):
+            pass
     assert [one.result for one in outcomes] == [0, 1, 4, 9]
-    assert "#SBATCH -p night" in (tmp_path / "job.sh").read_text()
+    assert "#SBATCH -p night" in script
 
 
 @pytest.mark.parametrize(
@@ -249,6 +255,10 @@ def test_workers_come_as_jobs_of_a_queue(work, tmp_path, monkeypatch):
         ("class.yaml", "cluster"),
         ("time.yaml", "put the walltime between quotes"),
         ("broken.json", "neither JSON nor YAML"),
+        ("list.yaml", "options"),
+        ("text.yaml", "options"),
+        ("lines.yaml", "job_script_prologue is a list of lines"),
+        ("itself.yaml", "refers to itself"),
     ],
 )
 def test_what_names_no_cluster_is_refused(tmp_path, monkeypatch, name, told):
@@ -257,6 +267,13 @@ def test_what_names_no_cluster_is_refused(tmp_path, monkeypatch, name, told):
     Path("class.yaml").write_text("cluster: LocalCluster\njobs: 2\n")
     Path("time.yaml").write_text("cluster: SLURMCluster\njobs: 2\noptions: {walltime: 12:00:00}\n")
     Path("broken.json").write_text('{"cluster": ')
+    for name_of, options in (
+        ("list", "[1]"),
+        ("text", "text"),
+        ("lines", "{job_script_prologue: module load x}"),
+        ("itself", "&a {b: *a}"),
+    ):
+        Path(f"{name_of}.yaml").write_text(f"cluster: SLURMCluster\njobs: 2\noptions: {options}\n")
     with pytest.raises(MMCCDError, match=told):
         parse_place(name)
 

@@ -155,7 +155,15 @@ def _start_local(workers: int, scratch: Path) -> Any:
 
 def _start_jobs(name: str, file: ClusterFile) -> Any:
     jobqueue = _load("dask_jobqueue", f"--cluster {name}")
-    options = dict(file.options)
+    # Nobody else on the network can send work to the scheduler: connections are encrypted by keys that are made for this,
+    # and lie where the jobs read them (shared_temp_directory, else the folder in which the command was started).
+    options: dict[str, Any] = {
+        "protocol": "tls://",
+        "security": True,
+        "shared_temp_directory": str(Path.cwd()),
+        **file.options,
+    }
+    options["scheduler_options"] = {"dashboard_address": "127.0.0.1:0", **(options.get("scheduler_options") or {})}
     try:
         # The last one counts: whatever cores a worker has, it works on one case at a time.
         extra = [*options.pop("worker_extra_args", []), "--nthreads", "1"]
@@ -175,14 +183,23 @@ def _read_file(path: Path) -> ClusterFile:
         raise MMCCDError(f"{path} can't be read ({getattr(error, 'strerror', None) or error}): give {FORMS}.") from error
     except yaml.YAMLError as error:
         raise MMCCDError(f"{path} is neither JSON nor YAML: correct it as documentation/scaling.md shows.") from error
-    if isinstance(content, dict) and isinstance((content.get("options") or {}).get("walltime"), int):
+    options = content.get("options") if isinstance(content, dict) else None
+    if isinstance(options, dict) and isinstance(options.get("walltime"), int):
         # YAML takes 12:00:00 for a number of seconds.
         raise MMCCDError(f'{path}: put the walltime between quotes, as in "12:00:00".')
-    return dataclass_from_json(ClusterFile, json.loads(json.dumps(content, default=str)), str(path))
+    for name in ("worker_extra_args", "job_script_prologue"):
+        if isinstance(options, dict) and not isinstance(options.get(name, []), list):
+            raise MMCCDError(f"{path}: {name} is a list of lines: put it between brackets.")
+    try:
+        plain = json.loads(json.dumps(content, default=str))
+    except ValueError as error:
+        raise MMCCDError(f"{path} refers to itself ({error}): write it without anchors.") from error
+    return dataclass_from_json(ClusterFile, plain, str(path))
 
 
 def _load(module: str, wish: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MMCCDError(f"{wish} needs {module}, which isn't installed: {INSTALL}.") from error
+        install = INSTALL.replace("[cluster]", "[jobqueue]") if module == "dask_jobqueue" else INSTALL
+        raise MMCCDError(f"{wish} needs {module}, which isn't installed: {install}.") from error
