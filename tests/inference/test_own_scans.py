@@ -117,7 +117,12 @@ def test_what_is_marked_moves_no_score_of_the_rest(installed: Folders, make_scan
     found = predictor.healthy_maps([Scan(volume, str(number)) for number, volume in enumerate(volumes)])
     plain = [maps[0] for maps in found]
     places = [np.cumsum(one.brain, axis=2) / np.maximum(one.brain.sum(axis=2, keepdims=True), 1) for one in plain]
-    marked = [one.without_abnormal(one.brain & (place < share)) for one, place in zip(plain, places, strict=True)]
+    marked = []
+    for one, place in zip(plain, places, strict=True):
+        sick = one.brain & (place < share)
+        # What is marked is far from healthy: nothing of it may move the rest.
+        signed = np.where(sick, 50 * one.maps.signed + 5, one.maps.signed).astype(np.float32)
+        marked.append(replace(one, maps=replace(one.maps, signed=signed)).without_abnormal(sick))
     for one, other, place in zip(plain, marked, places, strict=True):
         far = one.brain & (place > share + 0.5)
         ratio = calibration.scores(other)["brighter"][far] / calibration.scores(one)["brighter"][far]
