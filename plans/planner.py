@@ -73,7 +73,6 @@ class MMCCDPlanner:
     steps_per_correlation_length = 10
     smoothing_mm = 4.0
     fine_smoothing_mm = 1.0
-    control_weight = 0.5
 
     def __init__(
         self,
@@ -321,14 +320,11 @@ class MMCCDPlanner:
     def decide_score(self, pair: tuple[str, str]) -> tuple[ScorePlan, str]:
         """Decide which sign of the error counts in full, how much the other one, and how far it is smoothed."""
         sign = rules.lesion_sign(pair[0])
-        # On T1 the score without a network finds next to nothing, and would hide what networks find.
-        weight = self.control_weight if sign == "brighter" else 0.0
-        plan = ScorePlan(sign, 0.5, self.smoothing_mm, self.fine_smoothing_mm, weight)
+        plan = ScorePlan(sign, smoothing_mm=self.smoothing_mm, fine_smoothing_mm=self.fine_smoothing_mm)
         return plan, (
             f"most lesions are {plan.lesion_sign} than healthy tissue on {pair[0]}; what is the other way "
             f"round (cysts, necrosis, bleeding) counts x {plan.other_weight:g}; a Gaussian of {plan.smoothing_mm:g} mm "
             f"finds large lesions best and loses small ones, for which one of {plan.fine_smoothing_mm:g} mm stands beside it"
-            f"; the same score without a network has a weight of {plan.control_weight:g}"
         )
 
     def decide_rung(

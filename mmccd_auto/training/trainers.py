@@ -14,7 +14,7 @@ from mmccd_auto.model.denoising_autoencoder import DenoisingAutoencoder
 from mmccd_auto.model.lesion_remover import LesionRemover
 from mmccd_auto.model.reconstructor import Reconstructor
 from mmccd_auto.model.subset_remover import SubsetRemover, further_modalities
-from mmccd_auto.plans.plan import Plan, TrainingPlan
+from mmccd_auto.plans.plan import Plan, ScorePlan, TrainingPlan
 from mmccd_auto.synthetic_anomalies.batched.draw import BatchedLesions
 from mmccd_auto.trained.checkpoint import Checkpoint
 from mmccd_auto.training.budget.learning_rate import half_cosine, one_cycle
@@ -110,16 +110,21 @@ class MMCCDTrainerLesionRemover(Trainer):
     # What it takes off wrongly is rare and large in the sign of lesions, frequent and small in the other one, which would
     # decide the score in units of what is rare: small lesions were lost below it.
     other_weight: ClassVar[float] = 0.0
+    # Of the score without a network, where most lesions are brighter: what both mark is more often a lesion. On T1 it finds
+    # next to nothing, and would hide what the remover finds.
+    control_weight: ClassVar[float] = 0.5
     # The learning rate ends at 0, so that the last state is the best one.
     judgements = 0
 
     def __init__(self, plan: Plan, *args: Any, **options: Any) -> None:
-        configurations = {
-            name: replace(one, score=replace(one.score, other_weight=self.other_weight))
-            for name, one in plan.configurations.items()
-        }
+        configurations = {name: replace(one, score=self._score(one.score)) for name, one in plan.configurations.items()}
         training = self._short(plan.training)
         super().__init__(replace(plan, training=training, configurations=configurations), *args, **options)
+
+    @classmethod
+    def _score(cls, planned: ScorePlan) -> ScorePlan:
+        joined = cls.control_weight if planned.lesion_sign == "brighter" else 0.0
+        return replace(planned, other_weight=cls.other_weight, control_weight=joined)
 
     @classmethod
     def _short(cls, planned: TrainingPlan) -> TrainingPlan:

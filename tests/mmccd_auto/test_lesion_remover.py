@@ -207,6 +207,15 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-7)
 
 
+def test_scores_of_dark_lesions_are_not_joined_with_the_control(
+    tmp_path: Path, tiny_plan: Plan, flat: Path, splits: list
+) -> None:
+    cycle = tiny_plan.configuration("FLAIR-T1")
+    plan = replace(tiny_plan, configurations={"FLAIR-T1": replace(cycle, score=replace(cycle.score, lesion_sign="darker"))})
+    trainer = train(tmp_path, plan, flat, splits, num_epochs=1, iterations_per_epoch=1)
+    assert ModelFolder(trainer.output.parent).plan.configuration("FLAIR-T1").score.control_weight == 0
+
+
 def test_a_checkpoint_comes_back_and_makes_signed_maps(tmp_path: Path, tiny_plan: Plan, flat: Path, splits: list) -> None:
     trainer = train(tmp_path, tiny_plan, flat, splits, num_epochs=1, iterations_per_epoch=2)
     model = ModelFolder(trainer.output.parent)
@@ -216,6 +225,9 @@ def test_a_checkpoint_comes_back_and_makes_signed_maps(tmp_path: Path, tiny_plan
     assert find_trainer(NAME) is MMCCDTrainerLesionRemover
     assert tiny_plan.configuration("FLAIR-T1").score.other_weight == 0.5
     assert {one.score.other_weight for one in model.plan.configurations.values()} == {0.0}
+    # Joined with the score without a network, where that finds something.
+    assert tiny_plan.configuration("FLAIR-T1").score.control_weight == 0
+    assert {one.score.control_weight for one in model.plan.configurations.values()} == {0.5}
     x, inside = make_slices()
     loaded = load_fold(model, "0", CPU).cycle
     maps = anomaly_maps(
